@@ -1,0 +1,170 @@
+"""The typed configuration: every key a user may set, its default, unit and range."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
+ParameterizationName = Literal["eps", "x0", "v", "precond"]
+ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
+Modality = Literal["CT", "MR", "PT"]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are refused, values are checked again on assignment."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class UNetConfig(Section):
+    """The Rosinality UNet (``networks.unet.UNet``); the first ten keys are the mission's."""
+
+    in_channel: Count = 2
+    out_channel: Count = 1
+    channel: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    channel_multiplier: Annotated[list[Count], Field(min_length=1)] = [1, 2, 4]
+    n_res_blocks: Count = 2
+    attn_strides: list[Count] = [4]
+    attn_heads: Count = 1
+    use_affine_time: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    fold: Count = 1
+    context_dim: Count | None = Field(None, description="width of the tokens for conditioning_key crossattn or hybrid")
+    vector_dim: Count | None = Field(None, description="width of the vector for conditioning_key adm")
+    attn_scale: Literal["head", "channel"] = Field(
+        "head", description="attention divides by the root of the head's width, or (some old checkpoints) of all channels"
+    )
+    gradient_checkpointing: bool = False
+
+
+class ModelConfig(Section):
+    """The Gaussian path, what the network predicts, and how it is conditioned."""
+
+    image_size: Count = Field(64, description="side of a training patch and of the sampling window, pixels")
+    channels: Count = Field(1, description="channels of the image")
+    timesteps: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    beta_schedule: BetaSchedule = "linear"
+    linear_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    linear_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
+    cosine_s: Positive = 8e-3
+    betas: list[float] | None = Field(None, description="for beta_schedule custom: one number in (0, 1) a step")
+    sigma_min: Positive = Field(0.01, description="for beta_schedule log_sigma: least noise, in units of the clean image")
+    sigma_max: Positive = Field(3.0, description="for beta_schedule log_sigma: most noise, in units of the clean image")
+    zero_terminal_snr: bool = False
+    parameterization: ParameterizationName = "eps"
+    conditioning_key: ConditioningKey = "concat"
+    level_channel: bool = Field(False, description="give the network the condition's noise level as one more channel")
+    sigma_r: Positive | None = Field(
+        None, description="root mean square of x0 - y on [-1, 1] for precond; none: the known level of each sample"
+    )
+    acquisition_vector: list[str] | None = Field(
+        None, description="for adm: names of the acquisition numbers that make the vector; none: a vector from the image"
+    )
+    unet_rosinality_config: UNetConfig = UNetConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.beta_schedule == "custom":
+            if self.betas is None:
+                raise ValueError("beta_schedule custom needs betas, found none; give betas: [..], one a step")
+            if len(self.betas) != self.timesteps:
+                raise ValueError(f"betas has {len(self.betas)} numbers, expected timesteps = {self.timesteps}")
+        elif self.betas is not None:
+            raise ValueError(f"betas is given but beta_schedule is {self.beta_schedule}, expected custom")
+        if self.zero_terminal_snr and self.parameterization == "eps":
+            raise ValueError("parameterization eps says nothing about x0 at zero terminal SNR, expected x0 or v")
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min {self.sigma_min} is not below sigma_max {self.sigma_max}")
+        return self
+
+
+class NoiseConfig(Section):
+    """The degradation that makes the condition from the clean image."""
+
+    type: Literal["gaussian"] = "gaussian"
+    variance: NonNegative | Annotated[list[NonNegative], Field(min_length=2, max_length=2)] = Field(
+        0.01, description="on [-1, 1]; a pair is a range that is drawn from, uniform in the logarithm of sigma"
+    )
+
+
+class DataConfig(Section):
+    """Where the clean scans are and how they become patches."""
+
+    kind: Literal["volumes", "hdf5", "phantoms"] = "volumes"
+    paths: list[str] = Field(
+        default_factory=list, description="scans, folders or patterns; hdf5: one folder of patch files"
+    )
+    dynamic_range: Positive = Field(255.0, description="hdf5: the integer that maps to +1 (0 maps to -1)")
+    window: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [-1000.0, 1000.0], description="CT: HU that map to -1 and +1"
+    )
+    percentiles: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+        [0.0, 99.5], description="MR, PET: percentiles of the foreground that map to -1 and +1"
+    )
+    slice_step: Count = Field(1, description="take every n-th slice of a volume")
+    foreground: Fraction = Field(0.1, description="least fraction of a training patch that must be foreground")
+    val_fraction: Fraction = Field(0.1, description="share of the patients (at least one) kept for validation")
+    val_patients: list[str] | None = Field(None, description="patients kept for validation, by name; overrides val_fraction")
+    exclude_patients: list[str] = Field(default_factory=list, description="patients never read (the test set)")
+    val_patches: Count = 64
+    noise: NoiseConfig = NoiseConfig()
+    workers: Annotated[int, Field(ge=0)] = 0
+
+
+class TrainingConfig(Section):
+    """Optimisation, schedule, logging and checkpoints. Steps are optimizer steps."""
+
+    max_tsteps: Count = 100_000
+    batch_size: Count = 16
+    accumulate: Count = 1
+    learning_rate: Positive = 2e-6
+    lr_decay: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    weight_decay: NonNegative = 0.01
+    betas: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    gradient_clip: NonNegative = Field(1.0, description="clip the norm of the gradient; 0 turns it off")
+    loss_type: Literal["l1", "l2", "huber"] = "l2"
+    huber_delta: Positive = 1.0
+    min_snr_gamma: Positive | None = None
+    start_fraction: Fraction = Field(0.0, description="share of the training times put at the start of the path")
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    use_ema: bool = True
+    ema_decay_factor: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    ema_warmup: bool = Field(True, description="decay min(ema_decay_factor, (1 + n) / (10 + n)) at update n")
+    val_every: Count = Field(1000, description="validate every n steps")
+    checkpoint_every: Count = Field(500, description="save last.ckpt every n steps")
+    picture_every: Annotated[int, Field(ge=0)] = Field(0, description="draw denoising steps every n steps; 0: never")
+    log_every: Count = 50
+    wandb: bool = False
+
+
+class SamplingConfig(Section):
+    """How an image is drawn: used for the pictures in training and by ``denoise``."""
+
+    solver: Literal["ddpm", "ddim"] = "ddim"
+    steps: Count = 200
+    eta: Fraction = Field(0.0, description="ddim: 0 deterministic, 1 the noise of ddpm")
+    spacing: Literal["linspace", "trailing", "leading", "quadratic"] = "trailing"
+    clip: bool = Field(True, description="clip x0_hat to [-1, 1] at every step, deriving eps again")
+    estimate: Literal["mean", "sample", "mean-of-k"] = "sample"
+    samples: Count = Field(8, description="K of estimate mean-of-k")
+    tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+
+
+class Config(Section):
+    """Everything a run needs; written beside the checkpoint as config.yaml."""
+
+    name: str = "run"
+    seed: int = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    sampling: SamplingConfig = SamplingConfig()
