@@ -1,0 +1,47 @@
+"""Training losses: L1, L2 and Huber for each sample, and min-SNR weights."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdm4mi.diffusion.parameterizations import Latent, Parameterization
+from cdm4mi.errors import UserError
+
+LOSS_TYPES = ("l1", "l2", "huber")
+
+
+def loss_per_sample(
+    out: Tensor, target: Tensor, loss_type: str = "l2", *, huber_delta: float = 1.0, pixel_weight: Tensor | None = None
+) -> Tensor:
+    """Mean over the pixels of each sample: (N, C, H, W) twice -> (N,), in float32.
+
+    pixel_weight, shape broadcastable to the images, multiplies each pixel's loss (the mean is over all pixels).
+    Huber is quadratic below huber_delta, linear above. Raises UserError for an unknown loss_type.
+    """
+    out, target = out.float(), target.float()
+    if loss_type == "l1":
+        loss = (out - target).abs()
+    elif loss_type == "l2":
+        loss = (out - target) ** 2
+    elif loss_type == "huber":
+        loss = F.huber_loss(out, target, reduction="none", delta=huber_delta)
+    else:
+        raise UserError(f"loss_type: found {loss_type!r}, expected one of {', '.join(LOSS_TYPES)}")
+    if pixel_weight is not None:
+        loss = loss * pixel_weight
+    return loss.flatten(1).mean(1)
+
+
+def min_snr_weight(parameterization: Parameterization, z: Latent, gamma: float) -> Tensor:
+    """Weight of each sample, (N,) float32, that counts an error of x0_hat as min(SNR, gamma) (arXiv 2303.09556, eq. 7).
+
+    In the space of the output: eps min(S, g) / S, x0 min(S, g), v min(S, g) / (S + 1). Finite at S = 0.
+    """
+    snr = z.path.snr(z.t)
+    if parameterization.name == "eps":
+        weight = torch.where(snr < gamma, torch.ones_like(snr), gamma / snr)  # its gain is 1 / SNR: divide first
+    else:
+        weight = snr.clamp(max=gamma) * parameterization.x0_gain(z) ** 2
+    return weight.flatten().float().to(z.x_t.device)

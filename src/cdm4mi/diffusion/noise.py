@@ -1,0 +1,31 @@
+"""Noise that depends on a seed and on which image it is for, and on nothing else: not on batch size, order or device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def generator(*key: int) -> torch.Generator:
+    """A CPU generator whose stream is decided by the integers of the key (each >= 0)."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
+class SeededNoise:
+    """Unit noise for a batch of images: image i at draw n has the stream (seed, index[i], n).
+
+    shape: (C, H, W) of one image. ``draw(n)`` returns (N, C, H, W) float32 on ``device``.
+    """
+
+    def __init__(
+        self, seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu"
+    ) -> None:
+        self.seed, self.indices, self.shape, self.device = seed, list(indices), shape, device
+
+    def draw(self, n: int) -> Tensor:
+        images = [torch.randn(self.shape, generator=generator(self.seed, i, n)) for i in self.indices]
+        return torch.stack(images).to(self.device)

@@ -1,0 +1,161 @@
+"""What the network predicts (eps, x0, v, or the correction F to the condition) and how that becomes x0_hat and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cdm4mi.diffusion.paths import GaussianPath
+from cdm4mi.errors import UserError
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A point on the path and what is known beside it.
+
+    x_t: (N, C, H, W); t: (N,) times; y: the condition image, (N, C, H, W); sigma_r: root mean square of x0 - y,
+    (N, 1, 1, 1). y and sigma_r are needed by ``precond`` and by bridges only.
+    """
+
+    path: GaussianPath
+    x_t: Tensor
+    t: Tensor
+    y: Tensor | None = None
+    sigma_r: Tensor | None = None
+
+
+class Parameterization:
+    """Turns a network's output into x0_hat, and (x0, eps) into the network's target."""
+
+    name: str
+
+    def check(self, path: GaussianPath) -> None:
+        """Raise UserError where the path has a time at which this output says nothing about x0."""
+
+    def network_input(self, z: Latent) -> Tensor:
+        """The image that the network sees."""
+        return z.x_t
+
+    def x0(self, out: Tensor, z: Latent) -> Tensor:
+        """x0_hat (N, C, H, W) from the network's output."""
+        raise NotImplementedError
+
+    def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
+        """What the network should have returned."""
+        raise NotImplementedError
+
+    def x0_gain(self, z: Latent) -> Tensor:
+        """d x0_hat / d out, float64, (N, 1, 1, 1): how an error of the output shows in the image."""
+        raise NotImplementedError
+
+
+def _cast(weight: Tensor, like: Tensor) -> Tensor:
+    return weight.to(like.device, like.dtype)
+
+
+class Eps(Parameterization):
+    """The noise (Ho et al. 2020, eq. 14): x0_hat = (x_t - b y - c eps) / a."""
+
+    name = "eps"
+
+    def check(self, path: GaussianPath) -> None:
+        if float(path.at(path.timesteps - 1).a) == 0.0:
+            raise UserError(
+                "parameterization: found eps with zero terminal SNR, expected x0 or v (eps says nothing there)"
+            )
+
+    def x0(self, out: Tensor, z: Latent) -> Tensor:
+        a, b, c = z.path.at(z.t)
+        rest = z.x_t - _cast(c, out) * out
+        if z.y is not None:
+            rest = rest - _cast(b, out) * z.y
+        return rest / _cast(a, out)
+
+    def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
+        return eps
+
+    def x0_gain(self, z: Latent) -> Tensor:
+        return z.path.snr(z.t) ** -0.5
+
+
+class X0(Parameterization):
+    """The clean image."""
+
+    name = "x0"
+
+    def x0(self, out: Tensor, z: Latent) -> Tensor:
+        return out
+
+    def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
+        return x0
+
+    def x0_gain(self, z: Latent) -> Tensor:
+        return torch.ones_like(z.path.at(z.t).a)
+
+
+class V(Parameterization):
+    """v = a eps - c x0 (Salimans and Ho 2022, arXiv 2202.00512, appendix D): x0_hat = (a x_t - c v) / (a^2 + c^2)."""
+
+    name = "v"
+
+    def check(self, path: GaussianPath) -> None:
+        if float(path.at(0).b) != 0 or float(path.at(path.timesteps - 1).b) != 0:
+            raise UserError(
+                "parameterization: found v on a bridge, expected eps, x0 or precond (v is defined for b = 0)"
+            )
+
+    def x0(self, out: Tensor, z: Latent) -> Tensor:
+        a, _, c = z.path.at(z.t)
+        norm = a**2 + c**2
+        return _cast(a / norm, out) * z.x_t - _cast(c / norm, out) * out
+
+    def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
+        a, _, c = z.path.at(z.t)
+        return _cast(a, x0) * eps - _cast(c, x0) * x0
+
+    def x0_gain(self, z: Latent) -> Tensor:
+        a, _, c = z.path.at(z.t)
+        return c / (a**2 + c**2)
+
+
+class Precond(Parameterization):
+    """The correction F to the best linear fusion of x_t and the condition y.
+
+    With sigma = c / a, w = sigma_r^2 / (sigma^2 + sigma_r^2) and s = sigma sigma_r / sqrt(sigma^2 + sigma_r^2):
+    x0_hat = y + w (x_t / a - y) + s F. This is EDM's preconditioning (Karras et al. 2022, arXiv 2206.00364, table 1)
+    of the residual x0 - y. The network sees the fusion in place of x_t, so its input and target have unit scale at
+    every noise level; where x_t is all noise, F is a residual regression.
+    """
+
+    name = "precond"
+
+    def _weights(self, z: Latent) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of y and x_t in the fusion, and s: written with a and c so that a = 0 is no special case."""
+        if z.y is None or z.sigma_r is None:
+            raise UserError(
+                "parameterization: found precond without a condition image, expected conditioning_key concat"
+            )
+        a, b, c = z.path.at(z.t)
+        r = z.sigma_r.double().cpu()
+        total = c**2 + (a * r) ** 2
+        w_x = a * r**2 / total
+        return c**2 / total - b * w_x, w_x, c * r / total.sqrt()
+
+    def network_input(self, z: Latent) -> Tensor:
+        w_y, w_x, _ = self._weights(z)
+        assert z.y is not None
+        return _cast(w_y, z.x_t) * z.y + _cast(w_x, z.x_t) * z.x_t
+
+    def x0(self, out: Tensor, z: Latent) -> Tensor:
+        return self.network_input(z) + _cast(self._weights(z)[2], out) * out
+
+    def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
+        return (x0 - self.network_input(z)) / _cast(self._weights(z)[2], x0)
+
+    def x0_gain(self, z: Latent) -> Tensor:
+        return self._weights(z)[2]
+
+
+PARAMETERIZATIONS: dict[str, Parameterization] = {p.name: p for p in (Eps(), X0(), V(), Precond())}

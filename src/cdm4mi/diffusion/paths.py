@@ -1,0 +1,94 @@
+"""Gaussian paths x_t = a(t) x0 + b(t) y + c(t) eps: the one process that everything else is written against."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CLEAN = -1
+"""The time after the last network call: x0 itself (a = 1, b = c = 0)."""
+
+
+class Coefficients(NamedTuple):
+    """a, b, c of a path at some times: float64, shaped (N, 1, 1, 1) to multiply images."""
+
+    a: Tensor
+    b: Tensor
+    c: Tensor
+
+
+class GaussianPath:
+    """A path over the discrete times 0 (least noise) .. T - 1 (most), given as three tables.
+
+    a, b, c: shape (T,), kept in float64 on the CPU and never cast with a model: in half precision 1 - abar is 0 at
+    the first times. Images may have any float dtype and device; results have theirs.
+    """
+
+    def __init__(self, a: Tensor, b: Tensor, c: Tensor) -> None:
+        # one more entry, so that the index CLEAN = -1 reads the clean end of the path
+        self._a = torch.cat([a.double(), torch.ones(1, dtype=torch.float64)])
+        self._b = torch.cat([b.double(), torch.zeros(1, dtype=torch.float64)])
+        self._c = torch.cat([c.double(), torch.zeros(1, dtype=torch.float64)])
+
+    @property
+    def timesteps(self) -> int:
+        """T, the number of times."""
+        return len(self._a) - 1
+
+    def at(self, t: Tensor | int) -> Coefficients:
+        """Coefficients at the times t (int, or shape (N,), each CLEAN or in 0 .. T - 1)."""
+        index = torch.as_tensor(t).reshape(-1, 1, 1, 1).cpu()
+        return Coefficients(self._a[index], self._b[index], self._c[index])
+
+    def snr(self, t: Tensor | int) -> Tensor:
+        """Signal-to-noise ratio a^2 / c^2, float64, shaped (N, 1, 1, 1)."""
+        a, _, c = self.at(t)
+        return (a / c) ** 2
+
+    def q_sample(self, x0: Tensor, t: Tensor | int, eps: Tensor, y: Tensor | None = None) -> Tensor:
+        """Draw x_t given x0 (N, C, H, W), unit noise eps and, on a bridge, the condition y (Ho et al. 2020, eq. 4)."""
+        a, b, c = self.at(t)
+        return _mix((a, x0), (b, y), (c, eps))
+
+    def eps(self, x_t: Tensor, x0: Tensor, t: Tensor | int, y: Tensor | None = None) -> Tensor:
+        """The noise that x_t holds if x0 is the clean image."""
+        a, b, c = self.at(t)
+        return _mix((1 / c, x_t), (-a / c, x0), (-b / c, y))
+
+    def start(self, noise: Tensor, y: Tensor | None = None, sigma_r: Tensor | None = None) -> Tensor:
+        """x at T - 1, from which sampling starts.
+
+        Without y the marginal of a standardised image: the noise itself. With y and the root mean square sigma_r
+        (shape (N, 1, 1, 1)) of x0 - y: the marginal for x0 ~ N(y, sigma_r^2), which is right also where the path does
+        not end in pure noise.
+        """
+        a, b, c = self.at(self.timesteps - 1)
+        if y is None or sigma_r is None:
+            return _mix((torch.sqrt(a**2 + c**2), noise), (b, y))
+        spread = torch.sqrt((a * sigma_r.double().cpu()) ** 2 + c**2)
+        return _mix((a + b, y), (spread, noise))
+
+
+class DDPMPath(GaussianPath):
+    """The variance-preserving diffusion of betas: a = sqrt(abar), b = 0, c = sqrt(1 - abar) (Ho et al. 2020)."""
+
+    def __init__(self, betas: Tensor) -> None:
+        self.betas = betas.double()
+        self.alphas_cumprod = torch.cumprod(1 - self.betas, 0)
+        # 1 - abar without cancellation, for abar near 1
+        c2 = -torch.expm1(torch.cumsum(torch.log1p(-self.betas), 0))
+        super().__init__(self.alphas_cumprod.sqrt(), torch.zeros_like(self.betas), c2.sqrt())
+
+
+def _mix(*terms: tuple[Tensor, Tensor | None]) -> Tensor:
+    """Sum of coefficient times image, in the images' dtype; a term without an image is left out."""
+    out: Tensor | None = None
+    for weight, image in terms:
+        if image is None:
+            continue
+        term = weight.to(image.device, image.dtype) * image
+        out = term if out is None else out + term
+    assert out is not None
+    return out

@@ -1,0 +1,58 @@
+"""The sampling loop: a list of times, a denoiser and a solver make an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cdm4mi.diffusion.paths import CLEAN, GaussianPath
+from cdm4mi.diffusion.solvers import Solver, Step
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""x0_hat = denoise(x_t, t), with x_t (N, C, H, W) and t (N,) int64: the one contract that solvers rest on."""
+
+
+@dataclass(frozen=True)
+class SamplingState:
+    """What a hook receives at every step: i-th call, time t, the latent x_t and the estimate x0_hat made from it."""
+
+    i: int
+    t: int
+    x_t: Tensor
+    x0_hat: Tensor
+
+
+@torch.no_grad()
+def sample(
+    denoise: Denoiser,
+    path: GaussianPath,
+    times: Sequence[int],
+    solver: Solver,
+    x_start: Tensor,
+    *,
+    noise: Callable[[int], Tensor],
+    y: Tensor | None = None,
+    clip: bool = False,
+    hook: Callable[[SamplingState], None] | None = None,
+) -> Tensor:
+    """Run the solver down the times, one denoiser call each, and return the last x0_hat, (N, C, H, W).
+
+    times: strictly falling, from ``times.time_list``; x_start: x at times[0]; noise(i): unit noise of step i (0 is
+    taken to be the start's own draw, so steps ask for i + 1); clip: clamp each x0_hat to [-1, 1] before the solver
+    sees it, so that eps is derived anew; hook: called with every SamplingState.
+    """
+    x = x_start
+    for i, t in enumerate(times):
+        t_next = times[i + 1] if i + 1 < len(times) else CLEAN
+        if t_next >= t:
+            raise ValueError(f"times must fall strictly, found {t} then {t_next}")
+        x0 = denoise(x, torch.full((len(x),), t, device=x.device))
+        if clip:
+            x0 = x0.clamp(-1, 1)
+        if hook is not None:
+            hook(SamplingState(i, t, x, x0))
+        x = solver(Step(path, x, x0, t, t_next, lambda i=i: noise(i + 1), y))  # type: ignore[misc]
+    return x
