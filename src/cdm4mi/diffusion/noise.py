@@ -1,4 +1,4 @@
-"""Noise that depends on a seed and on which image it is for, and on nothing else: not on batch size, order or device."""
+"""Noise decided by a seed and by which image it is for, and by nothing else: not batch size, order or device."""
 
 from __future__ import annotations
 

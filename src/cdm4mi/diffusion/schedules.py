@@ -103,7 +103,7 @@ def make_betas(
 
 
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Shift and scale sqrt(abar) so that it keeps its first value and ends at 0 (Lin et al. 2023, arXiv 2305.08891, alg. 1)."""
+    """Shift and scale sqrt(abar): first value kept, last value 0 (Lin et al. 2023, arXiv 2305.08891, alg. 1)."""
     root = torch.cumprod(1 - betas, 0).sqrt()
     root = (root - root[-1]) * root[0] / (root[0] - root[-1])
     abar = root**2

@@ -17,7 +17,7 @@ class Step:
     """All that a solver sees.
 
     x_t, x0: (N, C, H, W), the state and the denoiser's estimate at the times t; t, t_next: (N,) or int, where t_next
-    comes from the list of times (CLEAN after the last); y: the condition, for bridges; noise: draws unit noise like x_t.
+    comes from the list of times (CLEAN after the last); y: the condition, for bridges; noise: draws noise like x_t.
     """
 
     path: GaussianPath
@@ -80,7 +80,7 @@ def ddim(step: Step, eta: float = 0.0) -> Tensor:
 def make_solver(name: str, eta: float = 0.0) -> Solver:
     """The solver ``name`` (ddpm or ddim), eta in [0, 1] for ddim. Raises UserError for anything else."""
     if not 0 <= eta <= 1:
-        raise UserError(f"eta: found {eta}, expected 0 (deterministic) to 1 (the noise of ddpm)")
+        raise UserError(f"eta: found {eta}, expected 0 to 1")
     if name == "ddpm":
         return ddpm
     if name == "ddim":

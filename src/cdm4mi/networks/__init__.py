@@ -1,0 +1,16 @@
+"""The Rosinality UNet, its blocks, and the wrapper that conditions it."""
+
+from cdm4mi.networks.attention import SelfAttention
+from cdm4mi.networks.blocks import ResBlock, ResBlockWithAttention, TimeEmbedding
+from cdm4mi.networks.unet import UNet
+from cdm4mi.networks.wrapper import Condition, DiffusionWrapper
+
+__all__ = [
+    "Condition",
+    "DiffusionWrapper",
+    "ResBlock",
+    "ResBlockWithAttention",
+    "SelfAttention",
+    "TimeEmbedding",
+    "UNet",
+]
