@@ -1,0 +1,149 @@
+"""From positions and orientations of slices to their order, an affine, and the names of what is irregular.
+
+DICOM gives LPS millimetres; a Volume has RAS. All functions here take and give LPS unless they say RAS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cdm4mi.errors import UserError
+
+# How far slice positions may lie from an even line before they are called uneven: DICOM writers round to 1e-3 mm or so.
+EVEN_MM = 0.01
+EVEN_FRACTION = 0.01
+TILT_DEGREES = 0.1
+
+
+@dataclass
+class Stack:
+    """The order in which slices are stacked (indices into what was given) and what that says about the geometry."""
+
+    order: np.ndarray
+    affine: np.ndarray
+    origins: np.ndarray | None
+    warnings: list[str] = field(default_factory=list)
+
+
+def normal_of(orientation: np.ndarray) -> np.ndarray:
+    """Unit normal of the plane of ImageOrientationPatient (row direction, column direction)."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    return normal / np.linalg.norm(normal)
+
+
+def lps_to_ras(affine: np.ndarray) -> np.ndarray:
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def same_place(offsets: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
+    """Label of each offset (mm along the normal): equal labels for slices at the same place, counted from the lowest."""
+    order = np.argsort(offsets, kind="stable")
+    steps = np.diff(offsets[order]) > tolerance
+    labels = np.empty(len(offsets), dtype=int)
+    labels[order] = np.concatenate([[0], np.cumsum(steps)])
+    return labels
+
+
+def stack(
+    positions: np.ndarray, orientation: np.ndarray, pixel_spacing: tuple[float, float], thickness: float | None
+) -> Stack:
+    """Order slices at different places along their normal, and find the affine (RAS).
+
+    ``positions`` (n, 3): ImagePositionPatient; ``pixel_spacing``: (between rows, between columns) as PixelSpacing gives it;
+    ``thickness`` stands in for the spacing of a single slice.
+    """
+    normal = normal_of(orientation)
+    offsets = positions @ normal
+    order = np.argsort(offsets, kind="stable")
+    offsets, positions = offsets[order], positions[order]
+    count = len(order)
+    step = (positions[-1] - positions[0]) / (count - 1) if count > 1 else normal * (thickness or 1.0)
+    affine = np.eye(4)
+    affine[:3, 0] = orientation[:3] * pixel_spacing[1]
+    affine[:3, 1] = orientation[3:] * pixel_spacing[0]
+    affine[:3, 2] = step
+    affine[:3, 3] = positions[0]
+    warnings: list[str] = []
+    origins = None
+    if count > 1:
+        line = positions[0] + np.arange(count)[:, None] * step
+        away = np.abs(positions - line).max()
+        tolerance = max(EVEN_MM, EVEN_FRACTION * np.linalg.norm(step))
+        if away > tolerance:
+            origins = positions * [-1.0, -1.0, 1.0]
+            warnings.append(
+                name_spacing(np.diff(offsets), np.linalg.norm(np.diff(positions, axis=0), axis=1), tolerance)
+            )
+        cosine = np.clip(abs(step @ normal) / np.linalg.norm(step), 0, 1)
+        tilt = float(np.degrees(np.arccos(cosine)))
+        if tilt > TILT_DEGREES:
+            warnings.append(f"gantry tilt: the slices are stacked {tilt:.1f} degrees off their normal")
+    return Stack(order, lps_to_ras(affine), origins, warnings)
+
+
+def name_spacing(gaps: np.ndarray, distances: np.ndarray, tolerance: float) -> str:
+    """One sentence on uneven gaps (mm, along the normal) between slices whose origins lie ``distances`` (mm) apart.
+
+    Slices are called missing where the gaps are multiples of the usual one.
+    """
+    usual = float(np.median(gaps))
+    multiples = np.rint(gaps / usual)
+    missing = int((multiples - 1).sum())
+    if (
+        missing > 0
+        and (multiples >= 1).all()
+        and np.abs(gaps - multiples * usual).max() <= max(tolerance, 0.02 * usual)
+    ):
+        places = int((multiples > 1).sum())
+        usually = f"the spacing is {usual:.2f} mm, the largest gap {gaps.max():.2f} mm"
+        return f"missing slices: {missing} at {places} place(s); {usually}"
+    if gaps.max() - gaps.min() <= tolerance:
+        return "the slice origins do not lie on one line"
+    said = f"uneven slice spacing: from {gaps.min():.2f} to {gaps.max():.2f} mm (median {usual:.2f} mm)"
+    if np.abs(distances - gaps).max() > tolerance:
+        said += f" along the normal, {distances.min():.2f} to {distances.max():.2f} mm between slice origins"
+    return said
+
+
+def require_even(origins: np.ndarray | None, name: str, target: str) -> None:
+    """Refuse to write slices without an even spacing into a format that has one spacing."""
+    if origins is None:
+        return
+    gaps = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+    raise UserError(
+        f"{name}: the slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart, and {target} has one spacing for all; "
+        "expected a DICOM output"
+    )
+
+
+def reorient(array: np.ndarray, affine: np.ndarray, like_shape: tuple[int, ...], like_affine: np.ndarray) -> np.ndarray:
+    """The array (…, k, j, i) on the voxel grid of another affine, where the two differ by swapped or mirrored axes only.
+
+    Refused where the grids are not the same voxels (to 1 % of a voxel).
+    """
+    mapping = np.linalg.inv(affine) @ like_affine  # index in the wanted grid -> index in the array
+    signs = np.rint(mapping[:3, :3])
+    shape = array.shape[-3:][::-1]
+    wanted = like_shape[-3:][::-1]
+    offset = np.rint(mapping[:3, 3])
+    permutes = (np.abs(signs).sum(0) == 1).all() and (np.abs(signs).sum(1) == 1).all()
+    corner = mapping[:3, :3] @ (np.array(wanted) - 1) + mapping[:3, 3]
+    if permutes:
+        exact = signs @ (np.array(wanted) - 1) + offset
+        ends = np.stack([offset, exact])
+        fits = (ends.min(0) == 0).all() and (ends.max(0) == np.array(shape) - 1).all()
+        if fits and np.abs(corner - exact).max() < 0.01 and np.abs(mapping[:3, 3] - offset).max() < 0.01:
+            lead = array.ndim - 3
+            values = np.moveaxis(array, (-3, -2, -1), (lead + 2, lead + 1, lead))  # now (…, i, j, k)
+            axes = [int(np.argmax(np.abs(signs[:, wanted_axis]))) for wanted_axis in range(3)]
+            values = values.transpose(*range(lead), *(lead + a for a in axes))
+            for wanted_axis, a in enumerate(axes):
+                if signs[a, wanted_axis] < 0:
+                    values = np.flip(values, lead + wanted_axis)
+            return np.ascontiguousarray(np.moveaxis(values, (lead, lead + 1, lead + 2), (-1, -2, -3)))
+    raise UserError(
+        f"the template's voxels are not those of the volume: {shape} against {wanted} voxels, or another place or spacing; "
+        "expected the same grid up to swapped and mirrored axes"
+    )

@@ -1,0 +1,188 @@
+"""NIfTI 1 and 2 (.nii, .nii.gz, .hdr/.img) in and out, with the header kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from cdm4mi.errors import UserError
+from cdm4mi.io import atomic
+from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
+from cdm4mi.io.volume import Source, Volume, check_memory
+
+# deflate cannot gain more than about 1032 to 1
+_DEFLATE = 1040
+_NEXT_DTYPES = [np.dtype(t) for t in (np.int16, np.int32)]
+
+
+def read_nifti(path: Path, name: str) -> Volume:
+    """Read a NIfTI file of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i). ``name`` is used in messages."""
+    image = _load(path, name)
+    header = image.header
+    shape = _squeezed_shape(header.get_data_shape(), name)
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        what = "colour" if dtype.names else str(dtype)
+        raise UserError(f"{name}: the voxels are {what}, expected one grey value each")
+    data_file = Path(image.file_map["image"].filename or path)
+    try:
+        stored_bytes = data_file.stat().st_size
+    except OSError:
+        raise UserError(f"{name}: the image data file (.img) that belongs to the header is missing") from None
+    check_memory(
+        name, shape, stored_bytes // dtype.itemsize + 1, _DEFLATE if data_file.suffix in (".gz", ".bz2") else 1
+    )
+    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # the header's are reset by nibabel
+    try:
+        raw = np.asarray(image.dataobj.get_unscaled())
+    except Exception as error:
+        raise UserError(f"{name}: the image data cannot be read ({_one_line(error)})") from None
+    raw = raw.reshape(shape).T
+    raw = raw[None] if raw.ndim == 2 else raw
+    array = np.empty(raw.shape, dtype=np.float32)
+    for out, plane in zip(array.reshape(-1, *array.shape[-2:]), _planes(raw), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[...] = rescale(plane, slope, intercept)
+    warnings = []
+    if header["qform_code"] == 0 and header["sform_code"] == 0:
+        warnings.append("neither qform nor sform is set: the position in the patient is unknown")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise UserError(
+            f"{name}: the affine of the header is singular or not finite, expected one that can be inverted"
+        )
+    source = Source("nifti", (path, data_file), header.copy(), dtype, slope, intercept)
+    return Volume(array, affine, None, source, warnings)
+
+
+def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+    """Write ``volume``; header fields and stored type come from ``template`` (a NIfTI source). Returns notes on changes.
+
+    The stored type stays where it holds the values finely enough, otherwise the next one that does is taken and said so.
+    """
+    notes: list[str] = []
+    array = volume.array
+    source = template if template is not None and template.kind == "nifti" else None
+    grid = _grid(array, volume, source, dtype, notes)
+    data = array if grid is None else np.empty(array.shape, dtype=grid.dtype)
+    if grid is not None:
+        for out, plane in zip(_planes(data), _planes(array), strict=True):
+            out[...] = grid.encode(plane)
+    elif dtype is not None:
+        data = array.astype(dtype)
+    elif source is not None and source.dtype == np.float64:
+        data = array.astype(np.float64)
+    stored = data.T
+    if source is not None:
+        header = source.header.copy()
+        shape = header.get_data_shape()
+        if len(shape) < stored.ndim or len(shape) > stored.ndim:
+            stored = stored.reshape(shape)
+    else:
+        header = nib.Nifti1Header() if max(stored.shape) < 2**15 else nib.Nifti2Header()
+        header.set_xyzt_units("mm", "sec")
+    header.set_data_dtype(data.dtype)
+    lowered = path.name.lower()
+    pair = lowered.endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
+    image_class = _image_class(header, pair)
+    if source is not None and np.allclose(header.get_best_affine(), volume.affine, rtol=0, atol=1e-9):
+        image = image_class(stored, None, header)
+    else:
+        image = image_class(stored, None, header)
+        image.set_sform(volume.affine, 1)
+        image.set_qform(volume.affine, 1, strip_shears=True)
+        if not np.allclose(image.get_qform(), volume.affine, atol=1e-3):
+            image.set_qform(None, 0)  # a sheared stack (gantry tilt) has no rotation alone: only the sform says it
+    if data.dtype.kind == "f":
+        image.header.set_slope_inter(1.0, 0.0)
+    else:
+        assert grid is not None
+        image.header.set_slope_inter(grid.slope, grid.intercept)
+    image.header["cal_min"] = image.header["cal_max"] = 0  # the display range of the source need not fit
+    _save(image, path, pair)
+    return notes
+
+
+def _load(path: Path, name: str) -> nib.Nifti1Pair:
+    try:
+        image = nib.load(path)
+        header = image.header
+        if not isinstance(image, nib.Nifti1Pair):
+            raise UserError(f"{name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")
+        header.get_data_shape()
+        header.get_data_dtype()
+        _ = image.affine
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name}: not a readable NIfTI file ({_one_line(error)})") from None
+    return image
+
+
+def _squeezed_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Shape without trailing axes of length 1 beyond the fourth, and without a time axis of length 1."""
+    shape = tuple(int(n) for n in shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if not 2 <= len(shape) <= 4:
+        raise UserError(f"{name}: has {len(shape)} axes {shape}, expected 2 to 4")
+    return shape
+
+
+def _grid(
+    array: np.ndarray, volume: Volume, source: Source | None, dtype: np.dtype | None, notes: list[str]
+) -> Grid | None:
+    """How to store integers, or None for floats."""
+    wanted = np.dtype(dtype) if dtype is not None else None
+    if wanted is not None and wanted.kind == "f":
+        return None
+    origin = source or volume.source
+    first = wanted or (origin.dtype if origin is not None and origin.dtype is not None else np.dtype(np.float32))
+    if first.kind == "f":
+        return None
+    if not np.isfinite(array).all():
+        notes.append(f"stored as float32 instead of {first}: some values are not finite")
+        return None
+    slope, intercept = (origin.slope, origin.intercept) if origin is not None else (1.0, 0.0)
+    single = lambda x: float(np.float32(x))  # noqa: E731
+    tried = [first, *(t for t in _NEXT_DTYPES if t.itemsize > first.itemsize or (t.kind == "i" and first.kind == "u"))]
+    for candidate in tried:
+        grid = refine(array, [Grid(candidate, slope, intercept)], single)
+        if grid is not None and (fine_enough(grid, array) or grid.exact(array)):
+            if candidate != first:
+                notes.append(f"stored as {candidate} instead of {first}: the values do not fit the source's type")
+            return grid
+    notes.append(f"stored as float32 instead of {first}: the values do not fit the source's type")
+    return None
+
+
+def _image_class(header: nib.Nifti1Header, pair: bool) -> type:
+    if isinstance(header, nib.Nifti2Header):
+        return nib.Nifti2Pair if pair else nib.Nifti2Image
+    return nib.Nifti1Pair if pair else nib.Nifti1Image
+
+
+def _save(image: nib.Nifti1Pair, path: Path, pair: bool) -> None:
+    if not pair:
+        with atomic.replacing_file(path) as temporary:
+            image.to_filename(temporary)
+        return
+    names = image.filespec_to_file_map(path)
+    with (
+        atomic.replacing_file(Path(names["image"].filename)) as data,
+        atomic.replacing_file(Path(names["header"].filename)) as head,
+    ):
+        image.file_map["image"].filename, image.file_map["header"].filename = os.fspath(data), os.fspath(head)
+        image.to_file_map()
+
+
+def _planes(array: np.ndarray) -> list[np.ndarray]:
+    """The last two axes, one after the other, without copying (also of a transposed array)."""
+    return [array[index] for index in np.ndindex(array.shape[:-2])]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

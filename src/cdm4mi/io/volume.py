@@ -1,0 +1,109 @@
+"""The scan as every other room sees it: an array in physical units, where it lies in the patient, and its headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm4mi.errors import UserError
+
+
+@dataclass
+class Source:
+    """Where a volume came from, with whatever its format needs to be written back. Opaque outside ``io``."""
+
+    kind: str
+    paths: tuple[Path, ...] = ()
+    header: Any = None
+    dtype: np.dtype | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass
+class Volume:
+    """One scan.
+
+    ``array`` is float32 in physical units (HU for CT, Bq/ml or what the header says for PET, scanner units for MR) of shape
+    (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). ``affine`` (4 x 4,
+    float64) maps the voxel index (column i, row j, slice k) to RAS millimetres. ``padding`` marks pixels that the scanner
+    filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins`` (slices, 3) holds
+    the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing), else None.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    modality: str | None = None
+    source: Source | None = None
+    warnings: list[str] = field(default_factory=list)
+    units: str | None = None
+    padding: np.ndarray | None = None
+    slice_origins: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self.array = np.ascontiguousarray(self.array, dtype=np.float32)
+        self.affine = np.asarray(self.affine, dtype=np.float64)
+        if self.array.ndim not in (3, 4):
+            raise ValueError(f"a volume has 3 or 4 axes, not {self.array.ndim}")
+        if self.affine.shape != (4, 4):
+            raise ValueError(f"an affine is 4 x 4, not {self.affine.shape}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def kind(self) -> str | None:
+        """The format the volume was read from: "dicom", "nifti", "mha", "nrrd", "hdf5", "tiff", "png"; None for a new one."""
+        return self.source.kind if self.source else None
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Millimetres between neighbours along (slices, rows, columns); the mean between slices where it is uneven."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(k), float(j), float(i)
+
+    def slice_affine(self, k: int) -> np.ndarray:
+        """Affine (4 x 4, RAS mm) of slice ``k`` alone, right for uneven spacing too: index (i, j, 0) is its pixel (j, i)."""
+        affine = self.affine.copy()
+        if self.slice_origins is not None:
+            affine[:3, 3] = self.slice_origins[k]
+        else:
+            affine[:3, 3] += k * affine[:3, 2]
+        return affine
+
+    def slices(self) -> np.ndarray:
+        """All slices of all time points as a view of shape (N, rows, columns)."""
+        return self.array.reshape(-1, *self.array.shape[-2:])
+
+    def with_array(self, array: np.ndarray, warnings: list[str] | None = None) -> Volume:
+        """The same scan with other values: ``array`` has the same shape; geometry, headers and warnings are kept."""
+        if array.shape != self.array.shape:
+            raise ValueError(f"new array has shape {array.shape}, the volume {self.array.shape}")
+        return replace(self, array=array, warnings=self.warnings + (warnings or []))
+
+
+def check_memory(name: str, shape: tuple[int, ...], stored_bytes: int, ratio: int = 1) -> None:
+    """Refuse a header that claims more voxels than the stored bytes can hold, before any memory is taken for them.
+
+    ``stored_bytes`` is what the file holds for the pixels, times the bytes a voxel needs already divided out by the caller;
+    ``ratio`` is the most that the compression in use can gain (1 for none, 1032 for deflate).
+    """
+    import psutil
+
+    if any(n <= 0 for n in shape):
+        raise UserError(f"{name}: the header gives the size {shape}, expected at least 1 along every axis")
+    voxels = 1
+    for n in shape:
+        voxels *= int(n)
+    if voxels > stored_bytes * ratio:
+        size = " x ".join(str(n) for n in shape)
+        raise UserError(
+            f"{name}: the header claims {size} voxels, but the file holds only {stored_bytes} bytes for them"
+        )
+    if voxels * 8 > psutil.virtual_memory().available:
+        size = " x ".join(str(n) for n in shape)
+        raise UserError(f"{name}: {size} voxels need {voxels * 8 / 2**30:.1f} GB of memory, more than is free")
