@@ -1,0 +1,93 @@
+"""The schema as a table of dotted keys: finding a key by a part of its name, and fitting YAML values to its type."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Iterable, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from cdm4mi.config.schema import Config
+
+Path = tuple[str, ...]
+
+
+@functools.cache
+def table(model: type[BaseModel] = Config, prefix: Path = ()) -> dict[Path, Any]:
+    """Every key of the schema, sections too: its path from the top and its type annotation."""
+    found: dict[Path, Any] = {}
+    for name, field in model.model_fields.items():
+        annotation: Any = field.annotation
+        found[(*prefix, name)] = annotation
+        if is_section(annotation):
+            found.update(table(annotation, (*prefix, name)))
+    return found
+
+
+def is_section(annotation: Any) -> bool:
+    """Whether a key of this type holds further keys."""
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def matches(key: str, known: Iterable[Path] | None = None) -> list[Path]:
+    """Paths that a key can mean: the whole dotted path, or else every path that ends with it.
+
+    Of several, one in ``model`` goes first (``betas`` is the schedule's, not the optimizer's).
+    """
+    paths = table() if known is None else known
+    parts = tuple(key.split("."))
+    if parts in paths:
+        return [parts]
+    ends = [path for path in paths if path[-len(parts) :] == parts]
+    in_model = [path for path in ends if path[0] == "model"]
+    return in_model if len(in_model) == 1 else ends
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown key: the nearest known one, or all of a short list."""
+    names = list(dict.fromkeys(known))
+    close = names if len(names) == 1 else difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.5)
+    if close:
+        return f"; the nearest known key is {close[0]!r}"
+    return f"; known keys: {', '.join(names)}" if len(names) <= 25 else ""
+
+
+def fit(value: Any, annotation: Any = Config) -> Any:
+    """Fit a value as YAML spells it to the type of its key, without changing what it says.
+
+    A whole float becomes an integer (``1e05``; float keys take integers), an empty section has no keys,
+    ``precision: 32`` is the name "32", a null is the name "none" where there is one, and one text is a list of one
+    where a list of texts is expected. All else is left for the validation to refuse.
+    """
+    if is_section(annotation):
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            return value
+        fields = annotation.model_fields
+        return {key: fit(item, fields[key].annotation if key in fields else None) for key, item in value.items()}
+    if isinstance(value, list):
+        return [fit(item) if isinstance(item, float) else item for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    names = _names(annotation)
+    if value is None and "none" in names:
+        return "none"
+    if isinstance(value, int) and not isinstance(value, bool) and str(value) in names:
+        return str(value)
+    if isinstance(value, str) and list[str] in _union(annotation):
+        return [value]
+    return value
+
+
+def _union(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _names(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

@@ -1,0 +1,123 @@
+"""Load a configuration from YAML in any of its three layouts, with overrides; save it; name the shipped presets."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from pydantic import ValidationError
+
+from cdm4mi.config import fields, original
+from cdm4mi.config.errors import one_line
+from cdm4mi.config.overrides import into_file, into_tree, parse
+from cdm4mi.config.schema import Config
+from cdm4mi.config.tree import COMMAND_LINE, Tree
+from cdm4mi.config.yaml_text import plain, read_file, read_value, shown
+from cdm4mi.errors import UserError
+
+logger = logging.getLogger("cdm4mi.config")
+
+SCHEDULE = ("model", "beta_schedule")
+PRESETS = Path(__file__).parent / "presets"
+
+
+def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
+    """The validated configuration of a YAML file, or of a preset where ``path`` is no file but a preset's name.
+
+    Three layouts load: the project's own sections, an experiment file of the original work, and a flat block of keys.
+    Notices (keys that are ignored, names that mean something else here) go to the logger ``cdm4mi.config``.
+
+    Args:
+        overrides: ``key=value`` with the value in YAML syntax; the key is a dotted path of the own layout or an end of
+            one that is unique (``max_tsteps``); for a file of the original work also a path or name as in that file.
+
+    Raises:
+        UserError: one line with file, field, what was found and what was expected.
+    """
+    file = Path(path)
+    name = os.fspath(path)
+    if not file.exists() or (file.is_dir() and name in preset_names()):
+        if name in preset_names():
+            return load_preset(name, overrides)
+        presets = ", ".join(preset_names())
+        raise UserError(f"{name}: no such file, expected a YAML file or one of the presets: {presets}")
+    return parse_config(read_file(file), overrides, where=name)
+
+
+def load_preset(name: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a preset that ships with the package. Raises as ``load_config``."""
+    if name not in preset_names():
+        raise UserError(f"preset {name!r} is unknown, expected one of: {', '.join(preset_names())}")
+    return parse_config(read_file(PRESETS / f"{name}.yaml"), overrides, where=f"preset {name}")
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(file.stem for file in PRESETS.glob("*.yaml"))
+
+
+def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = (), where: str = "configuration") -> Config:
+    """The validated configuration of a mapping in any of the three layouts.
+
+    Args:
+        where: what messages call the mapping: its file, say.
+
+    Raises:
+        UserError: as ``load_config``.
+    """
+    raw = plain(mapping, where)
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
+    pairs = parse(overrides)
+    experiment = original.is_experiment(raw)
+    foreign = experiment or original.is_flat(raw)
+    if foreign:
+        raw, rest = into_file(pairs, raw, ("model", "params") if experiment else ())
+        translate = original.translate_experiment if experiment else original.translate_flat
+        tree, notices = translate(raw, where)
+        _mark_overridden(tree, [pair[0] for pair in pairs if pair not in rest])
+    else:
+        tree, rest, notices = Tree(raw), pairs, []
+    into_tree(rest, tree, foreign)
+    try:
+        config = Config.model_validate(fields.fit(tree.values), strict=True)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, tree.origins)) from None
+    if experiment and tree.origins.get(SCHEDULE, (where,))[0] != COMMAND_LINE:
+        notices += original.schedule_notice(tree)
+    for notice in notices:
+        logger.warning("%s: %s", where, notice)
+    return config
+
+
+def save_config(config: Config, path: str | os.PathLike[str]) -> None:
+    """Write every key as YAML that ``load_config`` reads back equal; the file appears whole or not at all.
+
+    Raises:
+        UserError: it could not be read back (a text with ``${``, or more than about 10 000 betas), or not be written.
+    """
+    target = Path(path)
+    text = OmegaConf.to_yaml(OmegaConf.create(plain(config.model_dump(), os.fspath(path))))
+    read_value(text, os.fspath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(f"# cdm4mi: the full configuration of a run\n{text}", encoding="utf-8")
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _mark_overridden(tree: Tree, keys: Sequence[str]) -> None:
+    """A value that an override put into the file is called the command line's in messages."""
+    for path, (_, name) in tree.origins.items():
+        if any(name == key or name.startswith(f"{key}.") for key in keys):
+            tree.origins[path] = (COMMAND_LINE, name)

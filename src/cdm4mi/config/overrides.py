@@ -1,0 +1,75 @@
+"""Overrides ``key=value`` of the command line: which key is meant, and where its value goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cdm4mi.config import fields
+from cdm4mi.config.original import FILE_NAMES, RENAMED, bare_names
+from cdm4mi.config.tree import COMMAND_LINE, Tree, put
+from cdm4mi.config.yaml_text import read_value
+from cdm4mi.errors import UserError
+
+Pairs = list[tuple[str, Any]]
+
+
+def parse(overrides: Sequence[str]) -> Pairs:
+    """Keys and values; a value is written as in YAML (``1e05``, ``[1, 2]``, ``true``, ``null``)."""
+    pairs = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise UserError(f"{COMMAND_LINE}: found {text!r}, expected key=value")
+        pairs.append((key, read_value(value, f"{COMMAND_LINE}: {key}")))
+    return pairs
+
+
+def into_file(pairs: Pairs, raw: Mapping[str, Any], block: fields.Path) -> tuple[dict[str, Any], Pairs]:
+    """Place the overrides that only a foreign file has a key for into a copy of it; return it and the others.
+
+    Args:
+        block: where the block of bare names is in the file.
+    """
+    copy, others = dict(raw), []
+    for key, value in pairs:
+        top, *below = key.split(".")
+        if below and isinstance(raw.get(top), Mapping) and not fields.matches(key):
+            put(copy, (top, *below), value)
+        elif key in FILE_NAMES:
+            put(copy, (*block, key), value)
+        else:
+            others.append((key, value))
+    return copy, others
+
+
+def into_tree(pairs: Pairs, tree: Tree, foreign: bool) -> None:
+    """Place overrides in the own layout, over the file's values.
+
+    Args:
+        foreign: the file has the names of the original work, so ``image_dir=/x`` is understood too.
+    """
+    for key, value in pairs:
+        if foreign and key in RENAMED:
+            path = RENAMED[key]
+        elif foreign and key == "target_size":
+            path = ("model", "image_size")
+        else:
+            path = the_one(key, fields.matches(key), foreign)
+        tree.replace(path, value, COMMAND_LINE, key)
+
+
+def the_one(key: str, found: Sequence[fields.Path], foreign: bool) -> fields.Path:
+    """The only path that an override can mean.
+
+    Raises:
+        UserError: none or several.
+    """
+    if len(found) > 1:
+        raise UserError(f"{COMMAND_LINE}: {key!r} is ambiguous, expected one of {', '.join(map('.'.join, found))}")
+    if found:
+        return found[0]
+    last = bare_names() if foreign else [path[-1] for path in fields.table()]
+    known = [".".join(path) for path in fields.table()] if "." in key else last
+    raise UserError(f"{COMMAND_LINE}: unknown key {key!r}{fields.nearest(key, known)}")
