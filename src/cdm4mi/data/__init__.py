@@ -1,0 +1,1 @@
+"""Scans become pairs of clean patch and degraded condition, split by patient."""

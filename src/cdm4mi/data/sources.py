@@ -1,0 +1,154 @@
+"""Clean slices by patient, from volumes, from folders of HDF5 patches, or from phantoms."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cdm4mi import io
+from cdm4mi.config.schema import DataConfig
+from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
+from cdm4mi.data.phantoms import phantom
+from cdm4mi.errors import UserError
+
+log = logging.getLogger("cdm4mi.data")
+
+PHANTOM_PATIENTS = 64
+PHANTOM_SLICES = 6
+
+
+@dataclass
+class Patient:
+    """The clean slices of one patient on [-1, 1], float16, and the foreground of each (bool).
+
+    ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources.
+    """
+
+    name: str
+    source: str
+    slices: list[np.ndarray]
+    foregrounds: list[np.ndarray]
+
+
+def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patient]:
+    """Every patient that the data section names, but for ``exclude_patients``. Raises UserError where there is none."""
+    if config.kind == "phantoms":
+        found = _phantoms(max(128, image_size), seed)
+    else:
+        if not config.paths:
+            raise UserError(f"data.paths: found none, expected scans or folders (data.kind is {config.kind})")
+        reader = _hdf5_patients if config.kind == "hdf5" else _volume_patients
+        found = reader(config)
+    patients = _merged(p for p in found if p.name not in set(config.exclude_patients))
+    if not patients:
+        raise UserError(f"data.paths: found no usable scan in {', '.join(config.paths)[:200]}")
+    return patients
+
+
+def patient_name(path: Path, patient_id: str | None = None) -> str:
+    """A name that tells patients apart and holds nothing of theirs.
+
+    A DICOM PatientID is hashed; else a BIDS label (sub-01) in the path, else the file's or folder's own name.
+    """
+    if patient_id:
+        return "patient-" + hashlib.sha256(patient_id.encode()).hexdigest()[:10]
+    label = re.search(r"sub-[A-Za-z0-9]+", str(path))
+    return label.group(0) if label else re.sub(r"\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz)+$", "", path.name.lower())
+
+
+def scan_paths(patterns: Sequence[str]) -> list[Path]:
+    """Files and series folders that the patterns name, sorted. A folder of NIfTI files stands for its files."""
+    out: list[Path] = []
+    for pattern in patterns:
+        hits = sorted(Path(p) for p in glob.glob(pattern, recursive=True)) or [Path(pattern)]
+        for hit in hits:
+            if not hit.exists():
+                raise UserError(f"data.paths: {pattern}: found nothing, expected a scan, a folder or a pattern")
+            volumes = sorted(p for p in hit.rglob("*.nii*") if p.is_file()) if hit.is_dir() else []
+            out += volumes or [hit]
+    return list(dict.fromkeys(out))
+
+
+def _volume_patients(config: DataConfig) -> Iterator[Patient]:
+    for path in scan_paths(config.paths):
+        volume = io.read(path)
+        norm = normalisation_for(volume, config.window, config.percentiles)
+        array = volume.slices()[:: config.slice_step]
+        mask = foreground(array, norm.modality)
+        keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
+        yield Patient(
+            patient_name(path),
+            f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
+            [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
+            [mask[k] for k in keep],
+        )
+
+
+def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
+    import h5py
+
+    for root in map(Path, config.paths):
+        files = sorted(p for p in root.rglob("*") if p.suffix in (".h5", ".hdf5", ".hdf")) if root.is_dir() else [root]
+        if not files or not files[0].exists():
+            raise UserError(f"data.paths: {root}: found no .h5 or .hdf5 file, expected a folder of patches")
+        for file in files:
+            try:
+                with h5py.File(file, "r") as h5:
+                    if "data" not in h5:
+                        raise UserError(f"{file}: found datasets {sorted(h5)[:5]}, expected one named data")
+                    raw = np.asarray(h5["data"][()], dtype=np.float32)
+            except OSError as error:
+                raise UserError(f"{file}: not a readable HDF5 file ({error})") from None
+            patches = raw.squeeze()
+            patches = patches[None] if patches.ndim == 2 else patches
+            if patches.ndim != 3:
+                raise UserError(f"{file}: data has shape {raw.shape}, expected (rows, columns) or (n, rows, columns)")
+            low, high = float(patches.min()), float(patches.max())
+            if low < 0 or high > config.dynamic_range:
+                raise UserError(
+                    f"{file}: data runs from {low:g} to {high:g}, expected 0 to dynamic_range = {config.dynamic_range:g}"
+                )
+            slices = list((patches / config.dynamic_range * 2 - 1).astype(np.float16))
+            yield Patient(_patch_patient(root, file), root.name, slices, [s > -0.98 for s in slices])
+
+
+def _patch_patient(root: Path, file: Path) -> str:
+    """The subfolder under the root, else the BIDS label or the name without its trailing numbers."""
+    relative = file.relative_to(root) if file != root else Path(file.name)
+    if len(relative.parts) > 1:
+        return relative.parts[0]
+    label = re.search(r"sub-[A-Za-z0-9]+", file.name)
+    numberless = re.sub(r"[-_. ]?(patch|slice|img|image)?[-_. ]?\d+([-_.]\d+)*$", "", file.stem)
+    return label.group(0) if label else numberless or root.name
+
+
+def _phantoms(size: int, seed: int) -> Iterator[Patient]:
+    kinds: tuple[Literal["CT", "MR"], ...] = ("CT", "MR")
+    windows = {"CT": (-1000.0, 1000.0), "MR": (0.0, 1000.0)}
+    for person in range(PHANTOM_PATIENTS):
+        kind = kinds[person % 2]
+        first = (seed * PHANTOM_PATIENTS + person) * PHANTOM_SLICES
+        images = [phantom(kind, first + k, size) for k in range(PHANTOM_SLICES)]
+        norm = Normalisation(*windows[kind], kind)
+        slices = [norm.apply(i).clip(-1, 1).astype(np.float16) for i in images]
+        yield Patient(f"phantom-{person:03d}", f"{kind}-phantom", slices, [foreground(i, kind) for i in images])
+
+
+def _merged(patients: Iterator[Patient] | Sequence[Patient]) -> list[Patient]:
+    """One entry a patient: several scans of one patient are joined."""
+    out: dict[str, Patient] = {}
+    for patient in patients:
+        if patient.name in out:
+            out[patient.name].slices += patient.slices
+            out[patient.name].foregrounds += patient.foregrounds
+        elif patient.slices:
+            out[patient.name] = patient
+    return list(out.values())

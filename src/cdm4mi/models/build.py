@@ -1,0 +1,58 @@
+"""From the configuration's model section to a network and a process; what does not fit together is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from cdm4mi.config.schema import ModelConfig
+from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS
+from cdm4mi.diffusion.paths import DDPMPath
+from cdm4mi.diffusion.schedules import make_betas
+from cdm4mi.errors import UserError
+from cdm4mi.models.process import ConditionalProcess
+from cdm4mi.networks import DiffusionWrapper, UNet
+
+
+def build_network(config: ModelConfig) -> DiffusionWrapper:
+    """The UNet in its wrapper, freshly initialised. Raises UserError where the key does not fit the UNet."""
+    unet_config = config.unet_rosinality_config
+    for width in (unet_config.channel * m for m in unet_config.channel_multiplier):
+        if width % unet_config.attn_heads:
+            raise UserError(f"attn_heads: found {unet_config.attn_heads}, expected a divisor of {width} channels")
+    network = DiffusionWrapper(
+        UNet(**unet_config.model_dump()),
+        config.conditioning_key,
+        image_channel=config.channels,
+        condition_channel=config.channels + (1 if config.level_channel else 0),
+        acquisition_size=len(config.acquisition_vector) if config.acquisition_vector else None,
+    )
+    return network.to(memory_format=torch.channels_last)  # a quarter faster on the CPU, more on a GPU
+
+
+def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> ConditionalProcess:
+    """Path and parameterization. ``betas``: the schedule that a checkpoint holds, in place of the configured one."""
+    if betas is None:
+        table = make_betas(
+            config.beta_schedule,
+            config.timesteps,
+            linear_start=config.linear_start,
+            linear_end=config.linear_end,
+            cosine_s=config.cosine_s,
+            sigma_min=config.sigma_min,
+            sigma_max=config.sigma_max,
+            betas=config.betas,
+            zero_terminal_snr=config.zero_terminal_snr,
+        )
+    else:
+        table = torch.tensor(list(betas), dtype=torch.float64)
+    parameterization = PARAMETERIZATIONS[config.parameterization]
+    path = DDPMPath(table)
+    parameterization.check(path)
+    if config.parameterization == "precond" and config.conditioning_key not in ("concat", "hybrid"):
+        raise UserError(
+            f"parameterization precond with conditioning_key {config.conditioning_key}: expected concat or hybrid "
+            "(the estimate is built on the conditioning image)"
+        )
+    return ConditionalProcess(path, parameterization, level_channel=config.level_channel, sigma_r=config.sigma_r)

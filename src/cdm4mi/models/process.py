@@ -1,0 +1,66 @@
+"""How a condition enters the process: what the network is shown, and x0_hat from its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cdm4mi.diffusion.parameterizations import Latent, Parameterization
+from cdm4mi.diffusion.paths import DDPMPath
+from cdm4mi.networks import Condition
+
+Network = Callable[[Tensor, Tensor, Condition], Tensor]
+
+
+@dataclass(frozen=True)
+class ConditionalProcess:
+    """A path, a parameterization, and how the condition is brought to them.
+
+    level_channel: the network gets the noise level of the condition as one more constant channel. sigma_r: root mean
+    square of x0 - y on [-1, 1]; None: the level of each sample is taken for it.
+    """
+
+    path: DDPMPath
+    parameterization: Parameterization
+    level_channel: bool = False
+    sigma_r: float | None = None
+
+    @property
+    def conditioned_on_level(self) -> bool:
+        """Whether the noise level of the condition changes the result."""
+        return self.level_channel or (self.parameterization.name == "precond" and self.sigma_r is None)
+
+    def spread(self, level: Tensor) -> Tensor:
+        """sigma_r of each sample, (N, 1, 1, 1), from the levels (N,)."""
+        level = level if self.sigma_r is None else torch.full_like(level, self.sigma_r)
+        return level.reshape(-1, 1, 1, 1)
+
+    def condition(self, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Condition:
+        """What the wrapper needs of a conditioning image y (N, C, H, W), its noise levels (N,) and a vector (N, D)."""
+        if self.level_channel:
+            y = torch.cat([y, level.reshape(-1, 1, 1, 1).to(y.dtype).expand(-1, 1, *y.shape[2:])], dim=1)
+        return Condition(y, vector)
+
+    def latent(self, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Latent:
+        """The point x_t (N, C, H, W) at times t (N,) with what precond needs of the condition."""
+        return Latent(self.path, x_t, t, y, self.spread(level))
+
+    def output(self, network: Network, z: Latent, cond: Condition) -> Tensor:
+        """The network's output at a point of the path, float32."""
+        return network(self.parameterization.network_input(z), z.t, cond).float()
+
+    def estimate(
+        self, network: Network, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor, vector: Tensor | None = None
+    ) -> Tensor:
+        """x0_hat (N, C, H, W): one network call."""
+        z = self.latent(x_t, t, y, level)
+        return self.parameterization.x0(self.output(network, z, self.condition(y, level, vector)), z)
+
+    def start(self, noise: Tensor, y: Tensor, level: Tensor) -> Tensor:
+        """x at T - 1: around the condition where the parameterization rests on it, else pure noise."""
+        if self.parameterization.name == "precond":
+            return self.path.start(noise, y, self.spread(level))
+        return self.path.start(noise)

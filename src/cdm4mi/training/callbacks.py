@@ -1,0 +1,127 @@
+"""What happens around a training step: averaging the weights, measuring speed and memory, drawing the denoising."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import psutil
+import torch
+
+from cdm4mi.config.schema import Config
+from cdm4mi.training.ema import EMA
+from cdm4mi.training.modules import DDPM
+
+
+class EMACallback(L.Callback):
+    """Keeps an EMA of the network: updated once an optimizer step, used in validation, saved and resumed.
+
+    ``val/loss`` is that of the averaged weights; ``val/loss_raw``, logged here, that of the weights as trained.
+    """
+
+    def __init__(self, decay: float, warmup: bool) -> None:
+        self.decay, self.warmup = decay, warmup
+        self.ema: EMA | None = None
+        self._averaged = ExitStack()
+        self._last_step = 0
+        self._restored: dict | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:  # type: ignore[override]
+        self.ema = EMA(pl_module.model, self.decay, self.warmup)
+        if self._restored is not None:
+            self.ema.load_state_dict(self._restored)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:  # type: ignore[override]
+        if self.ema is not None and trainer.global_step > self._last_step:
+            self.ema.update(pl_module.model)
+            self._last_step = trainer.global_step
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:  # type: ignore[override]
+        if self.ema is not None:
+            self._averaged.enter_context(self.ema.applied(pl_module.model))
+
+    @torch.no_grad()
+    def on_validation_batch_end(  # type: ignore[override]
+        self, trainer: L.Trainer, pl_module: DDPM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._averaged.close()
+        loss, _ = pl_module.validation_losses(batch, batch_idx)
+        pl_module.log("val/loss_raw", loss.mean(), on_epoch=True, batch_size=len(loss), sync_dist=True)
+        self.on_validation_start(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._averaged.close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._averaged.close()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.ema is not None:
+            checkpoint["ema"] = self.ema.state_dict()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._restored = checkpoint.get("ema")
+
+
+class ConfigInCheckpoint(L.Callback):
+    """Puts the resolved configuration and what else ``denoise`` needs into every checkpoint, as plain data."""
+
+    def __init__(self, config: Config, about: dict[str, Any]) -> None:
+        self.config, self.about = config, about
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["cdm4mi"] = {"config": self.config.model_dump(mode="json"), **self.about}
+
+
+class Throughput(L.Callback):
+    """Logs images per second, the process's memory (GiB) and, on a GPU, the most memory that it took (GiB)."""
+
+    def __init__(self, batch_size: int, every: int) -> None:
+        self.batch_size, self.every = batch_size, every
+        self._since: tuple[float, int] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._since = (time.monotonic(), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        step = trainer.global_step
+        if self._since is None or step == self._since[1] or step % self.every:
+            return
+        now = time.monotonic()
+        images = (step - self._since[1]) * self.batch_size * trainer.accumulate_grad_batches * trainer.world_size
+        pl_module.log("train/images_per_second", images / (now - self._since[0]))
+        pl_module.log("train/memory_gib", psutil.Process().memory_info().rss / 2**30)
+        if pl_module.device.type == "cuda":
+            pl_module.log("train/gpu_memory_gib", torch.cuda.max_memory_allocated() / 2**30)
+        self._since = (now, step)
+
+
+class Pictures(L.Callback):
+    """Draws condition, denoising steps, result and target of some validation pairs, with the EMA weights."""
+
+    def __init__(self, config: Config, ema: EMACallback | None, folder: Path) -> None:
+        self.config, self.ema, self.folder = config, ema, folder
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:  # type: ignore[override]
+        step = trainer.global_step
+        if not trainer.is_global_zero or step == 0 or step % self.config.training.picture_every:
+            return
+        loaders = trainer.val_dataloaders
+        batch = next(iter(loaders[0] if isinstance(loaders, list) else loaders)) if loaders else None
+        if batch is None:
+            return
+        from cdm4mi.training.pictures import denoising_picture
+
+        pair = {k: v[:3].to(pl_module.device) for k, v in batch.items()}
+        pl_module.eval()
+        with ExitStack() as stack:
+            if self.ema is not None and self.ema.ema is not None:
+                stack.enter_context(self.ema.ema.applied(pl_module.model))
+            denoising_picture(self.folder / f"step-{step:07d}.png", pl_module, pair, self.config)
+        pl_module.train()

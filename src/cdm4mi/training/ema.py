@@ -1,0 +1,58 @@
+"""Exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """Averages of a module's parameters, ema <- d ema + (1 - d) weight, once for each call of ``update``.
+
+    d = ``decay``, or min(decay, (1 + n) / (10 + n)) at the n-th update with ``warmup``, so that a short run is not
+    held at its start. Buffers are not averaged. Averages are float32 on the module's device.
+    """
+
+    def __init__(self, module: nn.Module, decay: float = 0.9999, warmup: bool = True) -> None:
+        self.decay, self.warmup, self.updates = decay, warmup, 0
+        self.weights = {name: p.detach().clone().float() for name, p in module.named_parameters()}
+
+    def decay_at(self, n: int) -> float:
+        """d of the n-th update (n from 1)."""
+        return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the averages towards the module's weights: call once an optimizer step."""
+        self.updates += 1
+        rest = 1 - self.decay_at(self.updates)
+        for name, p in module.named_parameters():
+            average = self.weights[name] = self.weights[name].to(p.device)
+            average.lerp_(p.detach().float(), rest)
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Within the context the module has the averaged weights; after it, its own again, also after an error."""
+        own = {name: p.detach().clone() for name, p in module.named_parameters()}
+        self._copy(self.weights, module)
+        try:
+            yield
+        finally:
+            self._copy(own, module)
+
+    @torch.no_grad()
+    def _copy(self, weights: dict[str, Tensor], module: nn.Module) -> None:
+        for name, p in module.named_parameters():
+            p.copy_(weights[name].to(p.device))
+
+    def state_dict(self) -> dict[str, object]:
+        """Averages and count, for a checkpoint."""
+        return {"weights": {k: v.cpu() for k, v in self.weights.items()}, "updates": self.updates}
+
+    def load_state_dict(self, state: dict) -> None:
+        """The inverse of ``state_dict``."""
+        self.weights = {k: v.clone() for k, v in state["weights"].items()}
+        self.updates = int(state["updates"])

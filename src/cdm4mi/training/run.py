@@ -1,0 +1,164 @@
+"""One training run: a configuration in; checkpoints, logs, pictures and the resolved configuration out."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from cdm4mi import __version__
+from cdm4mi.config.load import save_config
+from cdm4mi.config.schema import Config, NoiseConfig
+from cdm4mi.data.pairs import OrderedFrom, PairDataset
+from cdm4mi.data.sources import load_patients
+from cdm4mi.data.split import split_patients
+from cdm4mi.degradation import GaussianNoise
+from cdm4mi.errors import UserError
+from cdm4mi.models import build_network, build_process
+from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
+from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
+from cdm4mi.training.modules import DDPM, ConditionDDPM
+
+log = logging.getLogger("cdm4mi.training")
+
+PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def make_degradation(noise: NoiseConfig) -> GaussianNoise:
+    """The degradation that the configuration names."""
+    variance = noise.variance
+    return GaussianNoise((variance[0], variance[1]) if isinstance(variance, list) else variance)
+
+
+class PairData(L.LightningDataModule):
+    """Training and validation pairs of a configuration; training goes on from the pairs that a resumed run has seen."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        patients = load_patients(config.data, config.model.image_size, config.seed)
+        names = [p.name for p in patients]
+        self.train_names, self.val_names = split_patients(
+            names, config.data.val_fraction, config.seed, config.data.val_patients
+        )
+        if self.train_names == self.val_names:
+            log.warning("data: one patient only, so validation sees the patient that training sees")
+        common: dict[str, Any] = {
+            "degradation": make_degradation(config.data.noise),
+            "size": config.model.image_size,
+            "seed": config.seed,
+            "least_foreground": config.data.foreground,
+        }
+        train = [p for p in patients if p.name in set(self.train_names)]
+        val = [p for p in patients if p.name in set(self.val_names)]
+        self.train_pairs = PairDataset(train, **common)
+        self.val_pairs = PairDataset(val, **common, length=config.data.val_patches, validation=True)
+        self.summary = {
+            "patients_train": self.train_names,
+            "patients_val": self.val_names,
+            "slices_train": sum(len(p.slices) for p in train),
+            "slices_val": sum(len(p.slices) for p in val),
+        }
+
+    def train_dataloader(self) -> DataLoader:
+        trainer, training = self.trainer, self.config.training
+        assert trainer is not None
+        seen = trainer.global_step * training.accumulate * training.batch_size
+        sampler = OrderedFrom(seen * trainer.world_size + trainer.global_rank, trainer.world_size)
+        return DataLoader(self.train_pairs, training.batch_size, sampler=sampler, num_workers=self.config.data.workers)
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
+
+
+def train(config: Config, out: Path, *, resume: bool = False, progress: bool = True) -> Path:
+    """Train as configured into the folder ``out`` and return the path of the last checkpoint.
+
+    Writes config.yaml, checkpoints/{best,last}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on from
+    out/checkpoints/last.ckpt, bit for bit on the CPU. Raises UserError for what the user can mend.
+    """
+    last = out / "checkpoints" / "last.ckpt"
+    if resume and not last.exists():
+        raise UserError(f"--resume: {last} does not exist, expected a checkpoint of an earlier run")
+    if not resume and last.exists():
+        raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
+    if config.training.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
+    process = build_process(config.model)
+    torch.manual_seed(config.seed)
+    network = build_network(config.model)
+    data = PairData(config)
+    kind = DDPM if config.model.conditioning_key == "none" else ConditionDDPM
+    module = kind(network, process, config.training, config.seed)
+    save_config(config, out / "config.yaml")
+    trainer = make_trainer(config, out, data, progress)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".*num_workers.*|.*does not have many workers.*|.*`IterableDataset`.*"
+        )
+        trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
+    trainer.save_checkpoint(last)
+    return last
+
+
+def make_trainer(config: Config, out: Path, data: PairData, progress: bool) -> L.Trainer:
+    """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
+    training = config.training
+    callbacks: list[L.Callback] = [ConfigInCheckpoint(config, {"version": __version__, "data": data.summary})]
+    ema = EMACallback(training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
+    if ema is not None:
+        callbacks.append(ema)
+    callbacks += [
+        Throughput(training.batch_size, training.log_every),
+        LearningRateMonitor("step"),
+        ModelCheckpoint(out / "checkpoints", "best", monitor="val/loss", enable_version_counter=False),
+        ModelCheckpoint(
+            out / "checkpoints", "last", every_n_train_steps=training.checkpoint_every, enable_version_counter=False
+        ),
+    ]
+    if training.picture_every:
+        callbacks.append(Pictures(config, ema, out / "pictures"))
+    if progress:
+        callbacks.append(RichProgressBar(refresh_rate=5))
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return L.Trainer(
+        max_steps=training.max_tsteps,
+        max_epochs=-1,
+        accelerator="auto",
+        precision=PRECISION[training.precision],
+        accumulate_grad_batches=training.accumulate,
+        gradient_clip_val=training.gradient_clip or None,
+        val_check_interval=min(training.val_every, training.max_tsteps) * training.accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=training.log_every,
+        callbacks=callbacks,
+        logger=make_loggers(config, out),
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def make_loggers(config: Config, out: Path) -> list[Logger]:
+    """CSV and TensorBoard, and Weights & Biases where asked for; a resumed run writes a new version of the CSV."""
+    loggers: list[Logger] = [CSVLogger(out, "logs"), TensorBoardLogger(out, "tensorboard")]
+    if config.training.wandb:
+        try:
+            from lightning.pytorch.loggers import WandbLogger
+
+            loggers.append(WandbLogger(project="cdm4mi", name=config.name, save_dir=out))
+        except (ImportError, ModuleNotFoundError):
+            raise UserError(
+                "training.wandb: found true without the package, expected: pip install cdm4mi[wandb]"
+            ) from None
+    return loggers
