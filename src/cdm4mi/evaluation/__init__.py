@@ -1,0 +1,1 @@
+"""Judging: metrics with a stated range, classical baselines, comparison of scans, pictures."""
