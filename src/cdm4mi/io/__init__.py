@@ -1,7 +1,23 @@
 """Scans in and out: ``read(path) -> Volume`` and ``write(volume, path)`` for every format, geometry and units kept."""
 
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.formats import Listing, ScanInfo, list_scans, read, read_all, write
+from cdm4mi.io.describe import Description, describe
+from cdm4mi.io.formats import read, read_all, write
+from cdm4mi.io.listing import Listing, ScanInfo, list_scans
+from cdm4mi.io.record import input_record, write_record
 from cdm4mi.io.volume import Volume
 
-__all__ = ["Derivation", "Listing", "ScanInfo", "Volume", "list_scans", "read", "read_all", "write"]
+__all__ = [
+    "Derivation",
+    "Description",
+    "Listing",
+    "ScanInfo",
+    "Volume",
+    "describe",
+    "input_record",
+    "list_scans",
+    "read",
+    "read_all",
+    "write",
+    "write_record",
+]

@@ -23,7 +23,7 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """A temporary path (same folder, same ending) that takes the place of ``path`` when the block ends without error."""
+    """A temporary path (same folder, same ending) that takes the place of ``path`` when the block ends well."""
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write")
     _make_parent(path)

@@ -1,4 +1,4 @@
-"""One image plane each: pixel values in physical units, place in the patient, and what tells it from its neighbours."""
+"""One image plane each: how stored pixels become physical values, where it lies, what tells it from its neighbours."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.dicom_values import items, number, numbers, text, whole
 from cdm4mi.io.quantise import rescale
 
 # What tells apart frames at the same place, tried in this order: (keyword, group sequence in an enhanced image).
@@ -30,11 +31,18 @@ DISTINGUISHING = [
     ("ContentTime", None),
     ("InstanceNumber", None),
 ]
+# Their numbers mean something (HU, activity, signal), so MONOCHROME1 only says how to show them.
+_PHYSICAL = {"CT", "MR", "PT", "NM"}
 
 
 @dataclass
 class Frame:
-    """Frame ``index`` of instance ``instance`` of a scan; positions in LPS millimetres."""
+    """Frame ``index`` of instance ``instance`` of a scan; positions in LPS millimetres.
+
+    Value = stored * slope + intercept. For a MONOCHROME1 image whose numbers are only brightness the slope is that of
+    the header turned round, so that large values are bright; ``mirror`` is then a value plus its mirrored one.
+    ``groups`` are the data sets that describe the frame, the most specific first.
+    """
 
     instance: int
     index: int
@@ -43,96 +51,85 @@ class Frame:
     pixel_spacing: tuple[float, float] | None
     slope: float
     intercept: float
+    mirror: float | None
     groups: tuple[Dataset, ...]
 
     def key(self, keyword: str, sequence: str | None) -> Any:
+        """Value of an attribute that may tell this frame apart: a number where it is one, else a string, else None."""
         for group in self.groups:
-            holder = group
-            if sequence is not None:
-                items = group.get(sequence)
-                if not items:
-                    continue
-                holder = items[0]
-            value = holder.get(keyword)
-            if value is not None and str(value) != "":
-                return value if isinstance(value, (int, float, str)) else str(value)
+            for holder in [group] if sequence is None else items(group, sequence)[:1]:
+                found = number(holder, keyword)
+                if found is not None:
+                    return found
+                if said := text(holder, keyword):
+                    return said
         return None
 
 
-def numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray | None:
-    """``count`` finite numbers of an attribute, or None where they are absent or malformed."""
-    try:
-        value = dataset.get(keyword)
-        if value is None:
-            return None
-        found = np.asarray(value, dtype=np.float64).reshape(-1)
-    except Exception:
-        return None
-    return found if len(found) == count and np.isfinite(found).all() else None
+def frame_count(dataset: Dataset) -> int:
+    return max(1, whole(dataset, "NumberOfFrames", 1))
 
 
 def frames_of(dataset: Dataset, instance: int) -> list[Frame]:
     """The frames of one instance, classic or enhanced."""
     count = frame_count(dataset)
-    shared = _first(dataset, "SharedFunctionalGroupsSequence")
-    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
-    if per_frame is None and shared is None:
+    shared, per_frame = (
+        items(dataset, "SharedFunctionalGroupsSequence"),
+        items(dataset, "PerFrameFunctionalGroupsSequence"),
+    )
+    if not shared and not per_frame:
         return _classic(dataset, instance, count)
-    if per_frame is not None and len(per_frame) != count:
+    if per_frame and len(per_frame) != count:
         raise UserError(
             f"PerFrameFunctionalGroupsSequence has {len(per_frame)} items, expected {count} (NumberOfFrames)"
         )
     frames = []
     for index in range(count):
-        groups = tuple(g for g in ((per_frame[index] if per_frame is not None else None), shared) if g is not None)
+        groups = (*per_frame[index : index + 1], *shared[:1])
+        transformation = _macro(groups, "PixelValueTransformationSequence")
         frames.append(
             Frame(
                 instance,
                 index,
-                _macro(groups, "PlanePositionSequence", "ImagePositionPatient", 3),
-                _direction(_macro(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)),
-                _spacing(_macro(groups, "PixelMeasuresSequence", "PixelSpacing", 2)),
-                *_rescale_of(_macro_item(groups, "PixelValueTransformationSequence") or dataset),
+                _numbers_in(groups, "PlanePositionSequence", "ImagePositionPatient", 3),
+                _direction(_numbers_in(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)),
+                _spacing(_numbers_in(groups, "PixelMeasuresSequence", "PixelSpacing", 2)),
+                *_values_of(dataset if transformation is None else transformation, dataset),
                 groups=(*groups, dataset),
             )
         )
     return frames
 
 
-def frame_count(dataset: Dataset) -> int:
-    try:
-        return max(1, int(dataset.get("NumberOfFrames") or 1))
-    except (TypeError, ValueError):
-        raise UserError("NumberOfFrames is not a number, expected a positive integer") from None
+def slice_thickness(frame: Frame) -> float | None:
+    """What the header says of the distance between slices (mm), for a slice that has no neighbour."""
+    for group in frame.groups:
+        for holder in [*items(group, "PixelMeasuresSequence")[:1], group]:
+            for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+                found = number(holder, keyword)
+                if found is not None and found > 0:
+                    return found
+    return None
 
 
 def _classic(dataset: Dataset, instance: int, count: int) -> list[Frame]:
     position = numbers(dataset, "ImagePositionPatient", 3)
     orientation = _direction(numbers(dataset, "ImageOrientationPatient", 6))
     spacing = _spacing(numbers(dataset, "PixelSpacing", 2))
-    slope, intercept = _rescale_of(dataset)
+    values = _values_of(dataset, dataset)
     # A classic multi-frame (NM, US, XA) has at most one position, that of its first frame.
     return [
-        Frame(instance, n, position if count == 1 else None, orientation, spacing, slope, intercept, (dataset,))
+        Frame(instance, n, position if count == 1 else None, orientation, spacing, *values, groups=(dataset,))
         for n in range(count)
     ]
 
 
-def _first(dataset: Dataset, keyword: str) -> Dataset | None:
-    items = dataset.get(keyword)
-    return items[0] if items else None
+def _macro(groups: tuple[Dataset, ...], sequence: str) -> Dataset | None:
+    return next((item for group in groups for item in items(group, sequence)[:1]), None)
 
 
-def _macro_item(groups: tuple[Dataset, ...], sequence: str) -> Dataset | None:
-    for group in groups:
-        item = _first(group, sequence)
-        if item is not None:
-            return item
-    return None
-
-
-def _macro(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> np.ndarray | None:
-    item = _macro_item(groups, sequence)
+def _numbers_in(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> np.ndarray | None:
+    item = _macro(groups, sequence)
     return None if item is None else numbers(item, keyword, count)
 
 
@@ -140,7 +137,7 @@ def _direction(orientation: np.ndarray | None) -> np.ndarray | None:
     """Row and column direction as unit vectors, or None where they are not two perpendicular directions."""
     if orientation is None:
         return None
-    lengths = np.linalg.norm(orientation.reshape(2, 3), axis=1)
+    lengths = np.sqrt((orientation.reshape(2, 3) ** 2).sum(1))
     if np.abs(lengths - 1).max() > 0.01 or abs(orientation[:3] @ orientation[3:]) > 0.01:
         return None
     return (orientation.reshape(2, 3) / lengths[:, None]).reshape(6)
@@ -150,61 +147,67 @@ def _spacing(spacing: np.ndarray | None) -> tuple[float, float] | None:
     return (float(spacing[0]), float(spacing[1])) if spacing is not None and (spacing > 0).all() else None
 
 
-def _rescale_of(holder: Dataset) -> tuple[float, float]:
-    slope, intercept = numbers(holder, "RescaleSlope", 1), numbers(holder, "RescaleIntercept", 1)
-    return (
-        float(slope[0]) if slope is not None and slope[0] != 0 else 1.0,
-        float(intercept[0]) if intercept is not None else 0.0,
-    )
+def _values_of(holder: Dataset, dataset: Dataset) -> tuple[float, float, float | None]:
+    """(slope, intercept, mirror) of a frame whose rescale stands in ``holder``."""
+    slope = number(holder, "RescaleSlope") or 1.0
+    intercept = number(holder, "RescaleIntercept") or 0.0
+    if text(dataset, "PhotometricInterpretation") != "MONOCHROME1" or text(dataset, "Modality") in _PHYSICAL:
+        return slope, intercept, None
+    if "ModalityLUTSequence" in dataset or whole(dataset, "PixelRepresentation"):
+        return slope, intercept, None
+    span = slope * ((1 << whole(dataset, "BitsStored", 8)) - 1)
+    return -slope, intercept + span, 2 * intercept + span
 
 
 def clean_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Stored integers without the unused bits that a scanner may have filled (BitsStored, HighBit), sign extended."""
     allocated = stored.dtype.itemsize * 8
-    bits = int(dataset.get("BitsStored") or allocated)
-    high = int(dataset.get("HighBit") if dataset.get("HighBit") is not None else bits - 1)
-    if stored.dtype.kind not in "iu" or bits >= allocated or bits < 1:
+    bits = whole(dataset, "BitsStored", allocated)
+    if stored.dtype.kind not in "iu" or not 0 < bits < allocated:
         return stored
+    high = whole(dataset, "HighBit", bits - 1)
     if not bits - 1 <= high < allocated:
         high = bits - 1
-    up, down = allocated - 1 - high, allocated - bits
     # Shifting up drops what lies above the high bit; the arithmetic shift down of a signed type extends the sign.
-    return np.right_shift(np.left_shift(stored, up), down)
+    return np.right_shift(np.left_shift(stored, allocated - 1 - high), allocated - bits)
 
 
-def physical(stored: np.ndarray, dataset: Dataset, slope: float, intercept: float) -> np.ndarray:
-    """float32 physical values of stored pixels: Modality LUT where there is one, else slope and intercept."""
+def physical(stored: np.ndarray, dataset: Dataset, frame: Frame, out: np.ndarray) -> None:
+    """Write float32 physical values of stored pixels to ``out``: Modality LUT where there is one, else the rescale."""
     if stored.dtype.kind == "f":
-        return stored.astype(np.float32)
-    if dataset.get("ModalityLUTSequence"):
+        out[...] = stored
+    elif "ModalityLUTSequence" in dataset:
         from pydicom.pixels import apply_modality_lut
 
         try:
-            return apply_modality_lut(stored, dataset).astype(np.float32)
+            out[...] = apply_modality_lut(stored, dataset)
         except Exception:
             raise UserError("ModalityLUTSequence is malformed, expected a table that maps the stored values") from None
-    return rescale(stored, slope, intercept)
+    else:
+        rescale(stored, frame.slope, frame.intercept, out)
+
+
+def padding_range(dataset: Dataset) -> tuple[int, int] | None:
+    """Lowest and highest stored number that means padding, or None."""
+    value, limit = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
+    if value is None:
+        return None
+    ends = [as_stored(int(v), dataset) for v in (value, limit) if v is not None]
+    return min(ends), max(ends)
 
 
 def padding_of(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """Mask of pixels at PixelPaddingValue (or between it and PixelPaddingRangeLimit), or None where there are none."""
-    value, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    if not isinstance(value, int) or stored.dtype.kind == "f":
+    """Mask of the pixels that are padding, or None where there are none."""
+    ends = padding_range(dataset)
+    if ends is None or stored.dtype.kind == "f":
         return None
-    value = as_stored(value, dataset)
-    if isinstance(limit, int):
-        low, high = sorted((value, as_stored(limit, dataset)))
-        mask = (stored >= low) & (stored <= high)
-    else:
-        mask = stored == value
+    mask = stored == ends[0] if ends[0] == ends[1] else (stored >= ends[0]) & (stored <= ends[1])
     return mask if mask.any() else None
 
 
 def as_stored(value: int, dataset: Dataset) -> int:
     """A padding value as a stored number: some writers give the signed value as unsigned, or the other way round."""
-    bits = int(dataset.get("BitsAllocated") or 16)
-    if dataset.get("PixelRepresentation") == 1 and value >= 1 << (bits - 1):
-        return value - (1 << bits)
-    if not dataset.get("PixelRepresentation") and value < 0:
-        return value + (1 << bits)
-    return value
+    bits = whole(dataset, "BitsAllocated", 16)
+    if whole(dataset, "PixelRepresentation"):
+        return value - (1 << bits) if value >= 1 << (bits - 1) else value
+    return value + (1 << bits) if value < 0 else value

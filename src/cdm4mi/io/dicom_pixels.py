@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import os
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pixel_array
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.codestream import coded_sizes
 from cdm4mi.io.dicom_scan import Instance
+from cdm4mi.io.dicom_values import text, whole
 from cdm4mi.io.volume import check_memory
 
+_PIXEL_DATA = 0x7FE00010
+_FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 # A constant image gains this much at most with any of the codecs; real ones gain 3 to 30.
 _MAX_GAIN = 5000
 
@@ -20,68 +26,75 @@ _MAX_GAIN = 5000
 def decode(instance: Instance, frames: int) -> np.ndarray:
     """Stored pixels (frames, rows, columns) in the type of the header (float for float pixel data)."""
     dataset, name = instance.dataset, instance.name
-    tail = instance.pixel_elements()
-    element = next((tail[tag] for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009) if tag in tail), None)
-    if element is None or not element.value:
-        raise UserError(f"{name}: has no pixel data, expected an image")
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-    bits = {0x7FE00008: 32, 0x7FE00009: 64}.get(int(element.tag), int(dataset.get("BitsAllocated") or 0))
+    shape = (frames, whole(dataset, "Rows"), whole(dataset, "Columns"))
+    tag, data = instance.pixel_data()
+    bits = _FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
     if bits not in (1, 8, 16, 32, 64):
         raise UserError(f"{name}: BitsAllocated is {bits}, expected 1, 8, 16 or 32")
-    compressed = syntax is not None and syntax.is_compressed and not syntax.is_deflated
-    stored = len(element.value) * 8 // bits
-    check_memory(name, (frames, rows, columns), stored, _MAX_GAIN if compressed else 1)
-    whole = _with_pixels(dataset, tail, syntax)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            array = pixel_array(whole, raw=True)
-    except MemoryError:
-        raise UserError(f"{name}: the image does not fit into memory") from None
-    except Exception as error:
-        raise UserError(f"{name}: the pixel data cannot be decoded ({_one_line(error)})") from None
-    array = array.reshape(-1, *array.shape[-2:]) if array.ndim != 2 else array[None]
-    if array.shape != (frames, rows, columns):
-        raise UserError(f"{name}: decodes to {array.shape}, expected {(frames, rows, columns)} as its header says")
+    if not data:
+        raise UserError(f"{name}: has no pixel data, expected an image")
+    compressed = instance.syntax.is_encapsulated
+    check_memory(name, shape, len(data) * 8 // bits, _MAX_GAIN if compressed else 1)
+    if tag == _PIXEL_DATA and not compressed and (bits == 16 or (bits == 8 and instance.syntax.is_little_endian)):
+        kind = "i" if whole(dataset, "PixelRepresentation") else "u"
+        order = "<" if instance.syntax.is_little_endian else ">"
+        count = shape[0] * shape[1] * shape[2]
+        return np.frombuffer(data, f"{order}{kind}{bits // 8}", count).reshape(shape)
+    for size in coded_sizes(data) if compressed else ():
+        if size != shape[1:]:
+            said = f"{size[0]} x {size[1]}"
+            raise UserError(
+                f"{name}: the compressed image is {said}, expected {shape[1]} x {shape[2]} as the header says"
+            )
+    array = _decode_with_pydicom(instance, tag, data)
+    array = array.reshape(-1, *array.shape[-2:])
+    if array.shape != shape:
+        raise UserError(f"{name}: decodes to {array.shape}, expected {shape} as its header says")
     return array
 
 
-def _with_pixels(dataset: Dataset, tail: Dataset, syntax: str | None) -> Dataset:
-    """A small data set with all that decoding asks for."""
-    whole = Dataset()
-    for keyword in (
-        "SamplesPerPixel",
-        "PhotometricInterpretation",
-        "Rows",
-        "Columns",
-        "NumberOfFrames",
-        "BitsAllocated",
-        "BitsStored",
-        "HighBit",
-        "PixelRepresentation",
-    ):
-        if keyword in dataset:
-            setattr(whole, keyword, copy.copy(dataset.get(keyword)))
-    defaults = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0}
-    for keyword, value in defaults.items():
-        if whole.get(keyword) is None:
-            setattr(whole, keyword, value)
-    if whole.get("BitsStored") is None and whole.get("BitsAllocated"):
-        whole.BitsStored = whole.BitsAllocated
-    for element in tail:
-        if element.tag.group == 0x7FE0:
-            whole[element.tag] = element
-    whole.file_meta = copy.copy(dataset.file_meta) if hasattr(dataset, "file_meta") else Dataset()
-    if syntax is None:
-        implicit, little = dataset.original_encoding
-        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-        guess = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        whole.file_meta.TransferSyntaxUID = guess
-    whole.set_original_encoding(*dataset.original_encoding)
-    return whole
+def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> np.ndarray:
+    source = instance.dataset
+    dataset = Dataset()
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = text(source, "PhotometricInterpretation") or "MONOCHROME2"
+    dataset.Rows, dataset.Columns = whole(source, "Rows"), whole(source, "Columns")
+    dataset.NumberOfFrames = whole(source, "NumberOfFrames", 1)
+    dataset.BitsAllocated = _FLOAT_BITS.get(tag) or whole(source, "BitsAllocated")
+    dataset.BitsStored = whole(source, "BitsStored", dataset.BitsAllocated)
+    dataset.HighBit = whole(source, "HighBit", dataset.BitsStored - 1)
+    dataset.PixelRepresentation = whole(source, "PixelRepresentation")
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in source:
+            dataset[keyword] = source[keyword]
+    vr = {0x7FE00008: "OF", 0x7FE00009: "OD"}.get(tag, instance.pixel_vr or "OW")
+    dataset.add_new(tag, vr, data)
+    if instance.syntax.is_encapsulated:
+        dataset[tag].is_undefined_length = True
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = instance.syntax
+    try:
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            return pixel_array(dataset, raw=True)
+    except MemoryError:
+        raise UserError(f"{instance.name}: the image does not fit into memory") from None
+    except Exception:
+        how = instance.syntax.name
+        raise UserError(
+            f"{instance.name}: the pixel data ({how}) are damaged or of a kind no decoder here reads"
+        ) from None
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Decoders in C write what they dislike straight to file descriptor 2; the one line of the error is enough."""
+    saved = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)

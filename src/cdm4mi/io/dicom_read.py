@@ -9,13 +9,11 @@ from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import geometry
-from cdm4mi.io.dicom_frames import DISTINGUISHING, Frame, clean_bits, frames_of, numbers, padding_of, physical
+from cdm4mi.io.dicom_frames import DISTINGUISHING, Frame, clean_bits, frames_of, padding_of, physical, slice_thickness
 from cdm4mi.io.dicom_pixels import decode
-from cdm4mi.io.dicom_scan import DicomScan, Instance, text
-from cdm4mi.io.volume import Source, Volume, check_memory
-
-# Their numbers mean something (HU, activity, signal), so MONOCHROME1 only says how to show them.
-_PHYSICAL = {"CT", "MR", "PT", "NM"}
+from cdm4mi.io.dicom_scan import DicomScan, Instance
+from cdm4mi.io.dicom_values import numbers, text, whole
+from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
 @dataclass
@@ -24,65 +22,54 @@ class DicomHeader:
 
     datasets: list[Dataset]
     frames: list[Frame]
-    mirror: float | None = None  # array = mirror - value, for MONOCHROME1 images whose numbers are only brightness
 
 
 def read_dicom(scan: DicomScan) -> Volume:
     """Decode, rescale and stack one scan. What is irregular is named in ``warnings`` or refused."""
-    warnings = list(scan.notes)
+    warnings: list[str] = []
     instances = _without_copies(scan.instances, warnings)
     first = instances[0]
     for instance in instances:
         _check_grey(instance)
     frames = [frame for n, instance in enumerate(instances) for frame in _frames(instance, n)]
-    rows, columns = int(first.dataset.Rows), int(first.dataset.Columns)
-    grid, stacked, notes = _arrange(frames, first)
+    order, stacked, notes = _arrange(frames, first)
     warnings += notes
-    shape = (*grid.shape, rows, columns)
-    place = {id(frame): n for n, frame in enumerate(frames)}
-    ordered = [frames[n] for n in grid.reshape(-1)]
-    check_memory(first.name, shape, 2**62)  # what each file may claim is checked when it is decoded
-    array = np.empty((len(frames), rows, columns), dtype=np.float32)
+    shape = (*order.shape, whole(first.dataset, "Rows"), whole(first.dataset, "Columns"))
+    check_free_memory(first.name, shape)
+    ordered = [frames[n] for n in order.reshape(-1)]
+    slots: dict[int, list[int]] = {}
+    for slot, frame in enumerate(ordered):
+        slots.setdefault(frame.instance, []).append(slot)
+    array = np.empty((len(ordered), *shape[-2:]), dtype=np.float32)
     padding: np.ndarray | None = None
-    slot = {id(frame): n for n, frame in enumerate(ordered)}
-    by_instance: list[list[Frame]] = [[] for _ in instances]
-    for frame in frames:
-        by_instance[frame.instance].append(frame)
-    stored_dtype = None
-    for instance, own in zip(instances, by_instance, strict=True):
-        stored = decode(instance, len(own))
-        stored_dtype = stored.dtype
-        for frame in own:
-            plane = clean_bits(stored[frame.index], instance.dataset)
-            n = slot[id(frame)]
-            array[n] = physical(plane, instance.dataset, frame.slope, frame.intercept)
+    padded = 0
+    for number, instance in enumerate(instances):
+        stored = decode(instance, len(slots[number]))
+        for slot in slots[number]:
+            plane = clean_bits(stored[ordered[slot].index], instance.dataset)
+            physical(plane, instance.dataset, ordered[slot], array[slot])
             mask = padding_of(plane, instance.dataset)
             if mask is not None:
-                if padding is None:
-                    padding = np.zeros(array.shape, dtype=bool)
-                padding[n] = mask
-    del place
-    modality = text(first.dataset, "Modality") or None
-    mirror = _mirror(first.dataset, modality, frames[0])
-    if mirror is not None:
-        np.subtract(np.float32(mirror), array, out=array)
+                padding = np.zeros(array.shape, dtype=bool) if padding is None else padding
+                padding[slot] = mask
+                padded += int(np.count_nonzero(mask))
+    if frames[0].mirror is not None:
         warnings.append("MONOCHROME1: brightness turned round, so that large values are bright")
     if padding is not None:
-        warnings.append(f"{padding.mean():.1%} of the pixels are padding")
-    datasets = [instance.dataset for instance in instances]
-    source = Source(
-        "dicom",
-        tuple(instance.path for instance in instances),
-        DicomHeader(datasets, ordered, mirror),
-        stored_dtype,
-        ordered[0].slope,
-        ordered[0].intercept,
-    )
+        warnings.append(f"{padded / array.size:.1%} of the pixels are padding")
+    modality = text(first.dataset, "Modality")
     return Volume(
         array.reshape(shape),
         stacked.affine,
         modality if modality in {"CT", "MR", "PT"} else None,
-        source,
+        Source(
+            "dicom",
+            tuple(instance.path for instance in instances),
+            DicomHeader([instance.dataset for instance in instances], ordered),
+            np.dtype(stored.dtype.name),
+            ordered[0].slope,
+            ordered[0].intercept,
+        ),
         warnings,
         _units(first.dataset, modality),
         None if padding is None else padding.reshape(shape),
@@ -108,7 +95,7 @@ def _without_copies(instances: list[Instance], warnings: list[str]) -> list[Inst
 
 
 def _check_grey(instance: Instance) -> None:
-    samples = instance.dataset.get("SamplesPerPixel") or 1
+    samples = whole(instance.dataset, "SamplesPerPixel", 1)
     photometric = text(instance.dataset, "PhotometricInterpretation")
     if samples != 1 or photometric not in {"MONOCHROME1", "MONOCHROME2", ""}:
         raise UserError(
@@ -130,7 +117,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[np.ndarray, geometry
         return np.arange(len(frames)), *_unplaced(frames, first)
     orientation = frames[0].orientation
     assert orientation is not None
-    turned = max(float(np.abs(f.orientation - orientation).max()) for f in frames)  # type: ignore[operator]
+    turned = max(float(np.abs(f.orientation - orientation).max()) for f in frames)
     if turned > 0.02:
         raise UserError(f"{first.name}: mixed orientations in one multi-frame image, expected parallel slices")
     warnings = []
@@ -142,7 +129,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[np.ndarray, geometry
     normal = geometry.normal_of(orientation)
     labels = geometry.same_place(positions @ normal)
     counts = np.bincount(labels)
-    thickness = _thickness(first.dataset, frames[0])
+    thickness = slice_thickness(frames[0])
     if counts.max() == 1:
         stacked = geometry.stack(positions, orientation, spacing, thickness)
         return stacked.order, stacked, warnings + stacked.warnings
@@ -175,8 +162,8 @@ def _time_points(frames: list[Frame], labels: np.ndarray, count: int, name: str)
                 continue
             return np.array([sorted(place, key=lambda n: keys[n]) for place in places]).T, keyword
     raise UserError(
-        f"{name}: doubled slices: {count} images at each of {len(places)} places, and no attribute (time, echo, b-value, "
-        "acquisition) tells them apart"
+        f"{name}: doubled slices: {count} images at each of {len(places)} places, and no attribute (time, echo, "
+        "b-value, acquisition) tells them apart"
     )
 
 
@@ -186,31 +173,12 @@ def _unplaced(frames: list[Frame], first: Instance) -> tuple[geometry.Stack, lis
     if spacing is None:
         found = numbers(first.dataset, "ImagerPixelSpacing", 2)
         spacing = (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else (1.0, 1.0)
-    affine = np.diag([spacing[1], spacing[0], _thickness(first.dataset, frames[0]) or 1.0, 1.0])
+    affine = np.diag([spacing[1], spacing[0], slice_thickness(frames[0]) or 1.0, 1.0])
     order = np.arange(len(frames))
     return geometry.Stack(order, geometry.lps_to_ras(affine), None), ["the header gives no position in the patient"]
 
 
-def _thickness(dataset: Dataset, frame: Frame) -> float | None:
-    measures = next(
-        (group.PixelMeasuresSequence[0] for group in frame.groups if group.get("PixelMeasuresSequence")), dataset
-    )
-    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        found = numbers(measures, keyword, 1)
-        if found is not None and found[0] > 0:
-            return float(found[0])
-    return None
-
-
-def _mirror(dataset: Dataset, modality: str | None, frame: Frame) -> float | None:
-    if text(dataset, "PhotometricInterpretation") != "MONOCHROME1" or modality in _PHYSICAL:
-        return None
-    if dataset.get("ModalityLUTSequence") or dataset.get("PixelRepresentation"):
-        return None
-    return ((1 << int(dataset.get("BitsStored") or 8)) - 1) * frame.slope + 2 * frame.intercept
-
-
-def _units(dataset: Dataset, modality: str | None) -> str | None:
+def _units(dataset: Dataset, modality: str) -> str | None:
     if modality == "CT":
         return text(dataset, "RescaleType") or "HU"
     return text(dataset, "Units") or None if modality == "PT" else None

@@ -10,170 +10,162 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.filereader import data_element_generator
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom_frames import frame_count, numbers
+from cdm4mi.io.dicom_frames import frame_count
+from cdm4mi.io.dicom_values import numbers, one_line, text, texts, whole
 
 # Objects of these modalities hold no scan, even where they have pixels (dose grids, segmentations).
 NOT_SCANS = {
-    "SR",
-    "PR",
-    "KO",
-    "RTSTRUCT",
-    "RTPLAN",
-    "RTRECORD",
-    "RTDOSE",
-    "SEG",
-    "REG",
-    "RWV",
-    "FID",
-    "DOC",
-    "AU",
-    "ECG",
-}
+    "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTRECORD", "RTDOSE", "SEG", "REG", "RWV", "FID", "DOC", "AU", "ECG",
+}  # fmt: skip
 # Parts of a complex image that must not be mixed with the magnitude.
 _COMPLEX_PARTS = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VELOCITY"}
+# Where a file without a preamble may begin.
+_FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
 _MAX_INFLATED = 2**30
-_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+
+
+class NotDicom(UserError):
+    """A file whose first bytes are not those of DICOM."""
 
 
 @dataclass
 class Instance:
-    """Header of one DICOM file, and where in it the pixel data begin (None: held in ``tail`` already)."""
+    """Header of one DICOM file (no pixels), and where in the file its pixel data begin."""
 
     path: Path
     name: str
     dataset: Dataset
-    offset: int | None
-    tail: Dataset | None = None
+    offset: int
+    syntax: UID
+    held: tuple[int, bytes] | None = None
+    pixel_vr: str | None = None
 
-    def pixel_elements(self) -> Dataset:
-        """The elements from the pixel data on; read from the file at each call."""
-        if self.tail is not None:
-            return self.tail
-        assert self.offset is not None
+    def pixel_data(self) -> tuple[int, bytes]:
+        """(tag, value) of the pixel data element; read from the file at each call."""
+        if self.held is not None:
+            return self.held
+        implicit, little = self.dataset.original_encoding
         try:
             with open(self.path, "rb") as file:
                 file.seek(self.offset)
-                implicit, little = self.dataset.original_encoding
-                return read_dataset(file, bool(implicit), bool(little))
+                element = next(data_element_generator(file, bool(implicit), bool(little)), None)
         except Exception:
             raise UserError(f"{self.name}: the pixel data are cut short or malformed") from None
+        if element is None or not isinstance(element.value, bytes):
+            raise UserError(f"{self.name}: has no pixel data, expected an image")
+        self.pixel_vr = element.VR
+        return int(element.tag), element.value
 
 
 @dataclass
 class DicomScan:
-    """Instances that make one stack."""
+    """Instances that make one stack; ``part`` of ``parts`` where one series was split."""
 
     instances: list[Instance]
     part: int = 1
     parts: int = 1
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Found:
     """What a set of files holds: scans in a fixed order, and how many objects were passed over, by kind."""
 
-    scans: list[DicomScan]
-    passed_over: dict[str, int]
+    scans: list[DicomScan] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """Whether the first 132 bytes of a file are DICOM, with its preamble or (older files) without."""
+    """Whether the first bytes of a file are DICOM, with its preamble or (older files) without."""
     if head[128:132] == b"DICM":
         return True
     if len(head) < 8:
         return False
-    group, element = int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little")
-    length = int.from_bytes(head[4:8], "little")
+    first = (int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little"))
     explicit = head[4:6].isalpha() and head[4:6].isupper()
-    return (group, element) in {(2, 0), (8, 0), (8, 1), (8, 5), (8, 8), (2, 1), (2, 2), (2, 16)} and (
-        explicit or length < 256
-    )
+    if explicit and (first[0] << 8 | first[0] >> 8) & 0xFFFF == 8:  # group 8 of a big endian file
+        return True
+    return first in _FIRST_TAGS and (explicit or int.from_bytes(head[4:8], "little") < 256)
 
 
 def open_instance(path: Path, name: str) -> Instance:
     """Read the header of one file, without its pixels. UserError where it is not readable DICOM."""
     try:
         with open(path, "rb") as file:
-            _check_deflated(file, name)
+            head = file.read(4096)
+            if not looks_like_dicom(head):
+                raise NotDicom(f"{name}: is not DICOM")
+            deflated = DeflatedExplicitVRLittleEndian.encode() in head
+            if deflated:
+                _check_inflated(file, name)
             file.seek(0)
-            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            read = pydicom.dcmread(file, stop_before_pixels=not deflated, force=True)
             offset = file.tell()
-        if _transfer_syntax(dataset) == DeflatedExplicitVRLittleEndian:
-            whole = pydicom.dcmread(path, force=True)
-            tail = Dataset()
-            for tag in _PIXEL_TAGS:
-                if tag in whole:
-                    tail[tag] = whole[tag]
-            return Instance(path, name, dataset, None, tail)
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
     except Exception as error:
-        raise UserError(f"{name}: not a readable DICOM file ({_one_line(error)})") from None
-    if not len(dataset):
+        raise UserError(f"{name}: not a readable DICOM file ({one_line(error)})") from None
+    if not len(read):
         raise UserError(f"{name}: not a readable DICOM file (no data elements)")
-    return Instance(path, name, dataset, offset)
+    dataset = Dataset(read)  # without the hold on the file that pydicom's FileDataset keeps
+    dataset.file_meta = read.file_meta
+    implicit, little = read.original_encoding
+    dataset.set_original_encoding(implicit, little, read.original_character_set)
+    held = None
+    for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009):
+        if deflated and tag in dataset:
+            held = (tag, dataset[tag].value)
+            del dataset[tag]
+    return Instance(path, name, dataset, offset, _transfer_syntax(dataset), held)
 
 
-def find_scans(files: Iterable[tuple[Path, str]]) -> Found:
-    """Sort files (path, name for messages) into scans; broken files and objects without a scan are counted.
+def sort_into_scans(instances: Iterable[Instance]) -> Found:
+    """Sort instances into scans; objects without a scan are counted.
 
     The order depends on what the headers say, never on file names.
     """
     groups: dict[tuple, list[Instance]] = {}
-    passed_over: dict[str, int] = {}
-    for path, name in files:
-        try:
-            instance = open_instance(path, name)
-            key = _key(instance)
-        except UserError:
-            key = None
-            passed_over["unreadable"] = passed_over.get("unreadable", 0) + 1
+    found = Found()
+    for instance in instances:
+        if is_scan(instance.dataset):
+            groups.setdefault(_key(instance.dataset), []).append(instance)
         else:
-            if key is None:
-                kind = str(text(instance.dataset, "Modality") or "no image")
-                passed_over[kind] = passed_over.get(kind, 0) + 1
-        if key is not None:
-            groups.setdefault(key, []).append(instance)
+            add_passed_over(found.passed_over, _kind(instance.dataset))
     parts: dict[str, list[tuple]] = {}
-    for key in groups:
+    for key in sorted(groups, key=str):
         parts.setdefault(key[0], []).append(key)
-    scans = []
     for keys in parts.values():
-        keys.sort(key=lambda key: str(key))
         for number, key in enumerate(keys, 1):
-            instances = sorted(groups[key], key=lambda i: str(i.dataset.get("SOPInstanceUID", "")))
-            scans.append(DicomScan(instances, number, len(keys)))
-    scans.sort(key=_listing_order)
-    return Found(scans, passed_over)
+            own = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
+            found.scans.append(DicomScan(own, number, len(keys)))
+    found.scans.sort(key=_listing_order)
+    return found
+
+
+def add_passed_over(counts: dict[str, int], kind: str, count: int = 1) -> None:
+    counts[kind] = counts.get(kind, 0) + count
 
 
 def single_scan(instance: Instance) -> DicomScan:
     """The scan that one file is; refused, with what it is, where it holds none."""
     if not is_scan(instance.dataset):
-        kind = text(instance.dataset, "Modality") or "an object without pixels"
-        sop_class = UID(str(instance.dataset.get("SOPClassUID") or "")).name
-        raise UserError(f"{instance.name}: is {sop_class or kind}, expected an image")
+        raise UserError(f"{instance.name}: holds no scan ({_kind(instance.dataset)}), expected an image")
     return DicomScan([instance])
 
 
 def is_scan(dataset: Dataset) -> bool:
-    return bool(dataset.get("Rows")) and bool(dataset.get("Columns")) and text(dataset, "Modality") not in NOT_SCANS
-
-
-def text(dataset: Dataset, keyword: str) -> str:
-    """An attribute as one stripped string, "" where it is absent or malformed."""
-    try:
-        value = dataset.get(keyword)
-    except Exception:
-        return ""
-    return "" if value is None else str(value).strip()
+    return whole(dataset, "Rows") > 0 and whole(dataset, "Columns") > 0 and text(dataset, "Modality") not in NOT_SCANS
 
 
 def description(scan: DicomScan) -> str:
@@ -183,62 +175,63 @@ def description(scan: DicomScan) -> str:
     return f"{named} (part {scan.part} of {scan.parts})".strip() if scan.parts > 1 else named
 
 
-def _key(instance: Instance) -> tuple | None:
-    """What the planes of one stack have in common, or None for an object that holds no scan."""
-    dataset = instance.dataset
-    if not is_scan(dataset):
-        return None
-    series = text(dataset, "SeriesInstanceUID")
+def _kind(dataset: Dataset) -> str:
+    """What an object without a scan is, in words."""
+    sop_class = UID(text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"))
+    named = "" if sop_class.name == sop_class else sop_class.name.removesuffix(" Storage")
+    if named.endswith("Image"):
+        return f"{named} without pixels"
+    return named or text(dataset, "Modality") or "no pixels"
+
+
+def _key(dataset: Dataset) -> tuple:
+    """What the planes of one stack have in common."""
     orientation = numbers(dataset, "ImageOrientationPatient", 6)
     position = numbers(dataset, "ImagePositionPatient", 3)
-    alone = frame_count(dataset) > 1 or orientation is None or position is None
-    plane = "" if orientation is None else " ".join(f"{v + 0.0:.2f}" for v in np.round(orientation, 2) + 0.0)
-    kinds = dataset.get("ImageType") or []
-    kinds = [kinds] if isinstance(kinds, str) else [str(kind).upper() for kind in kinds]
+    alone = orientation is None or position is None or frame_count(dataset) > 1
+    kinds = {kind.upper() for kind in texts(dataset, "ImageType")[2:]}
     return (
-        series,
+        text(dataset, "SeriesInstanceUID"),
         text(dataset, "SOPClassUID"),
-        int(dataset.Rows),
-        int(dataset.Columns),
-        plane,
-        " ".join(f"{v:.4f}" for v in found) if (found := numbers(dataset, "PixelSpacing", 2)) is not None else "",
-        " ".join(sorted(_COMPLEX_PARTS.intersection(kinds[2:]))),
+        whole(dataset, "Rows"),
+        whole(dataset, "Columns"),
+        "" if orientation is None else tuple((np.rint(orientation * 50) / 50 + 0.0).tolist()),
+        text(dataset, "PixelSpacing"),
+        tuple(sorted(_COMPLEX_PARTS & kinds)),
         text(dataset, "SOPInstanceUID") if alone else "",
     )
 
 
 def _listing_order(scan: DicomScan) -> tuple:
     first = scan.instances[0].dataset
-    try:
-        number = int(first.get("SeriesNumber") or 0)
-    except (TypeError, ValueError):
-        number = 0
+    number = whole(first, "SeriesNumber")
     return (text(first, "StudyInstanceUID"), number, text(first, "SeriesInstanceUID"), scan.part)
 
 
-def _transfer_syntax(dataset: Dataset) -> str:
-    return str(getattr(dataset, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
+def _transfer_syntax(dataset: Dataset) -> UID:
+    """The transfer syntax, guessed from how the elements are encoded where the file does not say."""
+    said = text(dataset.file_meta, "TransferSyntaxUID")
+    if said and UID(said).is_transfer_syntax:
+        return UID(said)
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _check_deflated(file, name: str) -> None:
-    """A deflated file is inflated whole by pydicom: look first how large it would become."""
-    head = file.read(4096)
-    if DeflatedExplicitVRLittleEndian.encode() not in head:
-        return
+def _check_inflated(file, name: str) -> None:
+    """pydicom inflates a deflated file as a whole: look first how large it would become."""
+    file.seek(132)
+    head = file.read(12)
+    if head[:6] != b"\x02\0\0\0UL":
+        raise UserError(f"{name}: the file meta information of a deflated file has no length, expected (0002,0000)")
+    file.seek(int.from_bytes(head[8:], "little"), 1)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    total = 0
+    data = file.read(65536)
     try:
-        file.seek(0)
-        meta = pydicom.filereader.read_preamble(file, True) and pydicom.filereader._read_file_meta_info(file)
-        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        total = 0
-        data = file.read(65536)
-        while data and meta is not None:
+        while data and not inflater.eof:
             total += len(inflater.decompress(data, 2**24))
             if total > _MAX_INFLATED:
                 raise UserError(f"{name}: inflates to more than {_MAX_INFLATED >> 30} GB, expected less")
             data = inflater.unconsumed_tail or file.read(65536)
     except zlib.error:
         raise UserError(f"{name}: the deflated data set is damaged") from None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -16,10 +16,11 @@ from pydicom.valuerep import format_number_as_ds
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
+from cdm4mi.io.deidentify import deidentify, new_uid
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.dicom_frames import Frame, as_stored
+from cdm4mi.io.dicom_frames import Frame, padding_range
 from cdm4mi.io.dicom_read import DicomHeader
-from cdm4mi.io.dicom_scan import text
+from cdm4mi.io.dicom_values import text, whole
 from cdm4mi.io.quantise import Grid, fine_enough, refine
 from cdm4mi.io.volume import Volume
 
@@ -53,7 +54,9 @@ _STALE = [
 ]
 
 
-def derived_datasets(volume: Volume, header: DicomHeader, derivation: Derivation | None) -> list[Dataset]:
+def derived_datasets(
+    volume: Volume, header: DicomHeader, derivation: Derivation | None, deidentified: bool = False
+) -> list[Dataset]:
     """One new data set for each source data set, in the order of the slices. ``volume`` lies on the header's grid."""
     planes = volume.slices()
     if len(planes) != len(header.frames):
@@ -62,8 +65,6 @@ def derived_datasets(volume: Volume, header: DicomHeader, derivation: Derivation
         )
     if not np.isfinite(planes).all():
         raise UserError("the volume holds values that are not finite, which DICOM cannot store")
-    if header.mirror is not None:
-        planes = np.float32(header.mirror) - planes
     if derivation is None:
         # Without a model and settings the values themselves tell one derived series from another.
         digest = hashlib.sha256(np.ascontiguousarray(planes).tobytes()).hexdigest()
@@ -78,21 +79,22 @@ def derived_datasets(volume: Volume, header: DicomHeader, derivation: Derivation
         own = sorted(own, key=lambda n: header.frames[n].index)
         source = header.datasets[instance]
         dataset = _copy(source)
+        if deidentified:
+            deidentify(dataset)
         _set_pixels(dataset, planes, own, grids, header)
-        _set_identity(dataset, source, derivation, now)
+        _set_identity(dataset, source, derivation, None if deidentified else now)
         written.append(dataset)
     return written
 
 
-def write_dicom(volume: Volume, path: Path, header: DicomHeader, derivation: Derivation | None, change=None) -> None:
+def write_dicom(
+    volume: Volume, path: Path, header: DicomHeader, derivation: Derivation | None, deidentified: bool = False
+) -> None:
     """Write the derived series: a folder of instances named by slice, or one file where ``path`` ends in .dcm.
 
-    ``change(dataset)`` is applied to each data set before it is written (de-identification).
+    ``deidentified`` applies the Basic Profile (``deidentify``) to each data set.
     """
-    datasets = derived_datasets(volume, header, derivation)
-    if change is not None:
-        for dataset in datasets:
-            change(dataset)
+    datasets = derived_datasets(volume, header, derivation, deidentified)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
         if len(datasets) > 1:
             raise UserError(f"{path}: the series has {len(datasets)} instances, expected a folder name for the output")
@@ -124,7 +126,7 @@ def _copy(source: Dataset) -> Dataset:
     # Overlays that live in unused bits of the old pixels are gone with them.
     for group in range(0x6000, 0x6020, 2):
         if (group, 0x0010) in dataset and (group, 0x3000) not in dataset:
-            for tag in [tag for tag in dataset.keys() if tag.group == group]:
+            for tag in [element.tag for element in dataset if element.tag.group == group]:
                 del dataset[tag]
     if source.original_encoding[1] is False:
         _swap_words(dataset)
@@ -159,11 +161,11 @@ def _grids(planes: np.ndarray, header: DicomHeader) -> list[Grid]:
 
 
 def _grid(values: np.ndarray, dataset: Dataset, frame: Frame) -> Grid:
-    signed = bool(dataset.get("PixelRepresentation"))
-    allocated = int(dataset.get("BitsAllocated") or 16)
+    signed = bool(whole(dataset, "PixelRepresentation"))
+    allocated = whole(dataset, "BitsAllocated", 16)
     allocated = allocated if allocated in (8, 16, 32) else 16
-    bits = int(dataset.get("BitsStored") or allocated)
-    kept = Grid(np.dtype(f"{'i' if signed else 'u'}{allocated // 8}"), _ds(frame.slope), _ds(frame.intercept), bits)
+    bits = min(whole(dataset, "BitsStored") or allocated, allocated)
+    kept = Grid(np.dtype(f"{'i' if signed else 'u'}{allocated // 8}"), frame.slope, frame.intercept, bits)
     exact = refine(values, [kept, Grid(kept.dtype, kept.slope, kept.intercept)], _ds, only_exact=True)
     if exact is not None:
         return exact
@@ -212,12 +214,13 @@ def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: lis
         vr = "SS" if signed else "US"
         dataset.add_new("SmallestImagePixelValue", vr, int(stored.min()))
         dataset.add_new("LargestImagePixelValue", vr, int(stored.max()))
-        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-            value = source.get(keyword)
-            if isinstance(value, int):
-                value = as_stored(value, source) * frames[0].slope + frames[0].intercept
-                if grid.fits(value, value):
-                    dataset.add_new(keyword, vr, int(grid.encode(np.array(value))))
+        ends = padding_range(source)
+        if ends is not None:
+            values = [end * frames[0].slope + frames[0].intercept for end in ends]
+            if grid.fits(min(values), max(values)):
+                dataset.add_new("PixelPaddingValue", vr, int(grid.encode(np.array(values[0]))))
+                if ends[0] != ends[1]:
+                    dataset.add_new("PixelPaddingRangeLimit", vr, int(grid.encode(np.array(values[1]))))
     data = stored.astype(grid.dtype.newbyteorder("<")).tobytes()
     dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
 
@@ -227,7 +230,10 @@ def _set_rescale(dataset: Dataset, source: Dataset, frame: Frame, grid: Grid) ->
     shared, per_frame = dataset.get("SharedFunctionalGroupsSequence"), dataset.get("PerFrameFunctionalGroupsSequence")
     groups = [per_frame[frame.index]] if per_frame else []
     groups += [shared[0]] if shared else []
-    plain = (grid.slope, grid.intercept) == (1.0, 0.0)
+    # A brightness that was turned round for reading is turned back (see Frame.mirror).
+    slope = grid.slope if frame.mirror is None else -grid.slope
+    intercept = grid.intercept if frame.mirror is None else frame.mirror - grid.intercept
+    plain = (slope, intercept) == (1.0, 0.0)
     holder = dataset
     if groups:
         owner = next((g for g in groups if g.get("PixelValueTransformationSequence")), None)
@@ -241,23 +247,28 @@ def _set_rescale(dataset: Dataset, source: Dataset, frame: Frame, grid: Grid) ->
         holder = owner.PixelValueTransformationSequence[0]
     elif plain and "RescaleSlope" not in source and not source.get("ModalityLUTSequence"):
         return
-    holder.RescaleSlope = format_number_as_ds(grid.slope)
-    holder.RescaleIntercept = format_number_as_ds(grid.intercept)
+    holder.RescaleSlope = format_number_as_ds(slope)
+    holder.RescaleIntercept = format_number_as_ds(intercept)
     if source.get("ModalityLUTSequence"):
         holder.RescaleType = text(source.ModalityLUTSequence[0], "ModalityLUTType") or "US"
 
 
-def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now: datetime.datetime) -> None:
-    """Who made this instance from what: new UIDs, image type, derivation, source, equipment."""
+def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now: datetime.datetime | None) -> None:
+    """Who made this instance from what: new UIDs, image type, derivation, source, equipment.
+
+    ``now`` is None for a de-identified data set, which gets no times, and UIDs of the de-identified study.
+    """
+    public = new_uid if now is None else str
     source_uid, source_series = text(source, "SOPInstanceUID"), text(source, "SeriesInstanceUID")
-    dataset.SOPInstanceUID = derivation.uid("instance", source_uid)
-    dataset.SeriesInstanceUID = derivation.uid("series", source_series)
+    dataset.SOPInstanceUID = public(derivation.uid("instance", source_uid))
+    dataset.SeriesInstanceUID = public(derivation.uid("series", source_series))
     dataset.SeriesNumber = _series_number(source, dataset.SeriesInstanceUID)
     label = f"{derivation.label} {_NOT_FOR_CLINICAL_USE}"
-    dataset.SeriesDescription = f"{text(source, 'SeriesDescription')[: 63 - len(label)]} {label}".strip()
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    dataset.SeriesDescription = f"{text(dataset, 'SeriesDescription')[: 63 - len(label)]} {label}".strip()
+    if now is not None:
+        dataset.InstanceCreationDate, dataset.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     reference = Dataset()
-    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.get("SOPClassUID"), source_uid
+    reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = source.get("SOPClassUID"), public(source_uid)
     reference.PurposeOfReferenceCodeSequence = Sequence(
         [_code("121322", "DCM", "Source image for image processing operation")]
     )
@@ -265,7 +276,7 @@ def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now
     enhanced = "SharedFunctionalGroupsSequence" in source
     _set_image_type(dataset, enhanced)
     if enhanced:
-        _add_derivation_group(dataset, description, reference)
+        _add_derivation_group(dataset, description, reference, public(source_series))
     else:
         dataset.DerivationDescription = description
         dataset.DerivationCodeSequence = Sequence([_derivation_code()])
@@ -308,7 +319,7 @@ def _derivation_code() -> Dataset:
 
 
 def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
-    """DERIVED\\SECONDARY, with the later values kept; an enhanced image stays PRIMARY (PS3.3 C.8.16.1) and says FILTERED."""
+    """DERIVED, SECONDARY, then what was there; an enhanced image stays PRIMARY (PS3.3 C.8.16.1) and says FILTERED."""
 
     def derived(values) -> list[str]:
         values = [values] if isinstance(values, str) else [str(v) for v in values or []]
@@ -327,8 +338,8 @@ def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
                     element.value[0].FrameType = derived(element.value[0].FrameType)
 
 
-def _add_derivation_group(dataset: Dataset, description: str, reference: Dataset) -> None:
-    """The derivation of an enhanced image: in the per-frame groups where the source has some there, else in the shared."""
+def _add_derivation_group(dataset: Dataset, description: str, reference: Dataset, source_series: str) -> None:
+    """The derivation of an enhanced image: in the per-frame groups where the source has some, else in the shared."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     own = [group for group in per_frame if "DerivationImageSequence" in group]
     for group in own or [dataset.SharedFunctionalGroupsSequence[0]]:
@@ -340,7 +351,7 @@ def _add_derivation_group(dataset: Dataset, description: str, reference: Dataset
     evidence = Dataset()
     evidence.StudyInstanceUID = dataset.get("StudyInstanceUID")
     series, instance = Dataset(), Dataset()
-    series.SeriesInstanceUID = text(dataset, "SeriesInstanceUID")
+    series.SeriesInstanceUID = source_series
     instance.ReferencedSOPClassUID = reference.ReferencedSOPClassUID
     instance.ReferencedSOPInstanceUID = reference.ReferencedSOPInstanceUID
     series.ReferencedSOPSequence = Sequence([instance])
@@ -348,11 +359,12 @@ def _add_derivation_group(dataset: Dataset, description: str, reference: Dataset
     dataset.SourceImageEvidenceSequence = Sequence([evidence])
 
 
-def _add_equipment(dataset: Dataset, derivation: Derivation, now: datetime.datetime) -> None:
+def _add_equipment(dataset: Dataset, derivation: Derivation, now: datetime.datetime | None) -> None:
     item = Dataset()
     item.Manufacturer = item.ManufacturerModelName = derivation.software
     item.SoftwareVersions = [derivation.version] + ([derivation.model_hash[:64]] if derivation.model_hash else [])
-    item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
+    if now is not None:
+        item.ContributionDateTime = now.strftime("%Y%m%d%H%M%S")
     item.ContributionDescription = _describe(derivation)
     item.PurposeOfReferenceCodeSequence = Sequence([_code("109103", "DCM", "Modifying Equipment")])
     dataset.ContributingEquipmentSequence = Sequence([*(dataset.get("ContributingEquipmentSequence") or []), item])

@@ -38,7 +38,7 @@ def lps_to_ras(affine: np.ndarray) -> np.ndarray:
 
 
 def same_place(offsets: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
-    """Label of each offset (mm along the normal): equal labels for slices at the same place, counted from the lowest."""
+    """Label of each offset (mm along the normal): the same for slices at the same place, counted from the lowest."""
     order = np.argsort(offsets, kind="stable")
     steps = np.diff(offsets[order]) > tolerance
     labels = np.empty(len(offsets), dtype=int)
@@ -51,8 +51,8 @@ def stack(
 ) -> Stack:
     """Order slices at different places along their normal, and find the affine (RAS).
 
-    ``positions`` (n, 3): ImagePositionPatient; ``pixel_spacing``: (between rows, between columns) as PixelSpacing gives it;
-    ``thickness`` stands in for the spacing of a single slice.
+    ``positions`` (n, 3): ImagePositionPatient; ``pixel_spacing``: (between rows, between columns) as PixelSpacing
+    gives it; ``thickness`` stands in for the spacing of a single slice.
     """
     normal = normal_of(orientation)
     offsets = positions @ normal
@@ -70,7 +70,7 @@ def stack(
     if count > 1:
         line = positions[0] + np.arange(count)[:, None] * step
         away = np.abs(positions - line).max()
-        tolerance = max(EVEN_MM, EVEN_FRACTION * np.linalg.norm(step))
+        tolerance = max(EVEN_MM, EVEN_FRACTION * float(np.linalg.norm(step)))
         if away > tolerance:
             origins = positions * [-1.0, -1.0, 1.0]
             warnings.append(
@@ -119,7 +119,7 @@ def require_even(origins: np.ndarray | None, name: str, target: str) -> None:
 
 
 def reorient(array: np.ndarray, affine: np.ndarray, like_shape: tuple[int, ...], like_affine: np.ndarray) -> np.ndarray:
-    """The array (…, k, j, i) on the voxel grid of another affine, where the two differ by swapped or mirrored axes only.
+    """The array (…, k, j, i) on the voxel grid of another affine; the two may differ by swapped and mirrored axes.
 
     Refused where the grids are not the same voxels (to 1 % of a voxel).
     """
@@ -144,6 +144,6 @@ def reorient(array: np.ndarray, affine: np.ndarray, like_shape: tuple[int, ...],
                     values = np.flip(values, lead + wanted_axis)
             return np.ascontiguousarray(np.moveaxis(values, (lead, lead + 1, lead + 2), (-1, -2, -3)))
     raise UserError(
-        f"the template's voxels are not those of the volume: {shape} against {wanted} voxels, or another place or spacing; "
-        "expected the same grid up to swapped and mirrored axes"
+        f"the template's voxels are not those of the volume: {shape} against {wanted} voxels, or another place or "
+        "spacing; expected the same grid up to swapped and mirrored axes"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -59,9 +60,9 @@ def read_nifti(path: Path, name: str) -> Volume:
 
 
 def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
-    """Write ``volume``; header fields and stored type come from ``template`` (a NIfTI source). Returns notes on changes.
+    """Write ``volume``; header fields and stored type come from ``template`` (a NIfTI source). Returns notes.
 
-    The stored type stays where it holds the values finely enough, otherwise the next one that does is taken and said so.
+    The stored type stays where it holds the values finely enough; otherwise the next one that does is taken and noted.
     """
     notes: list[str] = []
     array = volume.array
@@ -106,9 +107,9 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     return notes
 
 
-def _load(path: Path, name: str) -> nib.Nifti1Pair:
+def _load(path: Path, name: str) -> Any:
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         header = image.header
         if not isinstance(image, nib.Nifti1Pair):
             raise UserError(f"{name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")
@@ -165,7 +166,7 @@ def _image_class(header: nib.Nifti1Header, pair: bool) -> type:
     return nib.Nifti1Pair if pair else nib.Nifti1Image
 
 
-def _save(image: nib.Nifti1Pair, path: Path, pair: bool) -> None:
+def _save(image: Any, path: Path, pair: bool) -> None:
     if not pair:
         with atomic.replacing_file(path) as temporary:
             image.to_filename(temporary)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A restored value lies between the source's stored steps. Up to 2**4 finer steps are offered: 1/16 HU for a CT of 12 bits
-# still fits 16 bits, and its rounding error (0.02 HU) is far under any scan's noise. A power of two keeps the source's
-# own values on the finer grid, so what was not changed stays bit-equal.
+# A restored value lies between the source's stored steps. Up to 2**4 finer steps are offered: 1/16 HU for a CT of
+# 12 bits still fits 16 bits, and its rounding error (0.02 HU) is far under any scan's noise. A power of two keeps the
+# source's own values on the finer grid, so what was not changed stays bit-equal.
 MAX_REFINEMENT = 4
 # Where the type is already used to this fraction of the values' span, finer steps are not asked for.
 FINE_ENOUGH = 2.0**-12
@@ -49,14 +49,18 @@ class Grid:
         return all(np.array_equal(self.decode(self.encode(part)), part) for part in _parts(values))
 
 
-def rescale(stored: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+def rescale(stored: np.ndarray, slope: float, intercept: float, out: np.ndarray | None = None) -> np.ndarray:
     """stored * slope + intercept, computed in float64 and rounded once to float32."""
     if slope == 1 and float(intercept).is_integer() and stored.dtype.itemsize <= 2 and abs(intercept) < 2**22:
-        return np.add(stored, np.float32(intercept), dtype=np.float32)  # exact: all numbers are integers under 2**24
+        # All numbers are integers under 2**24: float32 is exact, and much faster.
+        return np.add(stored, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
     values = stored.astype(np.float64)
     values *= slope
     values += intercept
-    return values.astype(np.float32)
+    if out is None:
+        return values.astype(np.float32)
+    out[...] = values
+    return out
 
 
 def _parts(values: np.ndarray) -> np.ndarray:
@@ -88,3 +92,24 @@ def refine(
 def fine_enough(grid: Grid, values: np.ndarray) -> bool:
     """Whether the grid's step is small against the span of the values."""
     return abs(grid.slope) <= float(values.max() - values.min()) * FINE_ENOUGH
+
+
+def as_type(array: np.ndarray, dtype: np.dtype | None, forced: bool, codes: set[str], notes: list[str]) -> np.ndarray:
+    """The array in a type for a format without slope and intercept (``codes``: those it has, as "i2").
+
+    Integers are kept where they hold the values exactly, or where the user asked for them (then rounded); otherwise
+    float32, noted. A wider float type of the source is kept.
+    """
+    if dtype is None or dtype.str[1:] not in codes:
+        return array
+    if dtype.kind == "f":
+        return array.astype(dtype)
+    grid = Grid(dtype)
+    if np.isfinite(array).all():
+        if grid.fits(float(array.min()), float(array.max())) and grid.exact(array):
+            return grid.encode(array)
+        if forced:
+            notes.append(f"values were rounded to {dtype}")
+            return grid.encode(array)
+    notes.append(f"stored as float32 instead of {dtype}: the values are not whole numbers within its limits")
+    return array

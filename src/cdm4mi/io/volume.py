@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from cdm4mi.errors import UserError
 
@@ -27,11 +29,12 @@ class Source:
 class Volume:
     """One scan.
 
-    ``array`` is float32 in physical units (HU for CT, Bq/ml or what the header says for PET, scanner units for MR) of shape
-    (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). ``affine`` (4 x 4,
-    float64) maps the voxel index (column i, row j, slice k) to RAS millimetres. ``padding`` marks pixels that the scanner
-    filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins`` (slices, 3) holds
-    the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing), else None.
+    ``array`` is float32 in physical units (HU for CT, Bq/ml or what the header says for PET, scanner units for MR) of
+    shape (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). ``affine``
+    (4 x 4, float64) maps the voxel index (column i, row j, slice k) to RAS millimetres. ``padding`` marks pixels that
+    the scanner filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins``
+    (slices, 3) holds the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing),
+    else None.
     """
 
     array: np.ndarray
@@ -57,7 +60,7 @@ class Volume:
 
     @property
     def kind(self) -> str | None:
-        """The format the volume was read from: "dicom", "nifti", "mha", "nrrd", "hdf5", "tiff", "png"; None for a new one."""
+        """The format it was read from: "dicom", "nifti", "mha", "nrrd", "hdf5", "tiff", "png"; None for a new one."""
         return self.source.kind if self.source else None
 
     @property
@@ -67,7 +70,7 @@ class Volume:
         return float(k), float(j), float(i)
 
     def slice_affine(self, k: int) -> np.ndarray:
-        """Affine (4 x 4, RAS mm) of slice ``k`` alone, right for uneven spacing too: index (i, j, 0) is its pixel (j, i)."""
+        """Affine (4 x 4, RAS mm) of slice ``k`` alone, also where spacing is uneven; (i, j, 0) is its pixel (j, i)."""
         affine = self.affine.copy()
         if self.slice_origins is not None:
             affine[:3, 3] = self.slice_origins[k]
@@ -86,24 +89,25 @@ class Volume:
         return replace(self, array=array, warnings=self.warnings + (warnings or []))
 
 
-def check_memory(name: str, shape: tuple[int, ...], stored_bytes: int, ratio: int = 1) -> None:
-    """Refuse a header that claims more voxels than the stored bytes can hold, before any memory is taken for them.
+def check_memory(name: str, shape: tuple[int, ...], stored_voxels: int, gain: int = 1) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before any memory is taken for them.
 
-    ``stored_bytes`` is what the file holds for the pixels, times the bytes a voxel needs already divided out by the caller;
-    ``ratio`` is the most that the compression in use can gain (1 for none, 1032 for deflate).
+    ``stored_voxels``: bytes that the file has for the pixels over the bytes that a voxel takes; ``gain``: the most
+    that the compression in use can shrink them (1 for none, 1032 for deflate).
     """
-    import psutil
-
     if any(n <= 0 for n in shape):
-        raise UserError(f"{name}: the header gives the size {shape}, expected at least 1 along every axis")
-    voxels = 1
-    for n in shape:
-        voxels *= int(n)
-    if voxels > stored_bytes * ratio:
-        size = " x ".join(str(n) for n in shape)
-        raise UserError(
-            f"{name}: the header claims {size} voxels, but the file holds only {stored_bytes} bytes for them"
-        )
-    if voxels * 8 > psutil.virtual_memory().available:
-        size = " x ".join(str(n) for n in shape)
-        raise UserError(f"{name}: {size} voxels need {voxels * 8 / 2**30:.1f} GB of memory, more than is free")
+        raise UserError(f"{name}: the header gives the size {_size(shape)}, expected at least 1 along every axis")
+    if math.prod(shape) > stored_voxels * gain:
+        raise UserError(f"{name}: the header claims {_size(shape)} voxels, the file holds only {stored_voxels}")
+    check_free_memory(name, shape)
+
+
+def check_free_memory(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse what would not fit into the memory that is free: twice the float32 array."""
+    needed = math.prod(shape) * 8
+    if needed > 2**28 and needed > psutil.virtual_memory().available:
+        raise UserError(f"{name}: {_size(shape)} voxels need {needed / 2**30:.1f} GB of memory, more than is free")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(str(n) for n in shape)
