@@ -9,8 +9,9 @@ from skimage import restoration
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import baselines
-from cdm4mi.evaluation.baselines import NlmSettings, estimate_sigma, nlm, tune_nlm
-from cdm4mi.evaluation.metrics import psnr
+from cdm4mi.evaluation.baselines import NlmSettings, nlm, tune_nlm
+from cdm4mi.measure.metrics import psnr
+from cdm4mi.measure.noise_level import estimate_sigma
 
 HAVE_PYWT = importlib.util.find_spec("pywt") is not None
 HAVE_BM3D = importlib.util.find_spec("bm3d") is not None

@@ -14,7 +14,7 @@ from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import compare as judge
-from cdm4mi.evaluation.metrics import psnr, ssim
+from cdm4mi.measure.metrics import psnr, ssim
 
 app = typer.Typer()
 app.command()(evaluate)

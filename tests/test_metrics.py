@@ -7,7 +7,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.metrics import body_mask, mae, per_patient_mean, psnr, rmse, ssim
+from cdm4mi.measure.metrics import body_mask, mae, per_patient_mean, psnr, rmse, ssim
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from PIL import Image
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import pictures
-from cdm4mi.evaluation.pictures import comparison_picture, curves_picture, steps_picture
+from cdm4mi.measure.pictures import comparison_picture, curves_picture, steps_picture
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_curves_from_a_log_with_empty_cells(tmp_path):
 
 
 def test_no_global_figure_state():
-    code = "import sys; import cdm4mi.evaluation.pictures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = "import sys; import cdm4mi.measure.pictures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

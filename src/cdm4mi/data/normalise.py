@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
 
-CT_AIR = -200.0
-"""A scan with values below this, in whatever file, is taken for CT in HU when its header does not say."""
+CT_AIR = -500.0
+"""A scan with a twentieth of its values below this, in whatever file, is taken for CT where its header does not say."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Normalisation:
 
 
 def modality_of(volume: Volume) -> str:
-    """CT, MR or PT: what the header says, else CT where values fall below -200 (air in HU) and MR otherwise."""
+    """CT, MR or PT: what the header says, else CT where a twentieth of the values are air in HU, and MR otherwise."""
     if volume.modality in ("CT", "MR", "PT"):
         return volume.modality
-    return "CT" if float(volume.array.min()) < CT_AIR else "MR"
+    return "CT" if float(np.percentile(volume.array, 5)) < CT_AIR else "MR"
 
 
 def foreground(array: np.ndarray, modality: str) -> np.ndarray:
@@ -62,17 +63,18 @@ def normalisation_for(
 ) -> Normalisation:
     """The map for one scan: ``window`` in HU for CT; for MR and PET the ``percentiles`` of its foreground.
 
-    The lower percentile counts from the whole scan's least value (0: air is -1), so that magnitude images keep their
-    zero. Raises UserError for a scan that is constant or not finite.
+    A lower percentile of 0 stands for the value 0, which is air in a magnitude image whatever noise does to it. The
+    percentiles are those of 3 x 3 means, so that noise hardly moves them. Raises UserError for a scan that is constant
+    or not finite.
     """
     modality = modality_of(volume)
+    if not np.isfinite(volume.array).all():
+        raise UserError("scan: found values that are not finite, expected numbers")
     if modality == "CT":
         return Normalisation(float(window[0]), float(window[1]), modality)
-    array = volume.array
-    if not np.isfinite(array).all():
-        raise UserError("scan: found values that are not finite, expected numbers")
-    inside = array[foreground(array, modality)]
-    if inside.size == 0 or float(array.min()) == float(array.max()):
-        raise UserError(f"scan: found the one value {float(array.flat[0]):g} everywhere, expected an image")
-    low = float(array.min()) if percentiles[0] == 0 else float(np.percentile(inside, percentiles[0]))
+    smooth = uniform_filter(volume.slices(), (0, 3, 3))
+    inside = smooth[foreground(smooth, modality)]
+    if volume.array.min() == volume.array.max() or inside.size == 0:
+        raise UserError(f"scan: found the one value {float(volume.array.flat[0]):g} everywhere, expected an image")
+    low = 0.0 if percentiles[0] == 0 else float(np.percentile(inside, percentiles[0]))
     return Normalisation(low, float(np.percentile(inside, percentiles[1])), modality)

@@ -1,1 +1,1 @@
-"""Judging: metrics with a stated range, classical baselines, comparison of scans, pictures."""
+"""Judging: classical baselines, comparison of scans, the demo."""

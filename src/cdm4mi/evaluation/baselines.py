@@ -131,27 +131,6 @@ def bm3d(y: np.ndarray, sigma: float) -> np.ndarray:
     return (np.asarray(out) * width + low).astype(np.float32)
 
 
-# Daubechies' wavelet with two vanishing moments ("Ten Lectures on Wavelets", table 6.1), high-pass side
-_DB2_HIGH = np.array([1 - 3**0.5, -(3 - 3**0.5), 3 + 3**0.5, -(1 + 3**0.5)]) / (4 * 2**0.5)
-_NORMAL_MAD = 0.6744897501960817  # third quartile of the standard normal
-
-
-def estimate_sigma(y: np.ndarray) -> float:
-    """Standard deviation of white noise in one image: median |HH| / 0.6745 of the finest wavelet scale.
-
-    Donoho and Johnstone (1994, section 4.2) with db2, as scikit-image's ``estimate_sigma``, but over all shifts of the
-    wavelet, which steadies it, and without PyWavelets. Where the coefficient is exactly zero (masked or padded areas)
-    nothing is counted. In units of ``y``; 0 for a constant image.
-    """
-    y = _image(y, 0.0)
-    details = y.astype(np.float64)
-    for axis in (0, 1):
-        details = ndimage.convolve1d(details, _DB2_HIGH, axis=axis, mode="reflect")
-    details = np.abs(details)
-    details = details[details > 1e-12 * max(float(np.abs(y).max()), 1e-30)]
-    return float(np.median(details) / _NORMAL_MAD) if details.size else 0.0
-
-
 def _image(y: np.ndarray, sigma: float) -> np.ndarray:
     y = np.asarray(y, dtype=np.float32)
     if y.ndim != 2:

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.baselines import estimate_sigma, nlm
-from cdm4mi.evaluation.metrics import body_mask, mae, per_patient_mean, psnr, rmse, ssim
+from cdm4mi.evaluation.baselines import nlm
 from cdm4mi.io import Volume
 from cdm4mi.io.atomic import replacing_file
 from cdm4mi.io.formats import ending, sniff
 from cdm4mi.io.geometry import reorient
+from cdm4mi.measure.metrics import body_mask, mae, per_patient_mean, psnr, rmse, ssim
+from cdm4mi.measure.noise_level import estimate_sigma
 
 METRICS = ("psnr", "ssim", "mae", "rmse")
 PREDICTION, NOISY, NLM = "prediction", "noisy input", "non-local means"

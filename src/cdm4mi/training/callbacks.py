@@ -103,7 +103,7 @@ class Throughput(L.Callback):
 
 
 class Pictures(L.Callback):
-    """Draws condition, denoising steps, result and target of some validation pairs, with the EMA weights."""
+    """Draws condition, denoising steps, result and target of a validation pair, with the EMA weights."""
 
     def __init__(self, config: Config, ema: EMACallback | None, folder: Path) -> None:
         self.config, self.ema, self.folder = config, ema, folder
@@ -118,7 +118,7 @@ class Pictures(L.Callback):
             return
         from cdm4mi.training.pictures import denoising_picture
 
-        pair = {k: v[:3].to(pl_module.device) for k, v in batch.items()}
+        pair = {k: v[:1].to(pl_module.device) for k, v in batch.items()}
         pl_module.eval()
         with ExitStack() as stack:
             if self.ema is not None and self.ema.ema is not None:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.metrics import psnr
 from cdm4mi.io.atomic import replacing_file
+from cdm4mi.measure.metrics import psnr
 
 # black where nothing differs, so that structure left in a difference stands out
 DIFFERENCE = LinearSegmentedColormap.from_list("difference", ["#9fd8ff", "#1f6fd0", "black", "#d0601f", "#ffd69f"])

@@ -1,0 +1,97 @@
+"""``cdm4mi denoise IN OUT``: restore a scan."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Estimate(str, Enum):
+    """What is asked of the model."""
+
+    mean = "mean"
+    sample = "sample"
+    mean_of_k = "mean-of-k"
+
+
+class SolverName(str, Enum):
+    """How an image is drawn."""
+
+    ddpm = "ddpm"
+    ddim = "ddim"
+
+
+class ModalityName(str, Enum):
+    """Kinds of scan."""
+
+    CT = "CT"
+    MR = "MR"
+    PT = "PT"
+
+
+def denoise(
+    scan: Annotated[
+        Path, typer.Argument(metavar="IN", help="a scan: NIfTI, a DICOM file, a series' folder ...")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="where the restored scan goes, of the same kind")],
+    model: Annotated[
+        Path | None, typer.Option(help="a checkpoint or a run's folder (default: the model that ships with cdm4mi)")
+    ] = None,
+    estimate: Annotated[
+        Estimate | None, typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples")
+    ] = None,
+    solver: Annotated[SolverName | None, typer.Option(help="for samples")] = None,
+    steps: Annotated[int | None, typer.Option(help="network calls for a sample")] = None,
+    eta: Annotated[float | None, typer.Option(help="ddim: 0 deterministic to 1 as noisy as ddpm")] = None,
+    samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
+    seed: Annotated[int, typer.Option(help="decides every sample")] = 0,
+    noise: Annotated[
+        float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
+    ] = None,
+    modality: Annotated[ModalityName | None, typer.Option(help="where the file does not say (NIfTI)")] = None,
+    series: Annotated[int | None, typer.Option(help="which series, where the input holds several")] = None,
+    tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
+) -> None:
+    """Restore a scan: same format, same geometry, same units; a JSON record goes beside it. Not for clinical use."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cdm4mi.cli.settings import changed
+    from cdm4mi.inference.denoise import denoise_file
+    from cdm4mi.models.checkpoint import load_model
+
+    trained = load_model(model)
+    sampling = changed(
+        trained.config.sampling,
+        estimate=estimate.value if estimate else None,
+        solver=solver.value if solver else None,
+        steps=steps,
+        eta=eta,
+        samples=samples,
+        tile=tile,
+    )
+    columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
+    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+        task = bar.add_task("restoring", total=None)
+        record = denoise_file(
+            scan,
+            out,
+            trained,
+            sampling,
+            seed=seed,
+            level=noise,
+            modality=modality.value if modality else None,
+            series=series,
+            batch=batch,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for warning in record["warnings"]:
+        typer.echo(f"warning: {warning}", err=True)
+    level = record["noise_level"]
+    typer.echo(
+        f"{out}: {record['slices']} slices, {record['network_calls']} network calls a slice, {record['seconds']} s; "
+        f"noise {'measured' if level['estimated'] else 'given'} {level['value']:.4g}"
+    )

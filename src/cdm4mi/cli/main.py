@@ -1,0 +1,70 @@
+"""The command line: one file a command; a user's mistake is one line on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+import typer
+
+from cdm4mi import __version__
+from cdm4mi.cli.demo import demo
+from cdm4mi.cli.denoise import denoise
+from cdm4mi.cli.evaluate import evaluate
+from cdm4mi.cli.inspect import inspect
+from cdm4mi.cli.train import train
+from cdm4mi.errors import UserError
+
+app = typer.Typer(
+    name="cdm4mi",
+    help="Conditional diffusion models for medical imaging: restore CT, MR and PET scans. Not for clinical use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (denoise, train, evaluate, inspect, demo):
+    app.command()(command)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"cdm4mi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more of what is done."),
+) -> None:
+    """Conditional diffusion models for medical imaging: restore CT, MR and PET scans. Not for clinical use."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("cdm4mi").setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def run() -> None:
+    """Entry point of the ``cdm4mi`` command."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        _fail(f"error: {error}", 2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("stopped", 130)
+    except MemoryError:
+        _fail("error: out of memory; try a smaller --batch, --tile or training.batch_size", 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"error: {error.filename or 'file'}: {error.strerror or error}", 2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(line: str, code: int) -> None:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(code)

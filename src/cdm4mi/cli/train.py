@@ -1,0 +1,32 @@
+"""``cdm4mi train CONFIG``: train a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="a YAML file, the original work's or ours, or the name of a preset")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the file's, as max_tsteps=100")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the run (default: runs/NAME)")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="show a progress bar")] = True,
+) -> None:
+    """Train a conditional diffusion model; checkpoints, logs and pictures go to the run's folder."""
+    from cdm4mi.config import load_config
+
+    settings = load_config(config, overrides or [])
+    folder = out or Path("runs") / settings.name
+
+    from cdm4mi.training.run import train as run_training
+
+    last = run_training(settings, folder, resume=resume, progress=progress)
+    typer.echo(f"trained: {last}")
+    typer.echo(f"best:    {last.with_name('best.ckpt')}")
+    typer.echo(f"logs:    {folder / 'logs'} (CSV), tensorboard --logdir {folder / 'tensorboard'}")
+    typer.echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")

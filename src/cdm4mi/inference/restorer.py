@@ -1,0 +1,198 @@
+"""Restorer: a volume in, the restored volume out, slice by slice, with a record of what was done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.data.normalise import Normalisation, normalisation_for
+from cdm4mi.diffusion.noise import SeededNoise
+from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.diffusion.solvers import make_solver
+from cdm4mi.diffusion.times import time_list
+from cdm4mi.errors import UserError
+from cdm4mi.inference.tiling import TiledEstimate
+from cdm4mi.io import Volume
+from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.models.checkpoint import TrainedModel
+
+OUTSIDE = 4.0
+"""A voxel further out of the window than this many noise levels is metal or padding, not noise."""
+
+Hook = Callable[[SamplingState], None]
+
+
+@dataclass
+class Restoration:
+    """A restored volume and the record of how it came about (no patient data)."""
+
+    volume: Volume
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+class Restorer:
+    """Runs a trained model on volumes.
+
+    model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device: where.
+    """
+
+    def __init__(
+        self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
+    ) -> None:
+        self.model = model
+        self.sampling = sampling or model.config.sampling
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = model.network.to(self.device).eval()
+        self.steps = min(self.sampling.steps, model.process.path.timesteps)
+        self.times = time_list(self.sampling.spacing, model.process.path.timesteps, self.steps)
+        self.solver = make_solver(self.sampling.solver, self.sampling.eta)
+        self.one_call = self.sampling.estimate == "mean" and model.process.parameterization.name != "eps"
+        tile = self.sampling.tile or model.config.model.image_size
+        multiple = self.network.diffusion_model.size_multiple
+        if tile < multiple:
+            raise UserError(f"tile: found {tile}, expected at least {multiple} pixels for this network")
+        self.multiple = multiple
+        self.estimate = TiledEstimate(self._estimate, tile // multiple * multiple, self.sampling.overlap)
+
+    @property
+    def network_calls(self) -> int:
+        """Calls of the network for each pixel of a slice (windows that overlap are counted once)."""
+        if self.one_call:
+            return 1
+        return self.steps * (1 if self.sampling.estimate == "sample" else self.sampling.samples)
+
+    def restore(
+        self,
+        volume: Volume,
+        *,
+        level: float | None = None,
+        seed: int = 0,
+        batch: int = 4,
+        normalisation: Normalisation | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Restoration:
+        """Restore every slice of a volume.
+
+        level: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
+        every sample, whatever the batch. batch: slices at a time. normalisation: the intensity window, else the one of
+        the training configuration for this scan. progress: called with (slices done, slices).
+        """
+        began = time.monotonic()
+        data = self.model.config.data
+        norm = normalisation or normalisation_for(volume, data.window, data.percentiles)
+        y = norm.apply(volume.slices())
+        warnings: list[str] = []
+        scale = 2 / (norm.high - norm.low)
+        if level is not None and not (np.isfinite(level) and level >= 0):
+            raise UserError(f"noise level: found {level}, expected a number of at least 0")
+        sigma = measured_level(y) if level is None else level * scale
+        used = self._trained_level(sigma, scale, warnings)
+        limit = 1 + OUTSIDE * max(used, sigma)
+        outside = np.abs(y) > limit
+        if volume.padding is not None:
+            outside |= volume.padding.reshape(y.shape)
+        restored = np.empty_like(y)
+        for first in range(0, len(y), batch):
+            index = list(range(first, min(first + batch, len(y))))
+            restored[index] = self.restore_slices(y[index].clip(-limit, limit), used, seed=seed, indices=index)
+            if progress is not None:
+                progress(index[-1] + 1, len(y))
+        out = norm.invert(restored)
+        out[outside] = volume.slices()[outside]
+        record = {
+            "model": self.model.name,
+            "weight_hash": self.model.weight_hash,
+            "settings": self.sampling.model_dump(mode="json") | {"steps": 1 if self.one_call else self.steps},
+            "network_calls": self.network_calls,
+            "seed": seed,
+            "normalisation": norm.to_dict(),
+            "noise_level": {"value": sigma / scale, "estimated": level is None, "used": used / scale},
+            "outside_window_fraction": float(outside.mean()),
+            "slices": len(y),
+            "seconds": round(time.monotonic() - began, 3),
+            "device": self.device.type,
+            "warnings": [*self.model.notices, *volume.warnings, *warnings],
+        }
+        return Restoration(volume.with_array(out.reshape(volume.array.shape)), record)
+
+    @torch.no_grad()
+    def restore_slices(
+        self, y: np.ndarray, level: float, *, seed: int = 0, indices: list[int] | None = None, hook: Hook | None = None
+    ) -> np.ndarray:
+        """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
+
+        indices: which images these are, for the noise; hook: receives every intermediate state of the first sample.
+        """
+        condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32))[:, None])
+        condition = condition.to(self.device)
+        levels = torch.full((len(y),), float(level), device=self.device)
+        indices = list(range(len(y))) if indices is None else indices
+        draws = list(self._draws(condition, levels, seed, indices, hook))
+        out = torch.stack(draws).mean(0)
+        return out[:, 0, :rows, :columns].cpu().numpy()
+
+    def _draws(self, y: Tensor, levels: Tensor, seed: int, indices: list[int], hook: Hook | None) -> Iterator[Tensor]:
+        """The estimates that are averaged: one call's, one sample, or K samples."""
+        process = self.model.process
+
+        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+            return self.estimate(x_t, t, y, levels)
+
+        if self.one_call:
+            last = process.path.timesteps - 1
+            x_start = process.start(torch.zeros_like(y), y, levels)
+            x0 = denoise(x_start, torch.full((len(y),), last, device=self.device))
+            if hook is not None:
+                hook(SamplingState(0, last, x_start, x0))
+            yield x0
+            return
+        for k in range(1 if self.sampling.estimate == "sample" else self.sampling.samples):
+            noise = SeededNoise(seed + k, indices, tuple(y.shape[1:]), self.device)
+            x_start = process.start(noise.draw(0), y, levels)
+            yield sample(
+                denoise,
+                process.path,
+                self.times,
+                self.solver,
+                x_start,
+                noise=noise.draw,
+                clip=self.sampling.clip,
+                hook=hook if k == 0 else None,
+            )
+
+    def _estimate(self, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
+        return self.model.process.estimate(self.network, x_t, t, y, level)
+
+    def _padded(self, image: Tensor) -> tuple[Tensor, int, int]:
+        """Mirror the lower and right border out to the size that the network needs."""
+        rows, columns = image.shape[-2:]
+        tall, wide = (-(-n // self.multiple) * self.multiple for n in (rows, columns))
+        mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
+        return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
+
+    def _trained_level(self, sigma: float, scale: float, warnings: list[str]) -> float:
+        """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
+        if not self.model.process.conditioned_on_level:
+            return sigma
+        variance = self.model.config.data.noise.variance
+        low, high = (np.sqrt(v) for v in (variance if isinstance(variance, list) else (variance, variance)))
+        used = float(np.clip(sigma, low, high))
+        if used < sigma * 0.99 or used > sigma * 1.01:
+            warnings.append(
+                f"noise level {sigma / scale:.4g} is outside the model's training range "
+                f"{low / scale:.4g} to {high / scale:.4g} for this window: {used / scale:.4g} is used"
+            )
+        return used
+
+
+def measured_level(slices: np.ndarray) -> float:
+    """Noise level of slices (N, rows, columns): the median of up to 16 of them, spread evenly."""
+    return float(np.median([estimate_sigma(s) for s in slices[:: max(1, len(slices) // 16)]]))

@@ -1,0 +1,1 @@
+"""Measuring and showing images: metrics with a stated range, the noise level, pictures."""

@@ -1,0 +1,250 @@
+"""Trained models on disk: this project's checkpoints and safetensors, and checkpoints of the original work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+import struct
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cdm4mi.config.load import parse_config
+from cdm4mi.config.schema import Config
+from cdm4mi.errors import UserError
+from cdm4mi.models.build import build_network, build_process
+from cdm4mi.models.process import ConditionalProcess
+from cdm4mi.networks import DiffusionWrapper
+
+SHIPPED = "base.safetensors"
+_NETWORK = "model."
+
+
+@dataclass
+class TrainedModel:
+    """A network with its weights, ready to run, and what is known of it.
+
+    about: version, training patients, model card and the like, as the file holds it; notices: what a user should be
+    told of the way the file was read.
+    """
+
+    network: DiffusionWrapper
+    process: ConditionalProcess
+    config: Config
+    about: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    name: str = ""
+
+    @property
+    def weight_hash(self) -> str:
+        """SHA-256 over names and float32 values of the weights: the same for every file that holds them."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def load_model(path: str | Path | None = None, config: Config | None = None) -> TrainedModel:
+    """Read a model; without a path, the one that ships with the package. Averaged (EMA) weights where there are any.
+
+    path: a .ckpt of this project or of the original work, a .safetensors file, or a run's folder (its best.ckpt).
+    config: overrides what the file says, needed for original checkpoints of unusual networks. Nothing that a file
+    names is imported or executed. Raises UserError for a file that is missing or is no such thing.
+    """
+    if path is None:
+        with resources.as_file(resources.files("cdm4mi.models") / "weights" / SHIPPED) as shipped:
+            model = _load_safetensors(shipped, config)
+        model.name = "shipped:" + SHIPPED.removesuffix(".safetensors")
+        return model
+    file = Path(path)
+    if file.is_dir():
+        found = [f for f in (file / "checkpoints" / "best.ckpt", file / "best.ckpt") if f.exists()]
+        if not found:
+            raise UserError(f"{file}: a folder without checkpoints/best.ckpt, expected a run's folder or a checkpoint")
+        file = found[0]
+    if not file.is_file():
+        raise UserError(f"{file}: no such file, expected a checkpoint (.ckpt or .safetensors)")
+    model = _load_safetensors(file, config) if file.suffix == ".safetensors" else _load_ckpt(file, config)
+    model.name = file.name
+    return model
+
+
+def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card: str = "") -> None:
+    """Write weights (half precision unless told otherwise) and configuration as safetensors, atomically.
+
+    card: the model card's text, kept in the metadata.
+    """
+    target = Path(path)
+    dtype = torch.float16 if half else torch.float32
+    tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.network.state_dict().items()}
+    metadata = {
+        "format": "cdm4mi",
+        "config": json.dumps(model.config.model_dump(mode="json")),
+        "about": json.dumps(model.about),
+        "card": card,
+    }
+    temporary = target.with_name(f".{target.name}.tmp")
+    save_file(tensors, temporary, metadata)
+    temporary.replace(target)
+
+
+def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
+    try:
+        with safe_open(file, "pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {k: f.get_tensor(k).float() for k in f.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, struct.error) as error:
+        raise UserError(f"{file}: not a readable safetensors file ({_line(error)})") from None
+    if config is None:
+        if "config" not in metadata:
+            raise UserError(f"{file}: holds no cdm4mi configuration in its metadata, expected a model saved by cdm4mi")
+        config = _parse(_json(metadata["config"], file, "config"), file)
+    about = _json(metadata.get("about", "{}"), file, "about")
+    return _assemble(file, config, tensors, about | {"card": metadata.get("card", "")})
+
+
+def read_ckpt(file: Path) -> dict[str, Any]:
+    """A Lightning checkpoint as plain data. Raises UserError where it is none, or would need code to be run."""
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{file}: not a checkpoint of plain tensors, expected one that loads with weights_only"
+        ) from None
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not a readable checkpoint ({_line(error)})") from None
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise UserError(f"{file}: holds no state_dict, expected a Lightning checkpoint")
+    return checkpoint
+
+
+def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
+    checkpoint = read_ckpt(file)
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    if "cdm4mi" not in checkpoint:
+        return _load_original(file, state, config)
+    own = checkpoint["cdm4mi"]
+    config = config or _parse(own["config"], file)
+    weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)}
+    notices = []
+    if "ema" in checkpoint:
+        weights |= checkpoint["ema"]["weights"]
+    else:
+        notices.append("the checkpoint has no averaged weights: those as trained are used")
+    about = {k: v for k, v in own.items() if k != "config"} | {"step": int(checkpoint.get("global_step", 0))}
+    return _assemble(file, config, weights, about, notices)
+
+
+def _load_original(file: Path, state: dict[str, Tensor], config: Config | None) -> TrainedModel:
+    """A checkpoint of the original work: names model.diffusion_model.*, EMA names without dots, betas as a buffer."""
+    prefix = _NETWORK + "diffusion_model."
+    weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(prefix)}
+    if not weights:
+        raise UserError(f"{file}: has no weights named {prefix}*, expected a diffusion model's checkpoint")
+    notices = []
+    averaged = {k.removeprefix("model_ema."): v for k, v in state.items() if k.startswith("model_ema.")}
+    if averaged:
+        weights |= {k: averaged[k.replace(".", "")] for k in weights if k.replace(".", "") in averaged}
+        notices.append("the averaged (EMA) weights are used")
+    if config is None:
+        config = _infer_config(file, {k.removeprefix("diffusion_model."): v for k, v in weights.items()})
+        notices.append(
+            f"network, conditioning_key {config.model.conditioning_key} and one attention head are inferred from the "
+            "weights, parameterization eps is assumed; give --config for anything else"
+        )
+    betas = None
+    if "betas" in state:
+        betas = [float(b) for b in state["betas"].double()]
+        if not all(0 < b < 1 for b in betas):
+            raise UserError(f"{file}: betas outside (0, 1), expected a noise schedule")
+        config.model.timesteps = len(betas)
+        notices.append(
+            "the noise schedule is the checkpoint's own betas (the original code's 'linear' is a line in the root of "
+            "beta, here sqrt_linear)"
+        )
+        config = _parse(_with_betas(config, betas), file)
+    return _assemble(file, config, weights, {"layout": "original work"}, notices)
+
+
+def _with_betas(config: Config, betas: list[float]) -> dict[str, Any]:
+    data = config.model_dump(mode="json")
+    data["model"] |= {"beta_schedule": "custom", "betas": betas, "timesteps": len(betas)}
+    return data
+
+
+def _infer_config(file: Path, weights: dict[str, Tensor]) -> Config:
+    """The UNet's arguments from the shapes of its weights (one attention head; one image channel)."""
+    try:
+        blocks = sorted({int(m.group(1)) for k in weights if (m := re.match(r"down\.(\d+)\.", k))})
+        channel = weights["down.0.weight"].shape[0]
+        fold = round(weights["out.2.weight"].shape[0] ** 0.5)
+        levels: list[list[int]] = [[]]
+        strides: set[int] = set()
+        for i in blocks[1:]:
+            if f"down.{i}.0.weight" in weights:
+                levels.append([])
+                continue
+            levels[-1].append(weights[f"down.{i}.resblocks.conv2.weight"].shape[0])
+            if f"down.{i}.attention.qkv.weight" in weights:
+                strides.add(2 ** (len(levels) - 1))
+        unet = {
+            "in_channel": weights["down.0.weight"].shape[1] // fold**2,
+            "out_channel": 1,
+            "channel": channel,
+            "channel_multiplier": [level[0] // channel for level in levels],
+            "n_res_blocks": len(levels[0]),
+            "attn_strides": sorted(strides),
+            "use_affine_time": "down.1.resblocks.norm2.weight" not in weights,
+            "fold": fold,
+        }
+    except (KeyError, IndexError, ValueError):
+        raise UserError(
+            f"{file}: its weights are not those of the Rosinality UNet, expected names as down.0.weight"
+        ) from None
+    key = "concat" if unet["in_channel"] == 2 else "none"
+    return _parse({"model": {"conditioning_key": key, "unet_rosinality_config": unet}}, file)
+
+
+def _assemble(
+    file: Path, config: Config, weights: dict[str, Tensor], about: dict[str, Any], notices: list[str] | None = None
+) -> TrainedModel:
+    network = build_network(config.model)
+    wanted = network.state_dict()
+    missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
+    if missing or extra:
+        what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
+        raise UserError(f"{file}: has {what}, expected those of the network in its configuration")
+    for name, value in weights.items():
+        if value.shape != wanted[name].shape:
+            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
+        if not torch.isfinite(value).all():
+            raise UserError(f"{file}: {name} holds values that are not finite, expected trained weights")
+    network.load_state_dict({k: v.float() for k, v in weights.items()})
+    return TrainedModel(network.eval(), build_process(config.model), config, about, notices or [], file.name)
+
+
+def _parse(data: dict[str, Any], file: Path) -> Config:
+    return parse_config(data, where=str(file))
+
+
+def _json(text: str, file: Path, name: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: metadata {name} is not a JSON object, expected a model saved by cdm4mi")
+    return data
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

@@ -1,0 +1,51 @@
+"""A picture of the denoising of validation pairs, drawn while a model trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdm4mi.config.schema import Config
+from cdm4mi.diffusion.noise import SeededNoise
+from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.diffusion.solvers import make_solver
+from cdm4mi.diffusion.times import time_list
+from cdm4mi.measure.pictures import steps_picture
+from cdm4mi.training.modules import DDPM, ConditionDDPM
+
+SHOWN = 6
+MOST_STEPS = 50
+
+
+def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config: Config) -> None:
+    """Sample the clean image of the first pair with the configured solver (at most 50 steps) and draw how it went.
+
+    pair: a batch as the dataset gives it; the picture shows condition, intermediate x_t and x0_hat, result, target.
+    """
+    first = {k: v[:1] for k, v in pair.items()}
+    x0 = first["x0"]
+    path_, process, settings = module.process.path, module.process, config.sampling
+    times = time_list(settings.spacing, path_.timesteps, min(settings.steps, MOST_STEPS, path_.timesteps))
+    noise = SeededNoise(config.seed, [0], tuple(x0.shape[1:]), x0.device)
+    conditional = isinstance(module, ConditionDDPM)
+    start = process.start(noise.draw(0), first["y"], first["level"]) if conditional else path_.start(noise.draw(0))
+
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+        z = module.latent(first, x_t, t)
+        return process.parameterization.x0(process.output(module.model, z, module.condition(first)), z)
+
+    states: list[SamplingState] = []
+    with torch.no_grad():
+        solver = make_solver(settings.solver, settings.eta)
+        sample(denoise, path_, times, solver, start, noise=noise.draw, clip=settings.clip, hook=states.append)
+    chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
+    steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps_picture(path, steps, condition=_image(first["y"]) if conditional else None, target=_image(x0))
+
+
+def _image(batch: Tensor) -> np.ndarray:
+    return batch[0, 0].float().cpu().numpy()
