@@ -4,6 +4,7 @@ from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.describe import Description, describe
 from cdm4mi.io.formats import read, read_all, write
 from cdm4mi.io.listing import Listing, ScanInfo, list_scans
+from cdm4mi.io.parametric_map import write_map
 from cdm4mi.io.record import input_record, write_record
 from cdm4mi.io.volume import Volume
 
@@ -19,5 +20,6 @@ __all__ = [
     "read",
     "read_all",
     "write",
+    "write_map",
     "write_record",
 ]

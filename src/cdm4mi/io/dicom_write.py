@@ -24,7 +24,7 @@ from cdm4mi.io.dicom_values import text, whole
 from cdm4mi.io.quantise import Grid, fine_enough, refine
 from cdm4mi.io.volume import Volume
 
-_NOT_FOR_CLINICAL_USE = "NOT FOR CLINICAL USE"
+NOT_FOR_CLINICAL_USE = "NOT FOR CLINICAL USE"
 _LOSSY = {
     "1.2.840.10008.1.2.4.50": "ISO_10918_1",
     "1.2.840.10008.1.2.4.51": "ISO_10918_1",
@@ -262,8 +262,8 @@ def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now
     source_uid, source_series = text(source, "SOPInstanceUID"), text(source, "SeriesInstanceUID")
     dataset.SOPInstanceUID = public(derivation.uid("instance", source_uid))
     dataset.SeriesInstanceUID = public(derivation.uid("series", source_series))
-    dataset.SeriesNumber = _series_number(source, dataset.SeriesInstanceUID)
-    label = f"{derivation.label} {_NOT_FOR_CLINICAL_USE}"
+    dataset.SeriesNumber = derived_series_number(source, dataset.SeriesInstanceUID)
+    label = f"{derivation.label} {NOT_FOR_CLINICAL_USE}"
     dataset.SeriesDescription = f"{text(dataset, 'SeriesDescription')[: 63 - len(label)]} {label}".strip()
     if now is not None:
         dataset.InstanceCreationDate, dataset.InstanceCreationTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
@@ -292,7 +292,7 @@ def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now
     dataset.file_meta = meta
 
 
-def _series_number(source: Dataset, uid: str) -> int:
+def derived_series_number(source: Dataset, uid: str) -> int:
     """1000 times the source's number plus 1 to 999 from the new UID, so that two derivations of a series differ."""
     try:
         number = abs(int(source.get("SeriesNumber") or 0)) % 1_000_000
@@ -303,7 +303,7 @@ def _series_number(source: Dataset, uid: str) -> int:
 
 def _describe(derivation: Derivation) -> str:
     weights = f", weights sha256 {derivation.model_hash}" if derivation.model_hash else ""
-    said = f"{derivation.description} ({derivation.software} {derivation.version}{weights}). {_NOT_FOR_CLINICAL_USE}."
+    said = f"{derivation.description} ({derivation.software} {derivation.version}{weights}). {NOT_FOR_CLINICAL_USE}."
     return said[:1024]
 
 
@@ -324,7 +324,8 @@ def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
     def derived(values) -> list[str]:
         values = [values] if isinstance(values, str) else [str(v) for v in values or []]
         if not enhanced:
-            return ["DERIVED", "SECONDARY", *values[2:]]
+            # Value 2 of a PET image is PRIMARY in any case (PS3.3 C.8.9.4.1.3).
+            return ["DERIVED", "PRIMARY" if text(dataset, "Modality") == "PT" else "SECONDARY", *values[2:]]
         values = (values + ["PRIMARY", "VOLUME", "NONE"][max(0, len(values) - 1) :])[:4]
         return ["DERIVED", *values[1:3], "FILTERED" if values[3] == "NONE" else values[3]]
 
