@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Any
 
-import click
 import typer
 
 from cdm4mi import __version__
@@ -17,10 +17,12 @@ from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.train import train
 from cdm4mi.errors import UserError
 
+UsageError: Any = typer.BadParameter.__base__
+"""What typer raises for a wrong command line: click's class, or its own copy of it, by typer's version."""
+
 app = typer.Typer(
     name="cdm4mi",
     help="Conditional diffusion models for medical imaging: restore CT, MR and PET scans. Not for clinical use.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -34,12 +36,16 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more of what is done."),
 ) -> None:
     """Conditional diffusion models for medical imaging: restore CT, MR and PET scans. Not for clinical use."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("cdm4mi").setLevel(logging.INFO if verbose else logging.WARNING)
 
@@ -50,10 +56,9 @@ def run() -> None:
         code = app(standalone_mode=False)
     except UserError as error:
         _fail(f"error: {error}", 2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except UsageError as error:
+        _fail(f"error: {error.format_message()} (--help shows what is possible)", error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
     except MemoryError:
         _fail("error: out of memory; try a smaller --batch, --tile or training.batch_size", 2)
