@@ -39,7 +39,8 @@ class UNetConfig(Section):
     context_dim: Count | None = Field(None, description="width of the tokens for conditioning_key crossattn or hybrid")
     vector_dim: Count | None = Field(None, description="width of the vector for conditioning_key adm")
     attn_scale: Literal["head", "channel"] = Field(
-        "head", description="attention divides by the root of the head's width, or (some old checkpoints) of all channels"
+        "head",
+        description="attention divides by the root of the head's width, or (some old checkpoints) of all channels",
     )
     gradient_checkpointing: bool = False
 
@@ -55,7 +56,9 @@ class ModelConfig(Section):
     linear_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
     cosine_s: Positive = 8e-3
     betas: list[float] | None = Field(None, description="for beta_schedule custom: one number in (0, 1) a step")
-    sigma_min: Positive = Field(0.01, description="for beta_schedule log_sigma: least noise, in units of the clean image")
+    sigma_min: Positive = Field(
+        0.01, description="for beta_schedule log_sigma: least noise, in units of the clean image"
+    )
     sigma_max: Positive = Field(3.0, description="for beta_schedule log_sigma: most noise, in units of the clean image")
     zero_terminal_snr: bool = False
     parameterization: ParameterizationName = "eps"
@@ -65,7 +68,8 @@ class ModelConfig(Section):
         None, description="root mean square of x0 - y on [-1, 1] for precond; none: the known level of each sample"
     )
     acquisition_vector: list[str] | None = Field(
-        None, description="for adm: names of the acquisition numbers that make the vector; none: a vector from the image"
+        None,
+        description="for adm: names of the acquisition numbers that make the vector; none: a vector from the image",
     )
     unet_rosinality_config: UNetConfig = UNetConfig()
 
@@ -111,7 +115,9 @@ class DataConfig(Section):
     slice_step: Count = Field(1, description="take every n-th slice of a volume")
     foreground: Fraction = Field(0.1, description="least fraction of a training patch that must be foreground")
     val_fraction: Fraction = Field(0.1, description="share of the patients (at least one) kept for validation")
-    val_patients: list[str] | None = Field(None, description="patients kept for validation, by name; overrides val_fraction")
+    val_patients: list[str] | None = Field(
+        None, description="patients kept for validation, by name; overrides val_fraction"
+    )
     exclude_patients: list[str] = Field(default_factory=list, description="patients never read (the test set)")
     val_patches: Count = 64
     noise: NoiseConfig = NoiseConfig()

@@ -23,9 +23,9 @@ _TRAINING = 0
 class PairDataset(Dataset[Pair]):
     """Pair ``i`` is ``{"x0": (1, S, S), "y": (1, S, S), "level": ()}`` on [-1, 1], for every i >= 0.
 
-    A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch holds at least ``least_foreground``
-    (the best of a few draws otherwise), flipped and turned at random; then the degradation's level and noise. The
-    result depends on (seed, i) alone: not on workers, batches or what was read before.
+    A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
+    ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's level
+    and noise. The result depends on (seed, i) alone: not on workers, batches or what was read before.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class PairDataset(Dataset[Pair]):
             if share >= self.least_foreground:
                 break
         assert best is not None
-        turned = np.rot90(best, rng.integers(4))
+        turned = np.rot90(best, int(rng.integers(4)))
         return np.ascontiguousarray(turned[:, ::-1] if rng.integers(2) else turned).astype(np.float32)
 
 

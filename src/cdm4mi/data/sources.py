@@ -114,7 +114,7 @@ def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
             low, high = float(patches.min()), float(patches.max())
             if low < 0 or high > config.dynamic_range:
                 raise UserError(
-                    f"{file}: data runs from {low:g} to {high:g}, expected 0 to dynamic_range = {config.dynamic_range:g}"
+                    f"{file}: data runs from {low:g} to {high:g}, expected 0 to dynamic_range {config.dynamic_range:g}"
                 )
             slices = list((patches / config.dynamic_range * 2 - 1).astype(np.float16))
             yield Patient(_patch_patient(root, file), root.name, slices, [s > -0.98 for s in slices])

@@ -13,8 +13,9 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import nlm
 from cdm4mi.io import Volume
 from cdm4mi.io.atomic import replacing_file
-from cdm4mi.io.formats import ending, sniff
+from cdm4mi.io.dicom_scan import looks_like_dicom
 from cdm4mi.io.geometry import reorient
+from cdm4mi.io.sniff import HEAD, ending, sniff
 from cdm4mi.measure.metrics import body_mask, mae, per_patient_mean, psnr, rmse, ssim
 from cdm4mi.measure.noise_level import estimate_sigma
 
@@ -196,13 +197,19 @@ def _entries(path: Path) -> dict[str, Path] | None:
     if not path.is_dir():
         return None
     visible = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-    files = [p for p in visible if p.is_file() and sniff(p) is not None]
-    if any(sniff(p) == "dicom" for p in files):
+    files = [p for p in visible if p.is_file()]
+    if any(_is_dicom(p) for p in files):
         return None
+    files = [p for p in files if sniff(p, p.name) is not None]
     entries = files or [p for p in visible if p.is_dir()]
     if not entries:
         raise UserError(f"{path}: holds no scan, expected DICOM files, NIfTI files or folders of them")
     return {_stem(p): p for p in entries}
+
+
+def _is_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        return looks_like_dicom(file.read(HEAD))
 
 
 def _stem(path: Path) -> str:

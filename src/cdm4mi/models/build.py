@@ -28,7 +28,8 @@ def build_network(config: ModelConfig) -> DiffusionWrapper:
         condition_channel=config.channels + (1 if config.level_channel else 0),
         acquisition_size=len(config.acquisition_vector) if config.acquisition_vector else None,
     )
-    return network.to(memory_format=torch.channels_last)  # a quarter faster on the CPU, more on a GPU
+    # a quarter faster on the CPU, more on a GPU
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> ConditionalProcess:
