@@ -33,12 +33,13 @@ class ModalityName(str, Enum):
 
 
 def denoise(
-    scan: Annotated[
-        Path, typer.Argument(metavar="IN", help="a scan: NIfTI, a DICOM file, a series' folder ...")
-    ],
+    scan: Annotated[Path, typer.Argument(metavar="IN", help="a scan: NIfTI, a DICOM file, a series' folder ...")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="where the restored scan goes, of the same kind")],
     model: Annotated[
         Path | None, typer.Option(help="a checkpoint or a run's folder (default: the model that ships with cdm4mi)")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="the experiment file of a checkpoint that does not hold its own")
     ] = None,
     estimate: Annotated[
         Estimate | None, typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples")
@@ -47,7 +48,7 @@ def denoise(
     steps: Annotated[int | None, typer.Option(help="network calls for a sample")] = None,
     eta: Annotated[float | None, typer.Option(help="ddim: 0 deterministic to 1 as noisy as ddpm")] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
-    seed: Annotated[int, typer.Option(help="decides every sample")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
         float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
     ] = None,
@@ -57,13 +58,15 @@ def denoise(
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
 ) -> None:
     """Restore a scan: same format, same geometry, same units; a JSON record goes beside it. Not for clinical use."""
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cdm4mi.cli.settings import changed
+    from cdm4mi.config import load_config
     from cdm4mi.inference.denoise import denoise_file
+    from cdm4mi.inference.settings import changed
     from cdm4mi.models.checkpoint import load_model
 
-    trained = load_model(model)
+    trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
         estimate=estimate.value if estimate else None,
@@ -74,7 +77,10 @@ def denoise(
         tile=tile,
     )
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
-    with Progress(*columns, TimeRemainingColumn(), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task("restoring", total=None)
         record = denoise_file(
             scan,

@@ -47,14 +47,26 @@ class Restorer:
     def __init__(
         self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
     ) -> None:
+        if model.config.model.conditioning_key == "none" or model.config.model.channels != 1:
+            raise UserError(
+                f"{model.name}: has conditioning_key {model.config.model.conditioning_key} and channels "
+                f"{model.config.model.channels}, expected a model conditioned on an image of one channel"
+            )
         self.model = model
         self.sampling = sampling or model.config.sampling
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = model.network.to(self.device).eval()
-        self.steps = min(self.sampling.steps, model.process.path.timesteps)
-        self.times = time_list(self.sampling.spacing, model.process.path.timesteps, self.steps)
+        timesteps = model.process.path.timesteps
+        self.steps = self.sampling.steps
+        if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
+            self.steps = min(self.steps, timesteps)
+        self.times = time_list(self.sampling.spacing, timesteps, self.steps)
         self.solver = make_solver(self.sampling.solver, self.sampling.eta)
-        self.one_call = self.sampling.estimate == "mean" and model.process.parameterization.name != "eps"
+        estimate = self.sampling.estimate
+        if estimate == "mean" and model.process.parameterization.name == "eps":
+            estimate = "mean-of-k"  # at the noisy end eps says next to nothing of x0
+        self.sampling = self.sampling.model_copy(update={"estimate": estimate})
+        self.one_call = estimate == "mean"
         tile = self.sampling.tile or model.config.model.image_size
         multiple = self.network.diffusion_model.size_multiple
         if tile < multiple:
@@ -86,6 +98,13 @@ class Restorer:
         the training configuration for this scan. progress: called with (slices done, slices).
         """
         began = time.monotonic()
+        if seed < 0:
+            raise UserError(f"seed: found {seed}, expected a number of at least 0")
+        if min(volume.shape[-2:]) < self.multiple:
+            raise UserError(
+                f"scan: found slices of {volume.shape[-2]} x {volume.shape[-1]} pixels, expected at least "
+                f"{self.multiple} x {self.multiple}, the least that the network sees"
+            )
         data = self.model.config.data
         norm = normalisation or normalisation_for(volume, data.window, data.percentiles)
         y = norm.apply(volume.slices())

@@ -1,0 +1,28 @@
+"""A user's choices over the sampling settings of a model, checked as a configuration is."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.errors import UserError
+
+
+def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
+    """The sampling settings with the options that are not None in their place.
+
+    Without an ``estimate``, samples asks for the mean of that many, and steps, solver or eta for a sample, where the
+    model's own estimate is the mean, which has no use for them. Raises UserError for a bad value.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if "samples" in given:
+        given.setdefault("estimate", "mean-of-k")
+    if sampling.estimate == "mean" and given.keys() & {"steps", "solver", "eta"}:
+        given.setdefault("estimate", "sample")
+    try:
+        return SamplingConfig(**(sampling.model_dump() | given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "options"
+        expected = first["msg"].removeprefix("Input should be ").lower()
+        raise UserError(f"{name}: found {first['input']!r}, expected {expected}") from None
