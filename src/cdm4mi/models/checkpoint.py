@@ -20,6 +20,7 @@ from torch import Tensor
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
+from cdm4mi.io.atomic import replacing_file
 from cdm4mi.models.build import build_network, build_process
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
@@ -83,7 +84,6 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
 
     card: the model card's text, kept in the metadata.
     """
-    target = Path(path)
     dtype = torch.float16 if half else torch.float32
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.network.state_dict().items()}
     metadata = {
@@ -92,9 +92,8 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
         "about": json.dumps(model.about),
         "card": card,
     }
-    temporary = target.with_name(f".{target.name}.tmp")
-    save_file(tensors, temporary, metadata)
-    temporary.replace(target)
+    with replacing_file(Path(path)) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
@@ -120,10 +119,11 @@ def read_ckpt(file: Path) -> dict[str, Any]:
         raise UserError(
             f"{file}: not a checkpoint of plain tensors, expected one that loads with weights_only"
         ) from None
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, UnicodeDecodeError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{file}: not a readable checkpoint ({_line(error)})") from None
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise UserError(f"{file}: holds no state_dict, expected a Lightning checkpoint")
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{file}: holds no state_dict of tensors, expected a Lightning checkpoint")
     return checkpoint
 
 
@@ -133,6 +133,8 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     if "cdm4mi" not in checkpoint:
         return _load_original(file, state, config)
     own = checkpoint["cdm4mi"]
+    if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
+        raise UserError(f"{file}: holds no configuration under cdm4mi, expected a checkpoint of cdm4mi train")
     config = config or _parse(own["config"], file)
     weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)}
     notices = []
@@ -161,12 +163,10 @@ def _load_original(file: Path, state: dict[str, Tensor], config: Config | None) 
             f"network, conditioning_key {config.model.conditioning_key} and one attention head are inferred from the "
             "weights, parameterization eps is assumed; give --config for anything else"
         )
-    betas = None
     if "betas" in state:
-        betas = [float(b) for b in state["betas"].double()]
+        betas = state["betas"].double().flatten().tolist()
         if not all(0 < b < 1 for b in betas):
             raise UserError(f"{file}: betas outside (0, 1), expected a noise schedule")
-        config.model.timesteps = len(betas)
         notices.append(
             "the noise schedule is the checkpoint's own betas (the original code's 'linear' is a line in the root of "
             "beta, here sqrt_linear)"
