@@ -1,3 +1,63 @@
-"""cdm4mi: conditional diffusion models that restore medical images."""
+"""cdm4mi: conditional diffusion models that restore medical images.
+
+    import cdm4mi
+    restored = cdm4mi.denoise("ct.nii.gz")
+    cdm4mi.write(restored.volume, "restored.nii.gz")
+
+The names below are loaded when they are first used, so that the import itself takes no time.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdm4mi.config import load_config
+    from cdm4mi.errors import UserError
+    from cdm4mi.inference.denoise import denoise
+    from cdm4mi.inference.restorer import Restoration, Restorer
+    from cdm4mi.io import Volume, read, write
+    from cdm4mi.models.checkpoint import load_model, save_model
+    from cdm4mi.training.run import train
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Restoration",
+    "Restorer",
+    "UserError",
+    "Volume",
+    "__version__",
+    "denoise",
+    "load_config",
+    "load_model",
+    "read",
+    "save_model",
+    "train",
+    "write",
+]
+
+_HOMES = {
+    "Restoration": "cdm4mi.inference.restorer",
+    "Restorer": "cdm4mi.inference.restorer",
+    "UserError": "cdm4mi.errors",
+    "Volume": "cdm4mi.io",
+    "denoise": "cdm4mi.inference.denoise",
+    "load_config": "cdm4mi.config",
+    "load_model": "cdm4mi.models.checkpoint",
+    "read": "cdm4mi.io",
+    "save_model": "cdm4mi.models.checkpoint",
+    "train": "cdm4mi.training.run",
+    "write": "cdm4mi.io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cdm4mi' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""From a scan on disk to the restored scan on disk, with its record beside it."""
+"""Restore a scan in one call: in memory, or from disk to disk with its record beside it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,34 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.restorer import Restoration, Restorer
+from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
 from cdm4mi.io.atomic import refuse_inputs
-from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.io.formats import format_of
+from cdm4mi.models.checkpoint import TrainedModel, load_model
+
+
+def denoise(
+    scan: Volume | str | Path,
+    model: TrainedModel | str | Path | None = None,
+    *,
+    estimate: str | None = None,
+    steps: int | None = None,
+    samples: int | None = None,
+    noise: float | None = None,
+    seed: int = 0,
+) -> Restoration:
+    """Restore a scan: ``denoise("ct.nii.gz").volume`` in the scan's units and geometry, ``.record`` of what was done.
+
+    scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
+    "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
+    says. noise: standard deviation of the scan's noise in its units, measured when None. Raises UserError.
+    """
+    trained = model if isinstance(model, TrainedModel) else load_model(model)
+    sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
+    volume = scan if isinstance(scan, Volume) else io.read(scan)
+    return Restorer(trained, sampling).restore(volume, level=noise, seed=seed)
 
 
 def denoise_file(
@@ -60,5 +84,7 @@ def _check_target(target: Path, volume: Volume) -> None:
     """Find out before the work what would stop the writing after it."""
     if volume.source is not None:
         refuse_inputs(target, volume.source.paths)
+    if format_of(target, volume.source) == "dicom" and volume.kind != "dicom":
+        raise UserError(f"{target}: a DICOM output needs a DICOM input for its headers, found {volume.kind}")
     if target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target}: exists and is not an empty folder, expected a new place for the output")
