@@ -1,4 +1,4 @@
-"""``cdm4mi inspect``: what a scan is, as the other commands will see it."""
+"""``cdm4mi inspect``: what a scan or a trained model is, as the other commands will see it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from typing import Annotated
 
 import typer
 
+MODEL_ENDINGS = (".ckpt", ".safetensors")
+
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A scan: a file, a folder, a DICOMDIR or a zip.")],
+    path: Annotated[
+        Path, typer.Argument(help="A scan (a file, a folder, a DICOMDIR or a zip) or a model (.ckpt, .safetensors).")
+    ],
     series: Annotated[
         int | None, typer.Option(help="Number of the series to look into, where there are several.")
     ] = None,
 ) -> None:
-    """Show what a scan is: format, geometry, values, and what is irregular about it."""
-    # Checkpoints (.ckpt, .safetensors) are told by their ending and go their own way here, before scans.
-    inspect_scan(path, series)
+    """Show what a scan or a model is: format, geometry, values, or network, schedule, training."""
+    if path.suffix.lower() in MODEL_ENDINGS:
+        inspect_model(path)
+    else:
+        inspect_scan(path, series)
 
 
 def inspect_scan(path: Path, series: int | None) -> None:
     """Print the scans of a path, and the facts of the one that is chosen."""
     from rich.console import Console
-    from rich.table import Table
 
     from cdm4mi.io import describe
 
@@ -36,9 +41,26 @@ def inspect_scan(path: Path, series: int | None) -> None:
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(found.listing.passed_over.items()))
         console.print(f"passed over: {counted}", markup=False)
     if found.facts:
-        table = Table(show_header=False, box=None)
-        for name, value in found.facts:
-            table.add_row(name, value)
-        console.print(table)
+        _print_facts(console, found.facts)
     for warning in found.warnings:
         console.print(f"warning: {warning}", markup=False)
+
+
+def inspect_model(path: Path) -> None:
+    """Print the facts of a model; names of training patients are counted, not shown."""
+    from rich.console import Console
+
+    from cdm4mi.models.checkpoint import load_model
+    from cdm4mi.models.facts import facts_of
+
+    model = load_model(path)
+    console = Console(highlight=False)
+    _print_facts(console, facts_of(model))
+    for notice in model.notices:
+        console.print(f"notice: {notice}", markup=False)
+
+
+def _print_facts(console, facts):
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        console.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)

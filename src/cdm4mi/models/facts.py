@@ -1,0 +1,64 @@
+"""What a trained model is, in words and numbers. No patient data: patients are counted."""
+
+from __future__ import annotations
+
+import math
+
+from cdm4mi.models.checkpoint import TrainedModel
+
+
+def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
+    """(name, value) of network, process, training and weights."""
+    config, about = model.config, model.about
+    unet = config.model.unet_rosinality_config
+    weights = list(model.network.state_dict().values())
+    path = model.process.path
+    a, _, c = (float(x) for x in path.at(path.timesteps - 1))
+    multiplier = ", ".join(str(m) for m in unet.channel_multiplier)
+    strides = ", ".join(str(s) for s in unet.attn_strides) or "none"
+    facts = [
+        (
+            "network",
+            f"Rosinality UNet, channel {unet.channel} x ({multiplier}), {unet.n_res_blocks} block(s) a level, "
+            f"attention at strides {strides}, fold {unet.fold}",
+        ),
+        ("parameters", f"{sum(w.numel() for w in weights):,}"),
+        ("conditioning key", config.model.conditioning_key),
+        ("parameterization", config.model.parameterization),
+        (
+            "schedule",
+            f"{config.model.beta_schedule}, {path.timesteps} timesteps, at the last: signal {a:.3g}, noise {c:.3g}",
+        ),
+        ("window", f"{config.model.image_size} x {config.model.image_size} pixels"),
+        ("noise in training", _noise(model)),
+        ("estimate", _estimate(model)),
+    ]
+    data = about.get("data")
+    if isinstance(data, dict) and "patients_train" in data:
+        train, val = len(data["patients_train"]), len(data.get("patients_val", []))
+        facts.append(("patients", f"{train} in training, {val} in validation"))
+    if "step" in about:
+        facts.append(("training steps", f"{about['step']:,} of {config.training.max_tsteps:,}"))
+    if "version" in about:
+        facts.append(("trained with", f"cdm4mi {about['version']}"))
+    if "layout" in about:
+        facts.append(("layout", str(about["layout"])))
+    facts.append(("weights (SHA-256)", model.weight_hash))
+    return facts
+
+
+def _noise(model: TrainedModel) -> str:
+    if "layout" in model.about:
+        return "not stated in the file"
+    noise = model.config.data.noise
+    levels = noise.variance if isinstance(noise.variance, list) else [noise.variance]
+    variances, deviations = (" to ".join(f"{v:.3g}" for v in x) for x in (levels, [math.sqrt(v) for v in levels]))
+    return f"{noise.type}, variance {variances} on [-1, 1] (standard deviation {deviations})"
+
+
+def _estimate(model: TrainedModel) -> str:
+    sampling = model.config.sampling
+    if sampling.estimate == "mean":
+        return "mean"
+    many = "" if sampling.estimate == "sample" else f" of {sampling.samples}"
+    return f"{sampling.estimate}{many}, {sampling.solver}, {sampling.steps} steps, eta {sampling.eta:g}"
