@@ -9,7 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -25,6 +25,7 @@ from cdm4mi.models import build_network, build_process
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.modules import DDPM, ConditionDDPM
+from cdm4mi.training.progress import StepProgress
 
 log = logging.getLogger("cdm4mi.training")
 
@@ -101,7 +102,7 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
     trainer = make_trainer(config, out, data, progress)
     with warnings.catch_warnings():
         warnings.filterwarnings(
-            "ignore", message=".*num_workers.*|.*does not have many workers.*|.*`IterableDataset`.*"
+            "ignore", message=".*does not have many workers.*|.*LeafSpec.*"
         )
         trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
     trainer.save_checkpoint(last)
@@ -126,7 +127,7 @@ def make_trainer(config: Config, out: Path, data: PairData, progress: bool) -> L
     if training.picture_every:
         callbacks.append(Pictures(config, ema, out / "pictures"))
     if progress:
-        callbacks.append(RichProgressBar(refresh_rate=5))
+        callbacks.append(StepProgress())
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return L.Trainer(
