@@ -79,7 +79,9 @@ def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> np.ndarra
             return pixel_array(dataset, raw=True)
     except MemoryError:
         raise UserError(f"{instance.name}: the image does not fit into memory") from None
-    except Exception:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a decoder written in Rust ends with a panic, which is no Exception
         how = instance.syntax.name
         raise UserError(
             f"{instance.name}: the pixel data ({how}) are damaged or of a kind no decoder here reads"

@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom_frames import frame_count
-from cdm4mi.io.dicom_values import numbers, one_line, text, texts, whole
+from cdm4mi.io.dicom_values import numbers, text, texts, where, whole
 
 # Objects of these modalities hold no scan, even where they have pixels (dose grids, segmentations).
 NOT_SCANS = {
@@ -113,9 +113,9 @@ def open_instance(path: Path, name: str) -> Instance:
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror or one_line(error)})") from None
+        raise UserError(f"{name}: cannot be read ({error.strerror or 'damaged'})") from None
     except Exception as error:
-        raise UserError(f"{name}: not a readable DICOM file ({one_line(error)})") from None
+        raise UserError(f"{name}: not a readable DICOM file, or damaged{where(error)}") from None
     if not len(read):
         raise UserError(f"{name}: not a readable DICOM file (no data elements)")
     dataset = Dataset(read)  # without the hold on the file that pydicom's FileDataset keeps

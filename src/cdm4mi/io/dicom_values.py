@@ -7,6 +7,7 @@ attributes that every slice is asked for are decoded from the raw bytes here.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from functools import cache
 
@@ -109,6 +110,7 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         return []
 
 
-def one_line(error: BaseException, limit: int = 160) -> str:
-    """What an exception of a library says, on one line."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+def where(error: BaseException) -> str:
+    """The tag that a message of pydicom names, as " (gggg,eeee)" or ""; the rest may hold patient data."""
+    found = re.search(r"\(([0-9A-Fa-f]{4}),\s?([0-9A-Fa-f]{4})\)", str(error))
+    return f" ({found[1]},{found[2]})" if found else ""

@@ -20,7 +20,7 @@ from cdm4mi.io.deidentify import deidentify, new_uid
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom_frames import Frame, padding_range
 from cdm4mi.io.dicom_read import DicomHeader
-from cdm4mi.io.dicom_values import text, whole
+from cdm4mi.io.dicom_values import text, where, whole
 from cdm4mi.io.quantise import Grid, fine_enough, refine
 from cdm4mi.io.volume import Volume
 
@@ -78,11 +78,18 @@ def derived_datasets(
     for instance, own in by_instance.items():
         own = sorted(own, key=lambda n: header.frames[n].index)
         source = header.datasets[instance]
-        dataset = _copy(source)
-        if deidentified:
-            deidentify(dataset)
-        _set_pixels(dataset, planes, own, grids, header)
-        _set_identity(dataset, source, derivation, None if deidentified else now)
+        if not text(source, "SOPClassUID") or not text(source, "SOPInstanceUID"):
+            raise UserError("the source has no SOPClassUID or SOPInstanceUID, which a derived image needs")
+        try:
+            dataset = _copy(source)
+            if deidentified:
+                deidentify(dataset)
+            _set_pixels(dataset, planes, own, grids, header)
+            _set_identity(dataset, source, derivation, None if deidentified else now)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"a header element of the source is malformed{where(error)}") from None
         written.append(dataset)
     return written
 
@@ -113,9 +120,7 @@ def save(dataset: Dataset, path: Path) -> None:
     except OSError:
         raise
     except Exception as error:
-        raise UserError(
-            f"a header element of the source cannot be written ({' '.join(str(error).split())[:150]})"
-        ) from None
+        raise UserError(f"a header element of the source cannot be written{where(error)}") from None
 
 
 def _copy(source: Dataset) -> Dataset:
@@ -175,7 +180,7 @@ def _grid(values: np.ndarray, dataset: Dataset, frame: Frame) -> Grid:
     if not has_rescale:
         # An MR image has no rescale by the standard: plain integers where their step is small against the span.
         for candidate in [Grid(candidates[0].dtype, 1.0, 0.0, bits), *candidates]:
-            if candidate.fits(float(values.min()), float(values.max())) and fine_enough(candidate, values):
+            if candidate.fits(float(values.min()), float(values.max())) and fine_enough(candidate, values, 1.0):
                 return candidate
     if dataset.get("Modality") != "PT":  # PET demands an intercept of 0
         low = float(values.min())

@@ -152,7 +152,7 @@ def _grid(
     tried = [first, *(t for t in _NEXT_DTYPES if t.itemsize > first.itemsize or (t.kind == "i" and first.kind == "u"))]
     for candidate in tried:
         grid = refine(array, [Grid(candidate, slope, intercept)], single)
-        if grid is not None and (fine_enough(grid, array) or grid.exact(array)):
+        if grid is not None and (fine_enough(grid, array, slope) or grid.exact(array)):
             if candidate != first:
                 notes.append(f"stored as {candidate} instead of {first}: the values do not fit the source's type")
             return grid
@@ -186,4 +186,5 @@ def _planes(array: np.ndarray) -> list[np.ndarray]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """What nibabel says, on one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__

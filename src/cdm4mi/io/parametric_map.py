@@ -1,4 +1,4 @@
-"""A map of floats beside a scan (the uncertainty of a restoration): DICOM Parametric Map, or a file of another format."""
+"""A map of floats beside a scan (the uncertainty of a restoration): DICOM Parametric Map, or another format."""
 
 from __future__ import annotations
 
@@ -106,8 +106,9 @@ def _parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivatio
                 content_label="UNCERTAINTY",
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split())[:150]
-        raise UserError(f"the headers of the source do not suffice for a Parametric Map ({said})") from None
+        # Only these messages name an attribute and no value.
+        said = f" ({error})" if isinstance(error, AttributeError) else ""
+        raise UserError(f"the headers of the source do not suffice for a Parametric Map{said}") from None
     dataset.SeriesDescription = f"{meaning} {NOT_FOR_CLINICAL_USE}"[:64]
     return dataset
 

@@ -89,9 +89,10 @@ def refine(
     return None
 
 
-def fine_enough(grid: Grid, values: np.ndarray) -> bool:
-    """Whether the grid's step is small against the span of the values."""
-    return abs(grid.slope) <= float(values.max() - values.min()) * FINE_ENOUGH
+def fine_enough(grid: Grid, values: np.ndarray, source_slope: float) -> bool:
+    """Whether the grid's step is small against the span of the values, or against the step that the source had."""
+    step = abs(grid.slope)
+    return step <= float(values.max() - values.min()) * FINE_ENOUGH or step <= abs(source_slope) / 8
 
 
 def as_type(array: np.ndarray, dtype: np.dtype | None, forced: bool, codes: set[str], notes: list[str]) -> np.ndarray:

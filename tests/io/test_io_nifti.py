@@ -1,0 +1,142 @@
+"""NIfTI in and out: affine, codes, dtype, slope and intercept, 2 to 4 axes; and to and from DICOM."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from dicom_series import PLANES, noise, save, slices
+
+from cdm4mi import io
+from cdm4mi.errors import UserError
+
+AFFINE = np.array([[0.0, -0.8, 0.1, 5], [0.7, 0, 0, -3], [0, 0.05, 2.5, 11], [0, 0, 0, 1]])
+
+
+def make(path, shape=(5, 6, 7), dtype=np.int16, kind=nib.Nifti1Image, slope=None, codes=(1, 2)):
+    data = noise(shape, 0, 200, seed=1).astype(dtype)
+    image = kind(data, AFFINE)
+    image.header.set_data_dtype(dtype)
+    image.set_sform(AFFINE, codes[0])
+    image.set_qform(AFFINE, codes[1], strip_shears=True)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"kept"
+    if slope is not None:
+        image.header.set_slope_inter(*slope)
+    nib.save(image, path)
+    return data if slope is None else data * slope[0] + slope[1]
+
+
+@pytest.mark.parametrize("shape", [(5, 6), (5, 6, 7), (5, 6, 7, 3), (5, 6, 1, 3)])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".hdr"])
+def test_axes_values_and_header_survive(shape, ending, tmp_path):
+    kind = nib.Nifti1Pair if ending == ".hdr" else nib.Nifti1Image
+    data = make(tmp_path / f"in{ending}", shape, kind=kind)
+    volume = io.read(tmp_path / f"in{ending}")
+    assert np.array_equal(volume.array, data.T if data.ndim > 2 else data.T[None])
+    io.write(volume, tmp_path / f"out{ending}")
+    before, after = nib.load(tmp_path / f"in{ending}"), nib.load(tmp_path / f"out{ending}")
+    assert np.array_equal(before.get_fdata(), after.get_fdata())
+    for field in (
+        "dim",
+        "pixdim",
+        "datatype",
+        "qform_code",
+        "sform_code",
+        "xyzt_units",
+        "descrip",
+        "srow_x",
+        "quatern_b",
+    ):
+        assert np.array_equal(before.header[field], after.header[field]), field
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_stored_type_survives(dtype, kind, tmp_path):
+    make(tmp_path / "in.nii", dtype=dtype, kind=kind)
+    assert io.write(io.read(tmp_path / "in.nii"), tmp_path / "out.nii") == []
+    after = nib.load(tmp_path / "out.nii")
+    assert after.get_data_dtype() == dtype and isinstance(after, kind)
+
+
+def test_slope_and_intercept_survive(tmp_path):
+    expected = make(tmp_path / "in.nii", slope=(0.0123, -7.5))
+    volume = io.read(tmp_path / "in.nii")
+    assert np.allclose(volume.array, expected.T, rtol=1e-6)
+    io.write(volume, tmp_path / "out.nii")
+    after = nib.load(tmp_path / "out.nii")
+    assert np.array_equal(io.read(tmp_path / "out.nii").array, volume.array)
+    assert np.array_equal(after.dataobj.get_unscaled(), nib.load(tmp_path / "in.nii").dataobj.get_unscaled())
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (1, 0), (2, 1), (4, 4)])
+def test_codes_survive(codes, tmp_path):
+    make(tmp_path / "in.nii", codes=codes)
+    volume = io.read(tmp_path / "in.nii")
+    io.write(volume, tmp_path / "out.nii")
+    after = nib.load(tmp_path / "out.nii")
+    assert (int(after.header["sform_code"]), int(after.header["qform_code"])) == codes
+    assert np.array_equal(io.read(tmp_path / "out.nii").affine, volume.affine)
+
+
+def test_values_between_the_steps_keep_the_type_with_a_finer_slope(tmp_path):
+    make(tmp_path / "in.nii")
+    volume = io.read(tmp_path / "in.nii")
+    changed = volume.with_array(volume.array + np.random.default_rng(0).normal(0, 5, volume.shape).astype(np.float32))
+    assert io.write(changed, tmp_path / "out.nii") == []
+    assert nib.load(tmp_path / "out.nii").get_data_dtype() == np.int16
+    assert np.abs(io.read(tmp_path / "out.nii").array - changed.array).max() <= 1 / 32
+
+
+def test_a_type_that_does_not_fit_is_changed_and_said(tmp_path):
+    make(tmp_path / "in.nii", dtype=np.uint8)
+    volume = io.read(tmp_path / "in.nii")
+    notes = io.write(volume.with_array(volume.array * 1.37 - 20.2), tmp_path / "out.nii")
+    assert notes and "instead of uint8" in notes[0]
+    nan = volume.array.copy()
+    nan[0] = np.nan
+    assert "float32" in io.write(volume.with_array(nan), tmp_path / "nan.nii")[0]
+
+
+def test_an_asked_type_is_taken(tmp_path):
+    make(tmp_path / "in.nii")
+    io.write(io.read(tmp_path / "in.nii"), tmp_path / "out.nii", dtype="float32")
+    assert nib.load(tmp_path / "out.nii").get_data_dtype() == np.float32
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_dicom_to_nifti_and_back_with_a_template(plane, tmp_path):
+    volume = io.read(save(slices(plane=plane), tmp_path / "in"))
+    io.write(volume, tmp_path / "a.nii.gz")
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert int(image.header["qform_code"]) == int(image.header["sform_code"]) == 1
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    assert np.allclose(image.affine, volume.affine, atol=1e-4) and np.array_equal(image.get_fdata().T, volume.array)
+    # Other tools turn and mirror the axes: the template's grid is found again.
+    nib.save(nib.as_closest_canonical(image), tmp_path / "ras.nii.gz")
+    turned = io.read(tmp_path / "ras.nii.gz")
+    io.write(turned, tmp_path / "back", like=volume)
+    assert np.array_equal(io.read(tmp_path / "back").array, volume.array)
+    with pytest.raises(UserError, match="template"):
+        io.write(turned, tmp_path / "none.dcm")
+    shifted = io.read(tmp_path / "ras.nii.gz")
+    shifted.affine[0, 3] += 1.0
+    with pytest.raises(UserError, match="template's voxels"):
+        io.write(shifted, tmp_path / "none", like=volume)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
+def test_what_is_not_one_grey_value_is_refused(dtype, tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), dtype=dtype), np.eye(4)), tmp_path / "in.nii")
+    with pytest.raises(UserError, match="expected one grey value"):
+        io.read(tmp_path / "in.nii")
+
+
+def test_a_header_that_claims_too_much_is_refused_first(tmp_path):
+    make(tmp_path / "in.nii")
+    content = bytearray((tmp_path / "in.nii").read_bytes())
+    content[42:48] = np.array([32000, 32000, 32000], "<i2").tobytes()
+    (tmp_path / "huge.nii").write_bytes(bytes(content))
+    with pytest.raises(UserError, match="32000 x 32000 x 32000 voxels"):
+        io.read(tmp_path / "huge.nii")
