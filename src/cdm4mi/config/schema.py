@@ -14,7 +14,7 @@ Count = Annotated[int, Field(ge=1)]
 BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
 ParameterizationName = Literal["eps", "x0", "v", "precond"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
-Modality = Literal["CT", "MR", "PT"]
+AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
 
 
 class Section(BaseModel):
@@ -67,7 +67,7 @@ class ModelConfig(Section):
     sigma_r: Positive | None = Field(
         None, description="root mean square of x0 - y on [-1, 1] for precond; none: the known level of each sample"
     )
-    acquisition_vector: list[str] | None = Field(
+    acquisition_vector: list[AcquisitionNumber] | None = Field(
         None,
         description="for adm: names of the acquisition numbers that make the vector; none: a vector from the image",
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from cdm4mi.data.acquisition import acquisition_vector
 from cdm4mi.data.sources import Patient
 from cdm4mi.degradation import GaussianNoise
 from cdm4mi.diffusion.noise import generator
@@ -25,7 +26,8 @@ class PairDataset(Dataset[Pair]):
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's level
-    and noise. The result depends on (seed, i) alone: not on workers, batches or what was read before.
+    and noise. With ``acquisition`` names there is a ``vector`` (D,) too. The result depends on (seed, i) alone: not on
+    workers, batches or what was read before.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class PairDataset(Dataset[Pair]):
         least_foreground: float = 0.1,
         length: int = 2**62,
         validation: bool = False,
+        acquisition: Sequence[str] = (),
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -48,6 +51,7 @@ class PairDataset(Dataset[Pair]):
                     )
         self.degradation, self.size, self.seed = degradation, size, seed
         self.least_foreground, self.length = least_foreground, length
+        self.acquisition = list(acquisition)
         self.stream = _VALIDATION if validation else _TRAINING
         sources: dict[str, list[Patient]] = {}
         for patient in patients:
@@ -61,12 +65,16 @@ class PairDataset(Dataset[Pair]):
     def __getitem__(self, i: int) -> Pair:
         rng = np.random.default_rng([self.seed, self.stream, i])
         gen = generator(self.seed, self.stream, i)
-        x0 = torch.from_numpy(self._patch(rng))[None]
+        patch, patient = self._patch(rng)
+        x0 = torch.from_numpy(patch)[None]
         level = self.degradation.draw_level(gen)
-        return {"x0": x0, "y": self.degradation.apply(x0, level, gen), "level": torch.tensor(level)}
+        pair = {"x0": x0, "y": self.degradation.apply(x0, level, gen), "level": torch.tensor(level)}
+        if self.acquisition:
+            pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
+        return pair
 
-    def _patch(self, rng: np.random.Generator) -> np.ndarray:
-        best, best_share = None, -1.0
+    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, Patient]:
+        best, owner, best_share = None, None, -1.0
         for _ in range(TRIES):
             group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
             patient = group[rng.integers(len(group))]
@@ -76,12 +84,13 @@ class PairDataset(Dataset[Pair]):
             place = np.s_[row : row + self.size, col : col + self.size]
             share = float(mask[place].mean())
             if share > best_share:
-                best, best_share = image[place], share
+                best, owner, best_share = image[place], patient, share
             if share >= self.least_foreground:
                 break
-        assert best is not None
+        assert best is not None and owner is not None
         turned = np.rot90(best, int(rng.integers(4)))
-        return np.ascontiguousarray(turned[:, ::-1] if rng.integers(2) else turned).astype(np.float32)
+        patch = np.ascontiguousarray(turned[:, ::-1] if rng.integers(2) else turned)
+        return patch.astype(np.float32), owner
 
 
 def source_weights(patients: Mapping[str, int]) -> np.ndarray:

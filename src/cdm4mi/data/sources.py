@@ -15,6 +15,7 @@ import numpy as np
 
 from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
+from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
@@ -29,13 +30,15 @@ PHANTOM_SLICES = 6
 class Patient:
     """The clean slices of one patient on [-1, 1], float16, and the foreground of each (bool).
 
-    ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources.
+    ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
+    is in millimetres along (slices, rows, columns).
     """
 
     name: str
     source: str
     slices: list[np.ndarray]
     foregrounds: list[np.ndarray]
+    spacing: Spacing = UNKNOWN_SPACING
 
 
 def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patient]:
@@ -89,6 +92,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
             f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
             [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
             [mask[k] for k in keep],
+            volume.spacing,
         )
 
 

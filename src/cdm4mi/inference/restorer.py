@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.normalise import Normalisation, normalisation_for
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.sampling import SamplingState, sample
@@ -72,7 +73,7 @@ class Restorer:
         if tile < multiple:
             raise UserError(f"tile: found {tile}, expected at least {multiple} pixels for this network")
         self.multiple = multiple
-        self.estimate = TiledEstimate(self._estimate, tile // multiple * multiple, self.sampling.overlap)
+        self.tile = tile // multiple * multiple
 
     @property
     def network_calls(self) -> int:
@@ -121,7 +122,9 @@ class Restorer:
         restored = np.empty_like(y)
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
-            restored[index] = self.restore_slices(y[index].clip(-limit, limit), used, seed=seed, indices=index)
+            restored[index] = self.restore_slices(
+                y[index].clip(-limit, limit), used, seed=seed, indices=index, spacing=volume.spacing
+            )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
         out = norm.invert(restored)
@@ -144,26 +147,44 @@ class Restorer:
 
     @torch.no_grad()
     def restore_slices(
-        self, y: np.ndarray, level: float, *, seed: int = 0, indices: list[int] | None = None, hook: Hook | None = None
+        self,
+        y: np.ndarray,
+        level: float,
+        *,
+        seed: int = 0,
+        indices: list[int] | None = None,
+        spacing: Spacing = UNKNOWN_SPACING,
+        hook: Hook | None = None,
     ) -> np.ndarray:
         """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
 
-        indices: which images these are, for the noise; hook: receives every intermediate state of the first sample.
+        indices: which images these are, for the noise; spacing: millimetres, for models told of the acquisition; hook:
+        receives every intermediate state of the first sample.
         """
         condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32))[:, None])
         condition = condition.to(self.device)
         levels = torch.full((len(y),), float(level), device=self.device)
         indices = list(range(len(y))) if indices is None else indices
-        draws = list(self._draws(condition, levels, seed, indices, hook))
+        names = self.model.config.model.acquisition_vector
+        vector = torch.tensor([acquisition_vector(names, float(level), spacing)]) if names else None
+
+        def estimate(x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
+            told = None if vector is None else vector.to(y.device).expand(len(y), -1)
+            return self.model.process.estimate(self.network, x_t, t, y, level, told)
+
+        tiled = TiledEstimate(estimate, self.tile, self.sampling.overlap)
+        draws = list(self._draws(tiled, condition, levels, seed, indices, hook))
         out = torch.stack(draws).mean(0)
         return out[:, 0, :rows, :columns].cpu().numpy()
 
-    def _draws(self, y: Tensor, levels: Tensor, seed: int, indices: list[int], hook: Hook | None) -> Iterator[Tensor]:
+    def _draws(
+        self, estimate: TiledEstimate, y: Tensor, levels: Tensor, seed: int, indices: list[int], hook: Hook | None
+    ) -> Iterator[Tensor]:
         """The estimates that are averaged: one call's, one sample, or K samples."""
         process = self.model.process
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return self.estimate(x_t, t, y, levels)
+            return estimate(x_t, t, y, levels)
 
         if self.one_call:
             last = process.path.timesteps - 1
@@ -186,9 +207,6 @@ class Restorer:
                 clip=self.sampling.clip,
                 hook=hook if k == 0 else None,
             )
-
-    def _estimate(self, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
-        return self.model.process.estimate(self.network, x_t, t, y, level)
 
     def _padded(self, image: Tensor) -> tuple[Tensor, int, int]:
         """Mirror the lower and right border out to the size that the network needs."""

@@ -24,6 +24,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
+from cdm4mi.training.last_checkpoint import LastCheckpoint
 from cdm4mi.training.modules import DDPM, ConditionDDPM
 from cdm4mi.training.progress import StepProgress
 
@@ -56,6 +57,7 @@ class PairData(L.LightningDataModule):
             "size": config.model.image_size,
             "seed": config.seed,
             "least_foreground": config.data.foreground,
+            "acquisition": config.model.acquisition_vector or (),
         }
         train = [p for p in patients if p.name in set(self.train_names)]
         val = [p for p in patients if p.name in set(self.val_names)]
@@ -83,7 +85,8 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
     """Train as configured into the folder ``out`` and return the path of the last checkpoint.
 
     Writes config.yaml, checkpoints/{best,last}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on from
-    out/checkpoints/last.ckpt, bit for bit on the CPU. Raises UserError for what the user can mend.
+    out/checkpoints/last.ckpt, bit for bit on the CPU. Ctrl-C finishes the step, saves it and raises KeyboardInterrupt.
+    Raises UserError for what the user can mend.
     """
     last = out / "checkpoints" / "last.ckpt"
     if resume and not last.exists():
@@ -99,17 +102,16 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
     kind = DDPM if config.model.conditioning_key == "none" else ConditionDDPM
     module = kind(network, process, config.training, config.seed)
     save_config(config, out / "config.yaml")
-    trainer = make_trainer(config, out, data, progress)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*does not have many workers.*|.*LeafSpec.*"
-        )
+    saver = LastCheckpoint(last, config.training.checkpoint_every)
+    trainer = make_trainer(config, out, data, progress, saver)
+    with saver.on_ctrl_c(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*LeafSpec.*")
         trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
     trainer.save_checkpoint(last)
     return last
 
 
-def make_trainer(config: Config, out: Path, data: PairData, progress: bool) -> L.Trainer:
+def make_trainer(config: Config, out: Path, data: PairData, progress: bool, last: LastCheckpoint) -> L.Trainer:
     """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
     training = config.training
     callbacks: list[L.Callback] = [ConfigInCheckpoint(config, {"version": __version__, "data": data.summary})]
@@ -120,9 +122,7 @@ def make_trainer(config: Config, out: Path, data: PairData, progress: bool) -> L
         Throughput(training.batch_size, training.log_every),
         LearningRateMonitor("step"),
         ModelCheckpoint(out / "checkpoints", "best", monitor="val/loss", enable_version_counter=False),
-        ModelCheckpoint(
-            out / "checkpoints", "last", every_n_train_steps=training.checkpoint_every, enable_version_counter=False
-        ),
+        last,
     ]
     if training.picture_every:
         callbacks.append(Pictures(config, ema, out / "pictures"))
