@@ -53,14 +53,11 @@ def log_sigma(timesteps: int, sigma_min: float = 0.01, sigma_max: float = 3.0) -
     return 1 - abar / torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
 
 
-def custom(betas: Sequence[float]) -> Tensor:
-    """The user's own betas, each inside (0, 1)."""
-    out = torch.tensor(list(betas), dtype=torch.float64)
-    bad = torch.nonzero(~((out > 0) & (out < 1)))
-    if len(out) == 0 or len(bad):
-        found = f"{out[bad[0, 0]].item()} at step {bad[0, 0].item()}" if len(out) else "none"
+def _check(betas: Tensor) -> None:
+    bad = torch.nonzero(~((betas > 0) & (betas < 1)))
+    if len(betas) == 0 or len(bad):
+        found = f"{betas[bad[0, 0]].item()} at step {bad[0, 0].item()}" if len(betas) else "none"
         raise UserError(f"betas: found {found}, expected every beta inside (0, 1)")
-    return out
 
 
 _BETWEEN_TWO_BETAS: dict[str, Callable[[int, float, float], Tensor]] = {
@@ -87,7 +84,7 @@ def make_betas(
 ) -> Tensor:
     """The betas of the schedule ``name``: shape (timesteps,), float64, in (0, 1) (the last is 1 at zero terminal SNR).
 
-    Raises UserError for an unknown name or betas outside (0, 1).
+    betas: the user's own, for ``custom``. Raises UserError for an unknown name or betas outside (0, 1).
     """
     if name in _BETWEEN_TWO_BETAS:
         out = _BETWEEN_TWO_BETAS[name](timesteps, linear_start, linear_end)
@@ -96,9 +93,10 @@ def make_betas(
     elif name == "log_sigma":
         out = log_sigma(timesteps, sigma_min, sigma_max)
     elif name == "custom":
-        out = custom(betas or [])
+        out = torch.tensor(list(betas or []), dtype=torch.float64)
     else:
         raise UserError(f"beta_schedule: found {name!r}, expected one of {', '.join(NAMES)}")
+    _check(out)
     return rescale_zero_terminal_snr(out) if zero_terminal_snr else out
 
 
