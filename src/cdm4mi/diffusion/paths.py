@@ -38,8 +38,10 @@ class GaussianPath:
         return len(self._a) - 1
 
     def at(self, t: Tensor | int) -> Coefficients:
-        """Coefficients at the times t (int, or shape (N,), each CLEAN or in 0 .. T - 1)."""
+        """Coefficients at the times t (int, or shape (N,), each CLEAN or in 0 .. T - 1; IndexError for others)."""
         index = torch.as_tensor(t).reshape(-1, 1, 1, 1).cpu()
+        if bool(((index < CLEAN) | (index >= self.timesteps)).any()):  # else T would read the clean end
+            raise IndexError(f"times {index.flatten().tolist()}: expected {CLEAN} or 0 to {self.timesteps - 1}")
         return Coefficients(self._a[index], self._b[index], self._c[index])
 
     def snr(self, t: Tensor | int) -> Tensor:
