@@ -54,6 +54,16 @@ def denoise(
     ] = None,
     modality: Annotated[ModalityName | None, typer.Option(help="where the file does not say (NIfTI)")] = None,
     series: Annotated[int | None, typer.Option(help="which series, where the input holds several")] = None,
+    all_series: Annotated[bool, typer.Option("--all-series", help="restore every series; OUT is a folder")] = False,
+    like: Annotated[
+        Path | None, typer.Option(help="a scan whose headers the output takes (a DICOM series for a NIfTI input)")
+    ] = None,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
+    ] = False,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="write the samples' standard deviation here (with --estimate mean-of-k)")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
 ) -> None:
@@ -62,7 +72,8 @@ def denoise(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cdm4mi.config import load_config
-    from cdm4mi.inference.denoise import denoise_file
+    from cdm4mi.errors import UserError
+    from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
     from cdm4mi.models.checkpoint import load_model
 
@@ -82,18 +93,41 @@ def denoise(
         *columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal
     ) as bar:
         task = bar.add_task("restoring", total=None)
-        record = denoise_file(
-            scan,
-            out,
-            trained,
-            sampling,
-            seed=seed,
-            level=noise,
-            modality=modality.value if modality else None,
-            series=series,
-            batch=batch,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+
+        def restore(number: int | None, target: Path) -> dict:
+            return denoise_file(
+                scan,
+                target,
+                trained,
+                sampling,
+                seed=seed,
+                level=noise,
+                modality=modality.value if modality else None,
+                series=number,
+                like=like,
+                deidentify=deidentify,
+                uncertainty=uncertainty,
+                batch=batch,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+
+        if not all_series:
+            _report(out, restore(series, out))
+            return
+        if series is not None or uncertainty is not None:
+            raise UserError("--all-series: found with --series or --uncertainty, expected without")
+        failed = 0
+        for target, outcome in denoise_all(scan, out, restore):
+            if isinstance(outcome, UserError):
+                failed += 1
+                typer.echo(f"not restored: {target.name}: {outcome}", err=True)
+            else:
+                _report(target, outcome)
+    if failed:
+        raise UserError(f"{failed} of the series could not be restored")
+
+
+def _report(out: Path, record: dict) -> None:
     for warning in record["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     level = record["noise_level"]

@@ -44,7 +44,8 @@ def evaluate(
     units: set[str] = set()
     clipped = []
     others = (ref,) if noisy is None else (ref, noisy)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         for name, paths in judge.pair_scans(pred, *others):
             task = bar.add_task(name)
             prediction, reference, *rest = (io.read(path) for path in paths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
 from cdm4mi.io.atomic import refuse_inputs
 from cdm4mi.io.formats import format_of
+from cdm4mi.io.parametric_map import write_map
 from cdm4mi.models.checkpoint import TrainedModel, load_model
+
+_ENDING = {"nifti": ".nii.gz", "mha": ".mha", "nrrd": ".nrrd", "hdf5": ".h5", "tiff": ".tif", "png": ".png"}
 
 
 def denoise(
@@ -50,14 +53,19 @@ def denoise_file(
     level: float | None = None,
     modality: str | None = None,
     series: int | None = None,
+    like: Path | None = None,
+    deidentify: bool = False,
+    uncertainty: Path | None = None,
     batch: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
 
     level: standard deviation of the noise in physical units, measured when None. modality: where the file does not
-    say. The record, returned, is written beside the output as JSON. Raises UserError for what the user can mend,
-    before anything is written.
+    say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
+    deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
+    of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). The record, returned, is
+    written beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder, expected a scan")
@@ -65,7 +73,14 @@ def denoise_file(
     volume = io.read(source, series)
     if modality is not None:
         volume = replace(volume, modality=modality)
-    _check_target(target, volume)
+    template = None if like is None else io.read(like)
+    _check_target(target, volume, template)
+    if uncertainty is not None:
+        if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
+            raise UserError(
+                "--uncertainty: found one estimate only, expected --estimate mean-of-k with --samples 2 or more"
+            )
+        _check_target(uncertainty, volume, template)
     restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, progress=progress)
     record = restoration.record
     derivation = io.Derivation(
@@ -73,18 +88,41 @@ def denoise_file(
         settings={**record["settings"], "seed": seed, "noise_level": record["noise_level"]["used"]},
         description="Denoised by a conditional diffusion model",
     )
-    notes = io.write(restoration.volume, target, derivation=derivation)
+    notes = io.write(restoration.volume, target, template, derivation=derivation, deidentify=deidentify)
+    if uncertainty is not None and restoration.spread is not None:
+        meaning = "Standard deviation of samples"
+        write_map(restoration.spread, uncertainty, meaning, template, derivation=derivation, deidentify=deidentify)
     record["warnings"] += notes
     record["input"] = io.input_record(volume)
     io.write_record(target, record)
     return record
 
 
-def _check_target(target: Path, volume: Volume) -> None:
+def denoise_all(
+    source: Path, folder: Path, restore: Callable[[int, Path], dict[str, Any]]
+) -> Iterator[tuple[Path, dict[str, Any] | UserError]]:
+    """Restore every scan of ``source`` into ``folder``: (output, its record or what was wrong with it), one by one.
+
+    restore: called with a scan's number and its output, as ``denoise_file`` with the rest of its arguments set.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: exists and is not an empty folder, expected a new place for the output")
+    for scan in io.list_scans(source).scans:
+        target = folder / f"series-{scan.number:02d}{_ENDING.get(scan.kind, '')}"
+        try:
+            yield target, restore(scan.number, target)
+        except UserError as error:
+            yield target, error
+
+
+def _check_target(target: Path, volume: Volume, template: Volume | None) -> None:
     """Find out before the work what would stop the writing after it."""
     if volume.source is not None:
         refuse_inputs(target, volume.source.paths)
-    if format_of(target, volume.source) == "dicom" and volume.kind != "dicom":
-        raise UserError(f"{target}: a DICOM output needs a DICOM input for its headers, found {volume.kind}")
+    headers = volume if template is None else template
+    if format_of(target, headers.source) == "dicom" and headers.kind != "dicom":
+        raise UserError(
+            f"{target}: a DICOM output needs a DICOM series' headers, found {headers.kind}, expected --like SERIES"
+        )
     if target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target}: exists and is not an empty folder, expected a new place for the output")

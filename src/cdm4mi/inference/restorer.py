@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
-from cdm4mi.data.normalise import Normalisation, normalisation_for
+from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.diffusion.solvers import make_solver
@@ -33,10 +33,15 @@ Hook = Callable[[SamplingState], None]
 
 @dataclass
 class Restoration:
-    """A restored volume and the record of how it came about (no patient data)."""
+    """A restored volume and the record of how it came about (no patient data).
+
+    spread: the standard deviation of the K samples at every voxel, in the scan's units, where the mean of K was asked
+    for; not calibrated.
+    """
 
     volume: Volume
     record: dict[str, Any] = field(default_factory=dict)
+    spread: Volume | None = None
 
 
 class Restorer:
@@ -106,8 +111,7 @@ class Restorer:
                 f"scan: found slices of {volume.shape[-2]} x {volume.shape[-1]} pixels, expected at least "
                 f"{self.multiple} x {self.multiple}, the least that the network sees"
             )
-        data = self.model.config.data
-        norm = normalisation or normalisation_for(volume, data.window, data.percentiles)
+        norm = normalisation or self._window(volume)
         y = norm.apply(volume.slices())
         warnings: list[str] = []
         scale = 2 / (norm.high - norm.low)
@@ -119,10 +123,10 @@ class Restorer:
         outside = np.abs(y) > limit
         if volume.padding is not None:
             outside |= volume.padding.reshape(y.shape)
-        restored = np.empty_like(y)
+        restored, spread = np.empty_like(y), np.empty_like(y)
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
-            restored[index] = self.restore_slices(
+            restored[index], spread[index] = self._mean_and_spread(
                 y[index].clip(-limit, limit), used, seed=seed, indices=index, spacing=volume.spacing
             )
             if progress is not None:
@@ -143,9 +147,11 @@ class Restorer:
             "device": self.device.type,
             "warnings": [*self.model.notices, *volume.warnings, *warnings],
         }
-        return Restoration(volume.with_array(out.reshape(volume.array.shape)), record)
+        result = Restoration(volume.with_array(out.reshape(volume.array.shape)), record)
+        if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
+            result.spread = volume.with_array((spread / scale).reshape(volume.array.shape))
+        return result
 
-    @torch.no_grad()
     def restore_slices(
         self,
         y: np.ndarray,
@@ -158,9 +164,23 @@ class Restorer:
     ) -> np.ndarray:
         """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
 
-        indices: which images these are, for the noise; spacing: millimetres, for models told of the acquisition; hook:
-        receives every intermediate state of the first sample.
+        seed: decides the samples; indices: which images these are, for the noise; spacing: millimetres, for models
+        told of the acquisition; hook: receives every intermediate state of the first sample.
         """
+        return self._mean_and_spread(y, level, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
+
+    @torch.no_grad()
+    def _mean_and_spread(
+        self,
+        y: np.ndarray,
+        level: float,
+        *,
+        seed: int,
+        indices: list[int] | None,
+        spacing: Spacing,
+        hook: Hook | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (of K - 1 degrees of freedom; 0 for one) of the estimates of each slice."""
         condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32))[:, None])
         condition = condition.to(self.device)
         levels = torch.full((len(y),), float(level), device=self.device)
@@ -173,9 +193,14 @@ class Restorer:
             return self.model.process.estimate(self.network, x_t, t, y, level, told)
 
         tiled = TiledEstimate(estimate, self.tile, self.sampling.overlap)
-        draws = list(self._draws(tiled, condition, levels, seed, indices, hook))
-        out = torch.stack(draws).mean(0)
-        return out[:, 0, :rows, :columns].cpu().numpy()
+        mean, squares, count = torch.zeros_like(condition), torch.zeros_like(condition), 0
+        for draw in self._draws(tiled, condition, levels, seed, indices, hook):  # Welford's running moments
+            count += 1
+            delta = draw - mean
+            mean += delta / count
+            squares += delta * (draw - mean)
+        spread = (squares / max(1, count - 1)).sqrt()
+        return mean[:, 0, :rows, :columns].cpu().numpy(), spread[:, 0, :rows, :columns].cpu().numpy()
 
     def _draws(
         self, estimate: TiledEstimate, y: Tensor, levels: Tensor, seed: int, indices: list[int], hook: Hook | None
@@ -214,6 +239,13 @@ class Restorer:
         tall, wide = (-(-n // self.multiple) * self.multiple for n in (rows, columns))
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
+
+    def _window(self, volume: Volume) -> Normalisation:
+        """The intensity window of training for this scan: patches of integers keep the one range they all have."""
+        data = self.model.config.data
+        if data.kind == volume.kind == "hdf5" and volume.modality is None:
+            return Normalisation(0.0, data.dynamic_range, modality_of(volume))
+        return normalisation_for(volume, data.window, data.percentiles)
 
     def _trained_level(self, sigma: float, scale: float, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
