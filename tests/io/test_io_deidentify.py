@@ -1,4 +1,4 @@
-"""--deidentify: no identity is left in a written series, its references hold, and without it the identity is only in DICOM."""
+"""--deidentify: no identity is left in a written series, and its references hold; other formats never hold it."""
 
 from __future__ import annotations
 

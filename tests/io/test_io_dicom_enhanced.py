@@ -1,4 +1,4 @@
-"""Enhanced multi-frame CT, MR and PET: frames found by place and time, written back as one image with the same frames."""
+"""Enhanced multi-frame CT, MR and PET: frames ordered by place and time, written back as one image."""
 
 from __future__ import annotations
 

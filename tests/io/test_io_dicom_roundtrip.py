@@ -30,7 +30,7 @@ STORED = {
 
 
 def check_round_trip(made, folder, tmp_path):
-    """Read values are stored * slope + intercept in order of place; written unchanged and read again they are the same."""
+    """Values are stored * slope + intercept in order of place; written unchanged and read again they are the same."""
     expected = np.stack(
         [stored_values(ds)[0] * float(ds.get("RescaleSlope", 1)) + float(ds.get("RescaleIntercept", 0)) for ds in made]
     ).astype(np.float32)

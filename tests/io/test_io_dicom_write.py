@@ -1,4 +1,4 @@
-"""A derived series says what it is: identity, sources, equipment, dependent attributes; and outputs appear whole or not."""
+"""A derived series says what it is: identity, sources, equipment, dependent attributes; outputs appear whole."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -74,8 +73,7 @@ def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> np.ndarra
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = instance.syntax
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
+        with _no_stderr():
             return pixel_array(dataset, raw=True)
     except MemoryError:
         raise UserError(f"{instance.name}: the image does not fit into memory") from None
@@ -89,7 +87,7 @@ def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> np.ndarra
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _no_stderr() -> Iterator[None]:
     """Decoders in C write what they dislike straight to file descriptor 2; the one line of the error is enough."""
     saved = os.dup(2)
     sink = os.open(os.devnull, os.O_WRONLY)

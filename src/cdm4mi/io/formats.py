@@ -12,6 +12,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.io import atomic, geometry
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.listing import ScanInfo, list_scans
+from cdm4mi.io.quiet import quiet
 from cdm4mi.io.sniff import ENDINGS, ending
 from cdm4mi.io.volume import Source, Volume
 
@@ -62,7 +63,8 @@ def write(
             raise UserError(f"{path}: a DICOM output needs the headers of a DICOM series, expected a template (--like)")
         from cdm4mi.io.dicom_write import write_dicom
 
-        write_dicom(volume, path, template.header, derivation, deidentify)
+        with quiet():
+            write_dicom(volume, path, template.header, derivation, deidentify)
         return []
     geometry.require_even(volume.slice_origins, str(path), kind)
     header = None if deidentify else template
@@ -81,7 +83,8 @@ def write(
         from cdm4mi.io.tiff import write_tiff as writer
     else:
         from cdm4mi.io.png import write_png as writer
-    return writer(volume, path, header, stored)
+    with quiet():
+        return writer(volume, path, header, stored)
 
 
 def format_of(path: Path, template: Source | None) -> str:

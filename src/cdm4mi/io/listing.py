@@ -26,6 +26,7 @@ from cdm4mi.io.dicom_scan import (
     sort_into_scans,
 )
 from cdm4mi.io.dicom_values import items, text, texts, whole
+from cdm4mi.io.quiet import quiet
 from cdm4mi.io.sniff import sniff
 from cdm4mi.io.volume import Volume
 
@@ -53,7 +54,12 @@ class ScanInfo:
     modality: str
     shape: tuple[int, ...]
     files: int
-    load: Callable[[], Volume]
+    reader: Callable[[], Volume]
+
+    def load(self) -> Volume:
+        """Read the scan."""
+        with quiet():
+            return self.reader()
 
     def line(self) -> str:
         """One line for a person: number, modality, description, size."""
@@ -84,7 +90,11 @@ class Listing:
 
 def list_scans(path: str | Path) -> Listing:
     """List the scans that a path holds, without reading voxels. UserError where there is none."""
-    path = Path(path)
+    with quiet():
+        return _list(Path(path))
+
+
+def _list(path: Path) -> Listing:
     if path.is_dir():
         return _of_folder(path, path.name or str(path))
     if not path.is_file():
@@ -210,13 +220,13 @@ def _of_zip(path: Path) -> Listing:
         raise UserError(f"{path.name}: not a readable zip file, or damaged or encrypted") from None
     weakref.finalize(listing, shutil.rmtree, folder, ignore_errors=True)
     for info in listing.scans:
-        info.load = _with_paths(info.load, (path,))
+        info.reader = _with_paths(info.reader, (path,))
     return listing
 
 
-def _with_paths(load: Callable[[], Volume], paths: tuple[Path, ...]) -> Callable[[], Volume]:
+def _with_paths(reader: Callable[[], Volume], paths: tuple[Path, ...]) -> Callable[[], Volume]:
     def loaded() -> Volume:
-        volume = load()
+        volume = reader()
         if volume.source is not None:
             volume.source.paths = paths
         return volume

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
 from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
+from cdm4mi.io.sniff import HEAD, is_gzip
 from cdm4mi.io.volume import Source, Volume, check_memory
 
 # deflate cannot gain more than about 1032 to 1
@@ -21,21 +24,23 @@ _NEXT_DTYPES = [np.dtype(t) for t in (np.int16, np.int32)]
 
 def read_nifti(path: Path, name: str) -> Volume:
     """Read a NIfTI file of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i). ``name`` is used in messages."""
-    image = _load(path, name)
+    with contextlib.ExitStack() as files:
+        return _read(_load(path, name, files), path, name)
+
+
+def _read(image: Any, path: Path, name: str) -> Volume:
     header = image.header
     shape = _squeezed_shape(header.get_data_shape(), name)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         what = "colour" if dtype.names else str(dtype)
         raise UserError(f"{name}: the voxels are {what}, expected one grey value each")
-    data_file = Path(image.file_map["image"].filename or path)
+    data_file = Path(image.file_map["image"].filename or path)  # a file of its own only in a pair
     try:
         stored_bytes = data_file.stat().st_size
     except OSError:
         raise UserError(f"{name}: the image data file (.img) that belongs to the header is missing") from None
-    check_memory(
-        name, shape, stored_bytes // dtype.itemsize + 1, _DEFLATE if data_file.suffix in (".gz", ".bz2") else 1
-    )
+    check_memory(name, shape, stored_bytes // dtype.itemsize + 1, _DEFLATE if is_gzip(data_file) else 1)
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # the header's are reset by nibabel
     try:
         raw = np.asarray(image.dataobj.get_unscaled())
@@ -107,9 +112,16 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     return notes
 
 
-def _load(path: Path, name: str) -> Any:
+def _load(path: Path, name: str, files: contextlib.ExitStack) -> Any:
+    """The image as nibabel sees it; one file is told by its content, a pair by its names."""
     try:
-        image: Any = nib.load(path)
+        opener: Any = gzip.open if is_gzip(path) else open
+        file = files.enter_context(opener(path, "rb"))
+        head = file.read(HEAD)
+        file.seek(0)
+        single = {b"n+1\0": nib.Nifti1Image, b"n+2\0": nib.Nifti2Image}
+        kind: Any = single.get(head[344:348]) or single.get(head[4:8])
+        image: Any = nib.load(path) if kind is None else kind.from_file_map({"image": nib.FileHolder(fileobj=file)})
         header = image.header
         if not isinstance(image, nib.Nifti1Pair):
             raise UserError(f"{name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")

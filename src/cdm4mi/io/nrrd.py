@@ -149,6 +149,8 @@ def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[np.n
     """Direction of each axis times its spacing (None: not an axis of space), and the signs that make the space RAS."""
     space = fields.get("space", "").lower()
     space = _TIMED.get(space, space)
+    if "space dimension" in fields:  # as ITK writes four axes: LPS and time in one
+        space = "lps"
     if not space:
         spacings = _words(fields, "spacings", name, " ".join(["1"] * axes))
         unit = np.eye(3)
@@ -159,7 +161,8 @@ def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[np.n
     said = re.findall(r"none|\([^)]*\)", fields.get("space directions", "").lower())
     if len(said) != axes:
         raise UserError(f"{name}: space directions names {len(said)} axes, expected {axes}")
-    return [None if one == "none" else _vector(one, name) for one in said], _SPACES[space]
+    vectors = [None if one == "none" else _vector(one, name) for one in said]
+    return [None if v is None or not v.any() else v for v in vectors], _SPACES[space]
 
 
 def _vector(said: str, name: str) -> np.ndarray:
@@ -167,9 +170,9 @@ def _vector(said: str, name: str) -> np.ndarray:
         found = np.array([float(part) for part in said.strip(" ()").split(",")])
     except ValueError:
         found = np.zeros(0)
-    if len(found) not in (2, 3):
+    if len(found) not in (2, 3, 4):
         raise UserError(f"{name}: {said!r} is no direction or place, expected three numbers (x,y,z)")
-    return np.array([*found, 0.0]) if len(found) == 2 else found
+    return np.array([*found, 0.0])[:3]
 
 
 def _words(fields: dict[str, str], key: str, name: str, default: str = "") -> list[float]:

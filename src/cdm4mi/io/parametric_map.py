@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom_read import DicomHeader
 from cdm4mi.io.dicom_values import text
 from cdm4mi.io.dicom_write import NOT_FOR_CLINICAL_USE, derived_series_number, save
+from cdm4mi.io.quiet import quiet
 from cdm4mi.io.volume import Volume
 
 _TYPE_2 = (
@@ -85,8 +85,7 @@ def _parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivatio
         intercept=0.0,
     )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             dataset = highdicom.pm.ParametricMap(
                 source_images=sources,
                 pixel_array=values,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,7 @@ _MODES: dict[str, np.dtype] = {
 def read_png(path: Path, name: str) -> Volume:
     """One image (1, rows, columns) with its stored grey values, 0 to 255 or 0 to 65535."""
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=["PNG"]) as image:
-            warnings.simplefilter("ignore")
+        with Image.open(path, formats=["PNG"]) as image:
             dtype = _MODES.get(image.mode)
             if dtype is None:
                 raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,7 @@ from cdm4mi.io.volume import Source, Volume, check_memory
 def read_tiff(path: Path, name: str) -> Volume:
     """Read pages as slices (or time, slices for four axes). Values are those stored, or scaled as the metadata say."""
     try:
-        with warnings.catch_warnings(), tifffile.TiffFile(path) as tiff:
-            warnings.simplefilter("ignore")
+        with tifffile.TiffFile(path) as tiff:
             if not len(tiff.pages):
                 raise UserError(f"{name}: has no pages, expected at least one image")
             page = tiff.pages.first
