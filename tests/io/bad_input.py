@@ -53,7 +53,7 @@ def good_files(folder: Path) -> list[Path]:
 
 
 def damaged(good: list[bytes], count: int, seed: int) -> Iterator[tuple[int, bytes]]:
-    """``count`` damaged copies (index of the good file, content): cut short, bytes changed, a header number blown up."""
+    """``count`` damaged copies (index of the good file, content): cut short, bytes changed, a number blown up."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         which = int(rng.integers(len(good)))

@@ -60,7 +60,7 @@ def test_memory_is_not_taken_for_what_a_header_claims(tmp_path):
     good = good_files(tmp_path / "good")
     tracemalloc.start()
     try:
-        for which, content in damaged([path.read_bytes() for path in good], 120, seed=99):
+        for which, content in damaged([path.read_bytes() for path in good], 60, seed=99):
             case = tmp_path / f"case{''.join(good[which].suffixes)}"
             case.write_bytes(content)
             survives(PATHS["inspect"], case, out)

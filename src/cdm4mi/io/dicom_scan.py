@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,6 +36,18 @@ _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), 
 _MAX_INFLATED = 2**30
 
 
+class _Bounded(io.BufferedReader):
+    """A file that takes memory for what it holds, not for what an element's length claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > 65536:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 class NotDicom(UserError):
     """A file whose first bytes are not those of DICOM."""
 
@@ -56,7 +70,7 @@ class Instance:
             return self.held
         implicit, little = self.dataset.original_encoding
         try:
-            with open(self.path, "rb") as file:
+            with _Bounded(self.path) as file:
                 file.seek(self.offset)
                 element = next(data_element_generator(file, bool(implicit), bool(little)), None)
         except Exception:
@@ -100,7 +114,7 @@ def looks_like_dicom(head: bytes) -> bool:
 def open_instance(path: Path, name: str) -> Instance:
     """Read the header of one file, without its pixels. UserError where it is not readable DICOM."""
     try:
-        with open(path, "rb") as file:
+        with _Bounded(path) as file:
             head = file.read(4096)
             if not looks_like_dicom(head):
                 raise NotDicom(f"{name}: is not DICOM")

@@ -51,7 +51,7 @@ def _read(image: Any, path: Path, name: str) -> Volume:
     array = np.empty(raw.shape, dtype=np.float32)
     for out, plane in zip(array.reshape(-1, *array.shape[-2:]), _planes(raw), strict=True):
         with np.errstate(over="ignore", invalid="ignore"):
-            out[...] = rescale(plane, slope, intercept)
+            rescale(plane, slope, intercept, out)
     warnings = []
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
