@@ -44,9 +44,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, channel, height, width = x.shape
-        # per head: q, k, v in that order
-        qkv = self.qkv(self.norm(x)).view(n, self.n_head, 3 * channel // self.n_head, height * width)
-        q, k, v = qkv.transpose(2, 3).chunk(3, dim=-1)  # (N, heads, tokens, width of a head)
+        # the fused kernel wants each token's numbers side by side (free in channels_last); else torch falls back to a
+        # tokens x tokens matrix without a word
+        tokens = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        # per head: q, k, v in that order; each (N, heads, tokens, width of a head)
+        q, k, v = tokens.unflatten(-1, (self.n_head, -1)).transpose(1, 2).chunk(3, dim=-1)
         out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return x + self.out(out.transpose(2, 3).reshape(n, channel, height, width))
 
