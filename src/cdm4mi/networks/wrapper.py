@@ -56,7 +56,12 @@ class DiffusionWrapper(nn.Module):
             if conditioning_key == "adm" and unet.vector_dim is not None and acquisition_size is None
             else None
         )
-        if conditioning_key == "adm" and acquisition_size is not None and acquisition_size != unet.vector_dim:
+        if acquisition_size is not None and conditioning_key != "adm":
+            raise UserError(
+                f"conditioning_key {conditioning_key}: found {acquisition_size} acquisition numbers, expected "
+                "conditioning_key adm (no other key uses them)"
+            )
+        if acquisition_size is not None and acquisition_size != unet.vector_dim:
             raise UserError(
                 f"conditioning_key adm: found {acquisition_size} acquisition numbers and a UNet with vector_dim "
                 f"{unet.vector_dim}, expected the same"
