@@ -62,17 +62,17 @@ class Restorer:
         self.sampling = sampling or model.config.sampling
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = model.network.to(self.device).eval()
-        timesteps = model.process.path.timesteps
-        self.steps = self.sampling.steps
-        if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
-            self.steps = min(self.steps, timesteps)
-        self.times = time_list(self.sampling.spacing, timesteps, self.steps)
-        self.solver = make_solver(self.sampling.solver, self.sampling.eta)
         estimate = self.sampling.estimate
         if estimate == "mean" and model.process.parameterization.name == "eps":
             estimate = "mean-of-k"  # at the noisy end eps says next to nothing of x0
         self.sampling = self.sampling.model_copy(update={"estimate": estimate})
         self.one_call = estimate == "mean"
+        timesteps = model.process.path.timesteps
+        self.steps = 1 if self.one_call else self.sampling.steps
+        if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
+            self.steps = min(self.steps, timesteps)
+        self.times = time_list(self.sampling.spacing, timesteps, self.steps)
+        self.solver = make_solver(self.sampling.solver, self.sampling.eta)
         tile = self.sampling.tile or model.config.model.image_size
         multiple = self.network.diffusion_model.size_multiple
         if tile < multiple:
@@ -136,7 +136,7 @@ class Restorer:
         record = {
             "model": self.model.name,
             "weight_hash": self.model.weight_hash,
-            "settings": self.sampling.model_dump(mode="json") | {"steps": 1 if self.one_call else self.steps},
+            "settings": self.sampling.model_dump(mode="json") | {"steps": self.steps},
             "network_calls": self.network_calls,
             "seed": seed,
             "normalisation": norm.to_dict(),
