@@ -22,6 +22,9 @@ class SolverName(str, Enum):
 
     ddpm = "ddpm"
     ddim = "ddim"
+    dpmpp_2m = "dpmpp_2m"
+    dpmpp_2m_sde = "dpmpp_2m_sde"
+    dpmpp_3m = "dpmpp_3m"
 
 
 class ModalityName(str, Enum):

@@ -154,7 +154,7 @@ class TrainingConfig(Section):
 class SamplingConfig(Section):
     """How an image is drawn: used for the pictures in training and by ``denoise``."""
 
-    solver: Literal["ddpm", "ddim"] = "ddim"
+    solver: Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m"] = "ddim"
     steps: Count = 200
     eta: Fraction = Field(0.0, description="ddim: 0 deterministic, 1 the noise of ddpm")
     spacing: Literal["linspace", "trailing", "leading", "quadratic"] = "trailing"

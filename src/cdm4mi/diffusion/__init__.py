@@ -4,14 +4,16 @@ from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS, Latent, Parameterization
 from cdm4mi.diffusion.paths import CLEAN, DDPMPath, GaussianPath
+from cdm4mi.diffusion.registry import SOLVERS, make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.diffusion.schedules import make_betas, rescale_zero_terminal_snr
-from cdm4mi.diffusion.solvers import Step, ddim, ddpm, make_solver
+from cdm4mi.diffusion.solvers import Step, ddim, ddpm
 from cdm4mi.diffusion.times import time_list
 
 __all__ = [
     "CLEAN",
     "PARAMETERIZATIONS",
+    "SOLVERS",
     "DDPMPath",
     "GaussianPath",
     "Latent",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import GaussianPath
+from cdm4mi.diffusion.paths import GaussianPath, cast
 from cdm4mi.errors import UserError
 
 
@@ -51,10 +51,6 @@ class Parameterization:
         raise NotImplementedError
 
 
-def _cast(weight: Tensor, like: Tensor) -> Tensor:
-    return weight.to(like.device, like.dtype)
-
-
 class Eps(Parameterization):
     """The noise (Ho et al. 2020, eq. 14): x0_hat = (x_t - b y - c eps) / a."""
 
@@ -68,10 +64,10 @@ class Eps(Parameterization):
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
-        rest = z.x_t - _cast(c, out) * out
+        rest = z.x_t - cast(c, out) * out
         if z.y is not None:
-            rest = rest - _cast(b, out) * z.y
-        return rest / _cast(a, out)
+            rest = rest - cast(b, out) * z.y
+        return rest / cast(a, out)
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         return eps
@@ -109,11 +105,11 @@ class V(Parameterization):
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, _, c = z.path.at(z.t)
         norm = a**2 + c**2
-        return _cast(a / norm, out) * z.x_t - _cast(c / norm, out) * out
+        return cast(a / norm, out) * z.x_t - cast(c / norm, out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         a, _, c = z.path.at(z.t)
-        return _cast(a, x0) * eps - _cast(c, x0) * x0
+        return cast(a, x0) * eps - cast(c, x0) * x0
 
     def x0_gain(self, z: Latent) -> Tensor:
         a, _, c = z.path.at(z.t)
@@ -146,13 +142,13 @@ class Precond(Parameterization):
     def network_input(self, z: Latent) -> Tensor:
         w_y, w_x, _ = self._weights(z)
         assert z.y is not None
-        return _cast(w_y, z.x_t) * z.y + _cast(w_x, z.x_t) * z.x_t
+        return cast(w_y, z.x_t) * z.y + cast(w_x, z.x_t) * z.x_t
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
-        return self.network_input(z) + _cast(self._weights(z)[2], out) * out
+        return self.network_input(z) + cast(self._weights(z)[2], out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
-        return (x0 - self.network_input(z)) / _cast(self._weights(z)[2], x0)
+        return (x0 - self.network_input(z)) / cast(self._weights(z)[2], x0)
 
     def x0_gain(self, z: Latent) -> Tensor:
         return self._weights(z)[2]

@@ -84,13 +84,18 @@ class DDPMPath(GaussianPath):
         super().__init__(self.alphas_cumprod.sqrt(), torch.zeros_like(self.betas), c2.sqrt())
 
 
+def cast(weight: Tensor, like: Tensor) -> Tensor:
+    """A float64 coefficient in the dtype and on the device of the image that it multiplies."""
+    return weight.to(like.device, like.dtype)
+
+
 def _mix(*terms: tuple[Tensor, Tensor | None]) -> Tensor:
     """Sum of coefficient times image, in the images' dtype; a term without an image is left out."""
     out: Tensor | None = None
     for weight, image in terms:
         if image is None:
             continue
-        term = weight.to(image.device, image.dtype) * image
+        term = cast(weight, image) * image
         out = term if out is None else out + term
     assert out is not None
     return out

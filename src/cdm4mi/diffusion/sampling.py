@@ -11,6 +11,9 @@ from torch import Tensor
 from cdm4mi.diffusion.paths import CLEAN, GaussianPath
 from cdm4mi.diffusion.solvers import Solver, Step
 
+ORDER = 3
+"""The highest order of a multistep solver: how many estimates, with the present one, it may look at."""
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """x0_hat = denoise(x_t, t), with x_t (N, C, H, W) and t (N,) int64: the one contract that solvers rest on."""
 
@@ -45,6 +48,7 @@ def sample(
     sees it, so that eps is derived anew; hook: called with every SamplingState.
     """
     x = x_start
+    history: list[tuple[int, Tensor]] = []
     for i, t in enumerate(times):
         t_next = times[i + 1] if i + 1 < len(times) else CLEAN
         if t_next >= t:
@@ -54,5 +58,6 @@ def sample(
             x0 = x0.clamp(-1, 1)
         if hook is not None:
             hook(SamplingState(i, t, x, x0))
-        x = solver(Step(path, x, x0, t, t_next, lambda i=i: noise(i + 1), y))  # type: ignore[misc]
+        x = solver(Step(path, x, x0, t, t_next, lambda i=i: noise(i + 1), y, history))  # type: ignore[misc]
+        history = [(t, x0), *history[: ORDER - 2]]
     return x

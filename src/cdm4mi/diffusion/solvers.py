@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import CLEAN, GaussianPath
-from cdm4mi.errors import UserError
+from cdm4mi.diffusion.paths import CLEAN, GaussianPath, cast
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class Step:
     """All that a solver sees.
 
     x_t, x0: (N, C, H, W), the state and the denoiser's estimate at the times t; t, t_next: (N,) or int, where t_next
-    comes from the list of times (CLEAN after the last); y: the condition, for bridges; noise: draws noise like x_t.
+    comes from the list of times (CLEAN after the last); y: the condition, for bridges; noise: draws noise like x_t;
+    history: (t, x0_hat) of the steps before, the latest first, for multistep solvers.
     """
 
     path: GaussianPath
@@ -27,19 +27,16 @@ class Step:
     t_next: Tensor | int
     noise: Callable[[], Tensor] = field(repr=False)
     y: Tensor | None = None
+    history: Sequence[tuple[Tensor | int, Tensor]] = ()
 
 
 Solver = Callable[[Step], Tensor]
 
 
-def _finish(step: Step, x_next: Tensor) -> Tensor:
+def finish(step: Step, x_next: Tensor) -> Tensor:
     """x0_hat itself for each sample whose next time is CLEAN."""
     last = (torch.as_tensor(step.t_next) == CLEAN).reshape(-1, 1, 1, 1).to(x_next.device)
     return torch.where(last, step.x0, x_next)
-
-
-def _cast(weight: Tensor, like: Tensor) -> Tensor:
-    return weight.to(like.device, like.dtype)
 
 
 def ddpm(step: Step) -> Tensor:
@@ -52,11 +49,11 @@ def ddpm(step: Step) -> Tensor:
     a_next, _, c_next = step.path.at(step.t_next)
     variance_step = c**2 - (a / a_next * c_next) ** 2  # beta_eff for a variance-preserving path
     mean = (
-        _cast(a_next * variance_step / c**2, step.x_t) * step.x0
-        + _cast(a / a_next * (c_next / c) ** 2, step.x_t) * step.x_t
+        cast(a_next * variance_step / c**2, step.x_t) * step.x0
+        + cast(a / a_next * (c_next / c) ** 2, step.x_t) * step.x_t
     )
     std = c_next / c * variance_step.clamp(min=0).sqrt()
-    return _finish(step, mean + _cast(std, step.x_t) * step.noise())
+    return finish(step, mean + cast(std, step.x_t) * step.noise())
 
 
 def ddim(step: Step, eta: float = 0.0) -> Tensor:
@@ -69,20 +66,9 @@ def ddim(step: Step, eta: float = 0.0) -> Tensor:
     eps = step.path.eps(step.x_t, step.x0, step.t, step.y)
     std = eta * c_next * (1 - (a * c_next / (a_next * c)) ** 2).clamp(min=0).sqrt()
     direction = (c_next**2 - std**2).clamp(min=0).sqrt()
-    x_next = _cast(a_next, step.x_t) * step.x0 + _cast(direction, step.x_t) * eps
+    x_next = cast(a_next, step.x_t) * step.x0 + cast(direction, step.x_t) * eps
     if step.y is not None:
-        x_next = x_next + _cast(b_next, step.x_t) * step.y
+        x_next = x_next + cast(b_next, step.x_t) * step.y
     if eta > 0:
-        x_next = x_next + _cast(std, step.x_t) * step.noise()
-    return _finish(step, x_next)
-
-
-def make_solver(name: str, eta: float = 0.0) -> Solver:
-    """The solver ``name`` (ddpm or ddim), eta in [0, 1] for ddim. Raises UserError for anything else."""
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta: found {eta}, expected 0 to 1")
-    if name == "ddpm":
-        return ddpm
-    if name == "ddim":
-        return lambda step: ddim(step, eta)
-    raise UserError(f"solver: found {name!r}, expected ddpm or ddim")
+        x_next = x_next + cast(std, step.x_t) * step.noise()
+    return finish(step, x_next)

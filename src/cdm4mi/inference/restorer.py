@@ -16,8 +16,8 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
 from cdm4mi.diffusion.noise import SeededNoise
+from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.solvers import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.inference.tiling import TiledEstimate

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.noise import SeededNoise
+from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.solvers import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.measure.pictures import steps_picture
 from cdm4mi.training.modules import DDPM, ConditionDDPM
