@@ -11,7 +11,6 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
     """(name, value) of network, process, training and weights."""
     config, about = model.config, model.about
     unet = config.model.unet_rosinality_config
-    weights = list(model.network.state_dict().values())
     path = model.process.path
     a, _, c = (float(x) for x in path.at(path.timesteps - 1))
     multiplier = ", ".join(str(m) for m in unet.channel_multiplier)
@@ -22,7 +21,7 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
             f"Rosinality UNet, channel {unet.channel} x ({multiplier}), {unet.n_res_blocks} block(s) a level, "
             f"attention at strides {strides}, fold {unet.fold}",
         ),
-        ("parameters", f"{sum(w.numel() for w in weights):,}"),
+        ("parameters", f"{sum(p.numel() for p in model.network.parameters()):,}"),
         ("conditioning key", config.model.conditioning_key),
         ("parameterization", config.model.parameterization),
         (
