@@ -1,0 +1,203 @@
+"""``cdm4mi denoise`` as a user meets it: the same kind of scan out; a mistake is one line and leaves nothing behind."""
+
+import json
+import os
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from scans_on_disk import SECRETS, dicom_series, dicom_slice
+
+from cdm4mi import io
+from cdm4mi.data.phantoms import phantom
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def noisy_ct(slices=2, side=48, sigma=150.0):
+    clean = np.stack([phantom("CT", 60 + k, side) for k in range(slices)])
+    return clean, clean + sigma * np.random.default_rng(0).standard_normal(clean.shape)
+
+
+def record_of(folder, name):
+    return json.loads((folder / f"{name}.cdm4mi.json").read_text())
+
+
+def test_nifti_in_nifti_out(command, trained_run, save_nifti, tmp_path):
+    clean, noisy = noisy_ct()
+    affine = np.array([[-0.7, 0.02, 0, 90], [0.02, 0.7, 0.1, -80], [0, -0.1, 3.0, 5], [0, 0, 0, 1.0]])
+    source = save_nifti(tmp_path / "in.nii.gz", noisy, affine)
+    code, out, err = command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run)
+    assert (code, err) == (0, "")
+    assert "out.nii.gz: 2 slices, 1 network calls a slice" in out
+    restored = nib.load(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(restored.affine, affine, atol=1e-5)
+    image = restored.get_fdata().T
+    assert image.shape == clean.shape
+    assert np.abs(image - clean).mean() < 0.75 * np.abs(noisy - clean).mean()
+    record = record_of(tmp_path, "out")
+    assert record["input"]["modality"] is None
+    assert record["normalisation"] == {"low": -1000.0, "high": 1000.0, "modality": "CT"}
+    assert record["noise_level"]["value"] == pytest.approx(150, rel=0.2)
+    assert record["weight_hash"]
+    assert sorted(os.listdir(tmp_path)) == ["in.nii.gz", "out.cdm4mi.json", "out.nii.gz"]
+
+
+def test_options_reach_the_model_and_the_record(command, trained_run, save_nifti, tmp_path):
+    source = save_nifti(tmp_path / "in.nii", noisy_ct(1, 32)[1])
+
+    def settings(*options):
+        code, _, err = command("denoise", source, tmp_path / "out.nii", "--model", trained_run, *options)
+        assert code == 0, err
+        record = record_of(tmp_path, "out")
+        return record["settings"], record
+
+    chosen, record = settings("--steps", 3, "--seed", 9, "--noise", 150)
+    assert (chosen["estimate"], chosen["steps"], record["seed"], record["network_calls"]) == ("sample", 3, 9, 3)
+    assert record["noise_level"] == {"value": 150.0, "estimated": False, "used": 150.0}
+    chosen, record = settings("--samples", 2, "--steps", 3, "--solver", "ddpm")
+    assert (chosen["estimate"], chosen["solver"], record["network_calls"]) == ("mean-of-k", "ddpm", 6)
+    chosen, _ = settings("--eta", 0.5, "--tile", 16)
+    assert (chosen["estimate"], chosen["eta"], chosen["tile"]) == ("sample", 0.5, 16)
+    _, record = settings("--modality", "MR")
+    assert record["normalisation"]["modality"] == "MR"
+
+
+def test_time_series_keeps_its_four_axes(command, trained_run, save_nifti, tmp_path):
+    source = save_nifti(tmp_path / "in.nii.gz", noisy_ct(4, 36)[1].reshape(2, 2, 36, 36))
+    code, out, _ = command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run)
+    assert code == 0
+    assert "4 slices" in out
+    before, after = io.read(source), io.read(tmp_path / "out.nii.gz")
+    assert after.array.shape == before.array.shape == (2, 2, 36, 36)
+    assert not np.allclose(after.array, before.array)
+    np.testing.assert_array_equal(after.affine, before.affine)
+
+
+def test_dicom_file_in_dicom_file_out(command, trained_run, tmp_path):
+    source = dicom_slice(tmp_path / "in.dcm", sigma=120)
+    assert command("denoise", source, tmp_path / "out.dcm", "--model", trained_run)[0] == 0
+    before, after = pydicom.dcmread(source), pydicom.dcmread(tmp_path / "out.dcm")
+    assert after.PatientName == before.PatientName
+    assert after.ImagePositionPatient == before.ImagePositionPatient
+    assert after.SOPInstanceUID != before.SOPInstanceUID
+    assert after.ImageType[0] == "DERIVED"
+    a, b = io.read(source), io.read(tmp_path / "out.dcm")
+    assert b.array.shape == a.array.shape
+    assert 20 < np.abs(a.array - b.array).mean() < 300
+
+
+def test_series_folder_in_folder_out(command, trained_run, tmp_path):
+    source = dicom_series(tmp_path / "in", 3, sigma=120)
+    before = tree(source)
+    code, out, _ = command("denoise", source, tmp_path / "out", "--model", trained_run)
+    assert code == 0
+    assert "3 slices" in out
+    a, b = io.read(source), io.read(tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) == 3
+    np.testing.assert_allclose(b.affine, a.affine)
+    # each slice is the restoration of the slice at its place
+    likeness = [[np.corrcoef(x.ravel(), y.ravel())[0, 1] for y in b.array] for x in a.array]
+    assert np.argmax(likeness, axis=1).tolist() == [0, 1, 2]
+    assert tree(source) == before
+
+
+def test_no_patient_data_in_record_messages_or_names(command, trained_run, tmp_path):
+    source = dicom_series(tmp_path / "Kowalska_Zofia-PID-40917" / "in", 2, sigma=120)
+    results = tmp_path / "results"
+    results.mkdir()
+    said = ""
+    for arguments in (
+        [results / "series", "--model", trained_run, "--noise", "2000"],
+        [results / "scan.nii.gz", "--model", trained_run],
+    ):
+        code, out, err = command("-v", "denoise", source, *arguments)
+        assert code == 0, err
+        assert "warning: noise level" in err or "scan" in out
+        said += out + err
+    said += "".join(p.read_text() for p in results.rglob("*.json"))
+    said += " ".join(str(p.relative_to(results)) for p in results.rglob("*"))
+    said += str(command("inspect", source)[1:])
+    assert len(list(results.rglob("*.json"))) == 2
+    assert [secret for secret in SECRETS if secret in said] == []
+
+
+@pytest.fixture
+def place(tmp_path, save_nifti):
+    """A folder with a good scan, a broken one and a file that is no model."""
+    save_nifti(tmp_path / "in.nii.gz", noisy_ct(1, 32)[1])
+    broken = noisy_ct(1, 32)[1]
+    broken[0, 3, 3] = np.nan
+    save_nifti(tmp_path / "nan.nii.gz", broken)
+    save_nifti(tmp_path / "row.nii.gz", np.zeros((2, 1, 40)))
+    save_nifti(tmp_path / "flat.nii.gz", np.zeros((1, 32, 32)))
+    (tmp_path / "notes.txt").write_text("not a scan")
+    (tmp_path / "model.ckpt").write_text("not a model")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "old.dcm").write_text("the result of yesterday")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "scan, out, options, said",
+    [
+        ("none.nii.gz", "out.nii.gz", [], "none.nii.gz: no such file or folder"),
+        ("notes.txt", "out.nii.gz", [], "not in a format that is known"),
+        ("in.nii.gz", "in.nii.gz", [], "would overwrite its input"),
+        ("in.nii.gz", "out.xyz", [], "names no format"),
+        ("in.nii.gz", "out.dcm", [], "a DICOM output needs"),
+        ("in.nii.gz", "full", [], "full: "),
+        ("in.nii.gz", "notes.txt/out.nii.gz", [], "notes.txt"),
+        ("in.nii.gz", "out.nii.gz", ["--model", "none.ckpt"], "none.ckpt: no such file"),
+        ("in.nii.gz", "out.nii.gz", ["--model", "model.ckpt"], "model.ckpt: not a checkpoint"),
+        ("in.nii.gz", "out.nii.gz", ["--model", "in.nii.gz"], "in.nii.gz: not a"),
+        ("in.nii.gz", "out.nii.gz", ["--config", "none.yaml"], "none.yaml: no such file"),
+        ("in.nii.gz", "out.nii.gz", ["--steps", "0"], "steps: found 0"),
+        ("in.nii.gz", "out.nii.gz", ["--steps", "101"], "steps: found 101, expected 1 to 100"),
+        ("in.nii.gz", "out.nii.gz", ["--eta", "2"], "eta: found 2"),
+        ("in.nii.gz", "out.nii.gz", ["--samples", "0"], "samples: found 0"),
+        ("in.nii.gz", "out.nii.gz", ["--tile", "1"], "tile: found 1, expected at least 4"),
+        ("in.nii.gz", "out.nii.gz", ["--noise", "-1"], "noise level: found -1"),
+        ("in.nii.gz", "out.nii.gz", ["--noise", "nan"], "noise level: found nan"),
+        ("in.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
+        ("nan.nii.gz", "out.nii.gz", [], "not finite"),
+        ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "1 x 40 pixels, expected at least 4 x 4"),
+        ("flat.nii.gz", "out.nii.gz", [], "the one value 0 everywhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(command, trained_run, place, scan, out, options, said):
+    before = tree(place)
+    options = [str(place / o) if o.endswith((".ckpt", ".yaml", ".gz")) else o for o in options]
+    if "--model" not in options:
+        options += ["--model", trained_run]
+    code, printed, err = command("denoise", place / scan, place / out, *options)
+    assert code == 2, (printed, err)
+    assert said in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert printed == ""
+    assert tree(place) == before
+
+
+def test_output_folder_that_is_not_empty_is_left_alone(command, trained_run, place):
+    source = dicom_series(place / "series", 1)
+    before = tree(place)
+    for out, said in (("full", "is not an empty folder"), ("series", "would overwrite its input")):
+        code, _, err = command("denoise", source, place / out, "--model", trained_run)
+        assert code == 2
+        assert said in err
+        assert err.count("\n") == 1
+    assert tree(place) == before
+
+
+def test_a_folder_of_several_scans_asks_which(command, trained_run, save_nifti, tmp_path):
+    for name in ("a", "b"):
+        save_nifti(tmp_path / "in" / f"{name}.nii.gz", noisy_ct(1, 32)[1])
+    code, _, err = command("denoise", tmp_path / "in", tmp_path / "out.nii.gz", "--model", trained_run)
+    assert code == 2
+    assert "series" in err
+    options = ["--model", trained_run, "--series", 2]
+    assert command("denoise", tmp_path / "in", tmp_path / "out.nii.gz", *options)[0] == 0
