@@ -56,15 +56,27 @@ def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patien
     return patients
 
 
-def patient_name(path: Path, patient_id: str | None = None) -> str:
-    """A name that tells patients apart and holds nothing of theirs.
+def patient_name(path: Path) -> str:
+    """A name that tells patients apart: the last BIDS label (sub-01) in the path, else the file's or folder's own."""
+    labels = re.findall(r"sub-[A-Za-z0-9]+", str(path))
+    return labels[-1] if labels else re.sub(r"(\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz))+$", "", path.name.lower())
 
-    A DICOM PatientID is hashed; else a BIDS label (sub-01) in the path, else the file's or folder's own name.
-    """
-    if patient_id:
-        return "patient-" + hashlib.sha256(patient_id.encode()).hexdigest()[:10]
-    label = re.search(r"sub-[A-Za-z0-9]+", str(path))
-    return label.group(0) if label else re.sub(r"\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz)+$", "", path.name.lower())
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """A name for each path: where file names repeat (john/t1.nii, jane/t1.nii), the folder is the patient."""
+    names = [patient_name(path) for path in paths]
+    own = [not name.startswith("sub-") for name in names]
+    alone = [name for name, is_own in zip(names, own, strict=True) if is_own]
+    if len(set(alone)) == len(alone):
+        return names
+    return [path.parent.name if is_own else name for path, name, is_own in zip(paths, names, own, strict=True)]
+
+
+def name_in_header(volume: io.Volume) -> str | None:
+    """A name made of the PatientID where a DICOM header has one; series of one person in two folders share it."""
+    source = volume.source
+    patient_id = str(source.header.datasets[0].get("PatientID", "")) if source and source.kind == "dicom" else ""
+    return "patient-" + hashlib.sha256(patient_id.encode()).hexdigest()[:10] if patient_id else None
 
 
 def scan_paths(patterns: Sequence[str]) -> list[Path]:
@@ -81,14 +93,18 @@ def scan_paths(patterns: Sequence[str]) -> list[Path]:
 
 
 def _volume_patients(config: DataConfig) -> Iterator[Patient]:
-    for path in scan_paths(config.paths):
+    paths = scan_paths(config.paths)
+    for path, name in zip(paths, _names(paths), strict=True):
         volume = io.read(path)
-        norm = normalisation_for(volume, config.window, config.percentiles)
+        try:
+            norm = normalisation_for(volume, config.window, config.percentiles)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
         array = volume.slices()[:: config.slice_step]
         mask = foreground(array, norm.modality)
         keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
         yield Patient(
-            patient_name(path),
+            name_in_header(volume) or name,
             f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
             [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
             [mask[k] for k in keep],
@@ -108,15 +124,19 @@ def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
                 with h5py.File(file, "r") as h5:
                     if "data" not in h5:
                         raise UserError(f"{file}: found datasets {sorted(h5)[:5]}, expected one named data")
+                    if not isinstance(h5["data"], h5py.Dataset):
+                        raise UserError(f"{file}: data is a group, expected a dataset")
+                    if h5["data"].dtype.kind not in "iufb":
+                        raise UserError(f"{file}: data holds {h5['data'].dtype}, expected numbers")
                     raw = np.asarray(h5["data"][()], dtype=np.float32)
             except OSError as error:
                 raise UserError(f"{file}: not a readable HDF5 file ({error})") from None
             patches = raw.squeeze()
             patches = patches[None] if patches.ndim == 2 else patches
-            if patches.ndim != 3:
+            if patches.ndim != 3 or patches.size == 0:
                 raise UserError(f"{file}: data has shape {raw.shape}, expected (rows, columns) or (n, rows, columns)")
             low, high = float(patches.min()), float(patches.max())
-            if low < 0 or high > config.dynamic_range:
+            if not (low >= 0 and high <= config.dynamic_range):  # also where they are not numbers
                 raise UserError(
                     f"{file}: data runs from {low:g} to {high:g}, expected 0 to dynamic_range {config.dynamic_range:g}"
                 )
@@ -125,13 +145,16 @@ def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
 
 
 def _patch_patient(root: Path, file: Path) -> str:
-    """The subfolder under the root, else the BIDS label or the name without its trailing numbers."""
+    """The subfolder under the root, else the BIDS label or the name without its trailing numbers (jane1_17_patch3)."""
     relative = file.relative_to(root) if file != root else Path(file.name)
     if len(relative.parts) > 1:
         return relative.parts[0]
     label = re.search(r"sub-[A-Za-z0-9]+", file.name)
-    numberless = re.sub(r"[-_. ]?(patch|slice|img|image)?[-_. ]?\d+([-_.]\d+)*$", "", file.stem)
-    return label.group(0) if label else numberless or root.name
+    if label:
+        return label.group(0)
+    # a number without a separator before it belongs to the name: patient1 is not patient2
+    name = re.sub(r"([-_. ]?(patch|slice|img|image)[-_. ]?\d+|[-_. ]\d+)+$", "", file.stem, flags=re.IGNORECASE)
+    return root.name if not name or file.stem.isdigit() else name
 
 
 def _phantoms(size: int, seed: int) -> Iterator[Patient]:
