@@ -1,0 +1,127 @@
+"""Training pairs: decided by the seed and the index alone, with the noise that was asked for."""
+
+from itertools import chain, islice
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
+from cdm4mi.data.phantoms import phantom
+from cdm4mi.data.sources import Patient
+from cdm4mi.degradation import GaussianNoise
+from cdm4mi.errors import UserError
+
+
+def patient(name, source="CT-a", size=40, count=2):
+    images = [phantom("CT", hash_free(name, k), size).clip(-1000, 1000) / 1000 for k in range(count)]
+    return Patient(name, source, [i.astype(np.float16) for i in images], [i > -0.5 for i in images])
+
+
+def hash_free(name, k):
+    return sum(map(ord, name)) * 10 + k
+
+
+@pytest.fixture(scope="module")
+def patients():
+    return [patient("a"), patient("b", size=56), patient("c", "MR-b")]
+
+
+def pairs(patients, seed=0, noise=(0.01, 0.2), **options):
+    return PairDataset(patients, GaussianNoise(noise), 32, seed, **options)
+
+
+def equal(a, b):
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_pair_depends_on_seed_and_index_alone(patients):
+    dataset, again = pairs(patients), pairs(patients)
+    expected = [dataset[i] for i in range(12)]
+    assert all(equal(again[i], expected[i]) for i in reversed(range(12)))
+    assert not equal(dataset[0], dataset[1])
+    assert not equal(pairs(patients, seed=1)[0], expected[0])
+    assert not equal(pairs(patients, validation=True)[0], expected[0])
+
+
+@pytest.mark.parametrize(("workers", "batch"), [(0, 1), (0, 5), (2, 3)])
+def test_any_workers_and_batch_size_give_the_same_pairs(patients, workers, batch):
+    dataset = pairs(patients)
+    loader = iter(DataLoader(dataset, batch, sampler=OrderedFrom(4), num_workers=workers))
+    found = {k: torch.cat(v)[:6] for k, v in zip_dicts(next(loader) for _ in range(6)).items()}
+    expected = {k: torch.stack(v) for k, v in zip_dicts(dataset[i] for i in range(4, 10)).items()}
+    assert equal(found, expected)
+
+
+def zip_dicts(dictionaries):
+    listed = list(dictionaries)
+    return {k: [d[k] for d in listed] for k in listed[0]}
+
+
+def test_processes_share_the_order_without_overlap():
+    taken = [list(islice(OrderedFrom(10 + rank, 3), 4)) for rank in range(3)]
+    assert sorted(chain(*taken)) == list(range(10, 22))
+
+
+@pytest.mark.parametrize("variance", [0.01, 0.2])
+def test_noise_has_the_stated_variance_and_is_not_clipped(patients, variance):
+    dataset = pairs(patients, noise=variance)
+    drawn = zip_dicts(dataset[i] for i in range(200))
+    noise = torch.stack(drawn["y"]) - torch.stack(drawn["x0"])
+    assert float(noise.var()) == pytest.approx(variance, rel=0.01)
+    assert abs(float(noise.mean())) < 0.01 * variance**0.5
+    assert float(torch.stack(drawn["y"]).min()) < -1.1
+    torch.testing.assert_close(torch.stack(drawn["level"]), torch.full((200,), variance**0.5))
+
+
+def test_a_range_of_variances_is_uniform_in_the_logarithm_and_told(patients):
+    dataset = pairs(patients, noise=(0.01, 0.16))
+    drawn = zip_dicts(dataset[i] for i in range(400))
+    level = torch.stack(drawn["level"])
+    place = torch.log(level / 0.1) / np.log(4.0)
+    assert 0 <= float(place.min()) < 0.02
+    assert 0.98 < float(place.max()) <= 1
+    assert float(place.mean()) == pytest.approx(0.5, abs=0.05)
+    unit = (torch.stack(drawn["y"]) - torch.stack(drawn["x0"])) / level.reshape(-1, 1, 1, 1)
+    assert float(unit.var()) == pytest.approx(1, rel=0.01)
+
+
+def test_patches_are_cut_from_the_slices_turned_and_flipped(patients):
+    image = np.arange(32 * 32, dtype=np.float16).reshape(32, 32) / 1024
+    one = Patient("a", "CT-a", [image], [np.ones((32, 32), bool)])
+    dataset = pairs([one])
+    seen = {dataset[i]["x0"].numpy().tobytes() for i in range(80)}
+    whole = image.astype(np.float32)
+    turns = [np.rot90(flipped, k) for flipped in (whole, whole[:, ::-1]) for k in range(4)]
+    assert seen == {np.ascontiguousarray(t).tobytes() for t in turns}
+
+
+def test_patches_are_of_the_patient_and_not_of_air():
+    mask = np.zeros((128, 128), bool)
+    mask[:64] = True
+    one = Patient("a", "CT-a", [np.where(mask, 0.5, -1).astype(np.float16)], [mask])
+    share = [float((pairs([one], least_foreground=0.3)[i]["x0"] > 0).float().mean()) for i in range(60)]
+    assert np.mean(np.array(share) >= 0.3) > 0.95
+
+
+def test_modalities_share_evenly_and_large_collections_count_as_their_root():
+    weights = dict(zip(["CT-a", "CT-b", "MR-c"], source_weights({"MR-c": 400, "CT-b": 9, "CT-a": 1}), strict=True))
+    assert weights == pytest.approx({"CT-a": 0.125, "CT-b": 0.375, "MR-c": 0.5})
+
+
+def test_sources_are_drawn_as_they_weigh():
+    grey = {"a": -0.5, "b": 0.0, "c": 0.5}
+    flat = [
+        Patient(f"{n}{i}", s, [np.full((32, 32), grey[n], np.float16)], [np.ones((32, 32), bool)])
+        for n, s, people in (("a", "CT-a", 1), ("b", "CT-b", 4), ("c", "MR-c", 16))
+        for i in range(people)
+    ]
+    dataset = pairs(flat)
+    found = np.array([float(dataset[i]["x0"][0, 0, 0]) for i in range(1500)])
+    assert [np.mean(found == g) for g in grey.values()] == pytest.approx([1 / 6, 1 / 3, 1 / 2], abs=0.04)
+
+
+def test_a_slice_smaller_than_the_patch_is_one_clear_line(patients):
+    with pytest.raises(UserError, match="patient a: a slice is 40 x 40, expected at least image_size = 48"):
+        PairDataset(patients, GaussianNoise(0.1), 48, 0)
