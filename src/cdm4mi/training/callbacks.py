@@ -51,7 +51,8 @@ class EMACallback(L.Callback):
         self, trainer: L.Trainer, pl_module: DDPM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._averaged.close()
-        loss, _ = pl_module.validation_losses(batch, batch_idx)
+        with trainer.precision_plugin.val_step_context():  # hooks run outside it, unlike validation_step
+            loss, _ = pl_module.validation_losses(batch, batch_idx)
         pl_module.log("val/loss_raw", loss.mean(), on_epoch=True, batch_size=len(loss), sync_dist=True)
         self.on_validation_start(trainer, pl_module)
 

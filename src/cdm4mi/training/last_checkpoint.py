@@ -30,7 +30,7 @@ class LastCheckpoint(Checkpoint):
 
     @contextmanager
     def on_ctrl_c(self) -> Iterator[None]:
-        """Within the context the first Ctrl-C finishes the step in hand, saves it and ends the run; a second ends it."""
+        """Within the context the first Ctrl-C finishes the step, saves it and ends the run; a second just ends it."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
