@@ -2,7 +2,7 @@
 
 Run from the checkout after the three trainings (records/shipped_model.md says how):
     python experiments/shipped/study.py measure --part slices     whole slices, the methods of one call
-    python experiments/shipped/study.py measure --part crops      128 x 128 crops, every method
+    python experiments/shipped/study.py measure --part crops      96 x 96 crops, every method
     python experiments/shipped/study.py table                     print the record in Markdown
 """
 
@@ -41,9 +41,11 @@ TUNE = {
 """What non-local means is tuned on, for each modality and level: validation subjects, and for CT the training scans."""
 VARIANCES = (0.01, 0.05, 0.1, 0.2)
 SLICES = 4
-CROP = 128
+CROP = 96
+TUNING_CROP = 128
 RUNS = Path("runs")
 CACHE = RUNS / "study.jsonl"
+TILE = 128
 DATA_RANGE = 2.0
 
 Method = Callable[[np.ndarray, float, str], np.ndarray]
@@ -59,13 +61,13 @@ def clean_slices(path: str, count: int) -> tuple[str, list[np.ndarray]]:
     return norm.modality, [norm.apply(volume.array[k]).clip(-1, 1) for k in chosen]
 
 
-def crop(image: np.ndarray, modality: str) -> np.ndarray:
-    """The 128 x 128 pixels around the middle of the body."""
+def crop(image: np.ndarray, modality: str, side: int) -> np.ndarray:
+    """The side x side pixels around the middle of the body."""
     rows, columns = np.nonzero(foreground(image + 1, "MR") if modality != "CT" else image > -0.5)
     row, column = (
-        int(np.clip(np.mean(c) - CROP // 2, 0, n - CROP)) for c, n in zip((rows, columns), image.shape, strict=True)
+        int(np.clip(np.mean(c) - side // 2, 0, n - side)) for c, n in zip((rows, columns), image.shape, strict=True)
     )
-    return image[row : row + CROP, column : column + CROP]
+    return image[row : row + side, column : column + side]
 
 
 def tuned_nlm() -> dict[str, NlmSettings]:
@@ -75,7 +77,7 @@ def tuned_nlm() -> dict[str, NlmSettings]:
         return {k: NlmSettings(**v) for k, v in json.loads(cache.read_text()).items()}
     out = {}
     for modality, paths in TUNE.items():
-        clean = [crop(s, modality) for p in paths for s in clean_slices(p, 2)[1]]
+        clean = [crop(s, modality, TUNING_CROP) for p in paths for s in clean_slices(p, 2)[1]]
         for variance in VARIANCES:
             rng = np.random.default_rng(7)
             sigma = variance**0.5
@@ -89,7 +91,7 @@ def tuned_nlm() -> dict[str, NlmSettings]:
 def diffusion(run: str, **sampling: object) -> Method:
     """A trained model's restoration with the given sampling settings."""
     model = load_model(RUNS / run / "checkpoints" / "last.ckpt")
-    restorer = Restorer(model, model.config.sampling.model_copy(update={"tile": CROP, **sampling}))
+    restorer = Restorer(model, model.config.sampling.model_copy(update={"tile": TILE, **sampling}))
     return lambda y, sigma, modality: restorer.restore_slices(y[None], sigma)[0]
 
 
@@ -130,7 +132,7 @@ def cases(part: str) -> Iterator[tuple[str, str, int, float, np.ndarray, np.ndar
     for number, (subject, path) in enumerate(TEST.items()):
         modality, slices = clean_slices(path, SLICES if part == "slices" else 1)
         for k, image in enumerate(slices):
-            x0 = image if part == "slices" else crop(image, modality)
+            x0 = image if part == "slices" else crop(image, modality, CROP)
             for variance in VARIANCES:
                 rng = np.random.default_rng([number, k, round(variance * 1e4)])
                 y = (x0 + variance**0.5 * rng.standard_normal(x0.shape)).astype(np.float32)
@@ -205,7 +207,7 @@ def main() -> None:
         "Chest CT, 1 held-out patient": ["rider_pilot_chest"],
         "All 6 held-out subjects": list(TEST),
     }
-    for part, title in (("slices", "Whole slices"), ("crops", "Crops of 128 x 128, every method")):
+    for part, title in (("slices", "Whole slices"), ("crops", "Crops of 96 x 96, every method")):
         print(f"\n## {title}\n\nPSNR (dB, range 2) / SSIM (Gaussian 11 x 11) / MAE, images on [-1, 1].")
         for group, subjects in groups.items():
             table(part, group, subjects)

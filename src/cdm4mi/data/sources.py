@@ -95,21 +95,21 @@ def scan_paths(patterns: Sequence[str]) -> list[Path]:
 def _volume_patients(config: DataConfig) -> Iterator[Patient]:
     paths = scan_paths(config.paths)
     for path, name in zip(paths, _names(paths), strict=True):
-        volume = io.read(path)
-        try:
-            norm = normalisation_for(volume, config.window, config.percentiles)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        array = volume.slices()[:: config.slice_step]
-        mask = foreground(array, norm.modality)
-        keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
-        yield Patient(
-            name_in_header(volume) or name,
-            f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
-            [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
-            [mask[k] for k in keep],
-            volume.spacing,
-        )
+        for _, volume in io.read_all(path):
+            try:
+                norm = normalisation_for(volume, config.window, config.percentiles)
+            except UserError as error:
+                raise UserError(f"{path}: {error}") from None
+            array = volume.slices()[:: config.slice_step]
+            mask = foreground(array, norm.modality)
+            keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
+            yield Patient(
+                name_in_header(volume) or name,
+                f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
+                [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
+                [mask[k] for k in keep],
+                volume.spacing,
+            )
 
 
 def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
