@@ -51,13 +51,13 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._seen = trainer.global_step
 
-    def on_train_batch_end(  # type: ignore[override]
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if trainer.global_step == self._seen:
             return
         self._seen = trainer.global_step
-        if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch != 0:
+        every = trainer.val_check_batch
+        validates = every is not None and (trainer.fit_loop.total_batch_idx + 1) % every == 0
+        if not validates:
             self._save_if_due(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
