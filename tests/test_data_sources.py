@@ -191,3 +191,10 @@ def test_phantoms_are_people_of_their_own_for_every_seed(monkeypatch):
     assert pixels[0] == pixels[1]
     assert len(set(pixels[0] + pixels[2])) == 8
     assert all(s.min() >= -1 and s.max() <= 1 for p in people for s in p.slices)
+
+
+def test_a_patient_to_exclude_who_is_not_there_is_refused():
+    with pytest.raises(UserError, match=r"exclude_patients: found 'phantom-oo1', expected names among phantom-000"):
+        load_patients(DataConfig(kind="phantoms", exclude_patients=["phantom-oo1"]), 64, 0)
+    kept = load_patients(DataConfig(kind="phantoms", exclude_patients=["phantom-001"]), 64, 0)
+    assert "phantom-001" not in [p.name for p in kept]

@@ -20,6 +20,7 @@ def main() -> None:
     # as in precond.yaml today: wider windows than the training patch measured better on validation subjects, and faster
     model.config.sampling.tile = 128
     model.config.data.paths = []  # the scans do not ship
+    model.config.data.exclude_patients = []
     data = model.about["data"]
     for split in ("patients_train", "patients_val"):
         data[split] = [hashed(name) for name in data[split]]

@@ -118,7 +118,7 @@ class DataConfig(Section):
     val_patients: list[str] | None = Field(
         None, description="patients kept for validation, by name; overrides val_fraction"
     )
-    exclude_patients: list[str] = Field(default_factory=list, description="patients never read (the test set)")
+    exclude_patients: list[str] = Field(default_factory=list, description="patients left out (the test set)")
     val_patches: Count = 64
     noise: NoiseConfig = NoiseConfig()
     workers: Annotated[int, Field(ge=0)] = 0

@@ -50,7 +50,12 @@ def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patien
             raise UserError(f"data.paths: found none, expected scans or folders (data.kind is {config.kind})")
         reader = _hdf5_patients if config.kind == "hdf5" else _volume_patients
         found = reader(config)
-    patients = _merged(p for p in found if p.name not in set(config.exclude_patients))
+    every = _merged(found)
+    unknown = sorted(set(config.exclude_patients) - {p.name for p in every})
+    if unknown:  # a name that matches nobody would let a test patient into training
+        names = ", ".join(p.name for p in every[:20])
+        raise UserError(f"data.exclude_patients: found {unknown[0]!r}, expected names among {names}")
+    patients = [p for p in every if p.name not in set(config.exclude_patients)]
     if not patients:
         raise UserError(f"data.paths: found no usable scan in {', '.join(config.paths)[:200]}")
     return patients
