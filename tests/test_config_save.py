@@ -26,7 +26,7 @@ configs = st.builds(
         cosine_s=positives,
         sigma_r=st.none() | positives,
         conditioning_key=st.sampled_from(["concat", "none"]),
-        acquisition_vector=st.none() | st.lists(texts, max_size=3),
+        acquisition_vector=st.none() | st.lists(st.sampled_from(["noise_level", "pixel_spacing"]), max_size=3),
         unet_rosinality_config=st.builds(UNetConfig, channel_multiplier=st.lists(counts, min_size=1, max_size=4)),
     ),
     data=st.builds(
