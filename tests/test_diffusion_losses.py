@@ -31,9 +31,10 @@ def test_each_sample_has_its_own_mean_over_pixels(pair, loss_type, delta):
     out, target = pair
     loss = loss_per_sample(out, target, loss_type, huber_delta=delta)
     assert loss.shape == (3,) and loss.dtype == torch.float32
+    # 1e-5: float32 sums of 128 pixels, in whatever order
     for i in range(3):
-        assert float(loss[i]) == pytest.approx(float(TORCH[loss_type](out[i], target[i], delta)), rel=1e-6)
-    assert float(loss.mean()) == pytest.approx(float(TORCH[loss_type](out, target, delta)), rel=1e-6)
+        assert float(loss[i]) == pytest.approx(float(TORCH[loss_type](out[i], target[i], delta)), rel=1e-5)
+    assert float(loss.mean()) == pytest.approx(float(TORCH[loss_type](out, target, delta)), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss_type", ["l1", "l2", "huber"])
