@@ -7,10 +7,6 @@ import io as streams
 import numpy as np
 import pydicom
 import pytest
-
-from cdm4mi import io
-from cdm4mi.io import Derivation, write_map
-from cdm4mi.io.geometry import reorient
 from dicom_series import PLANES, enhanced, save, save_one, slices
 from external import (
     SHARED,
@@ -22,6 +18,10 @@ from external import (
     niftis_of,
     orthanc,
 )
+
+from cdm4mi import io
+from cdm4mi.io import Derivation, write_map
+from cdm4mi.io.geometry import reorient
 
 DERIVATION = Derivation(model_hash="5e" * 32, settings={"steps": 1}, description="Restored by a test")
 REAL = ["rider_pilot_chest_ct", "vs_seg_001_mr", "ge_head_ct_uneven"]

@@ -196,9 +196,8 @@ def padding_range(dataset: Dataset) -> tuple[int, int] | None:
     return min(ends), max(ends)
 
 
-def padding_of(stored: np.ndarray, dataset: Dataset) -> np.ndarray | None:
-    """Mask of the pixels that are padding, or None where there are none."""
-    ends = padding_range(dataset)
+def padding_of(stored: np.ndarray, ends: tuple[int, int] | None) -> np.ndarray | None:
+    """Mask of the pixels that are padding (``ends``: ``padding_range``), or None where there are none."""
     if ends is None or stored.dtype.kind == "f":
         return None
     mask = stored == ends[0] if ends[0] == ends[1] else (stored >= ends[0]) & (stored <= ends[1])

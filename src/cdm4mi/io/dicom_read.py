@@ -9,7 +9,16 @@ from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import geometry
-from cdm4mi.io.dicom_frames import DISTINGUISHING, Frame, clean_bits, frames_of, padding_of, physical, slice_thickness
+from cdm4mi.io.dicom_frames import (
+    DISTINGUISHING,
+    Frame,
+    clean_bits,
+    frames_of,
+    padding_of,
+    padding_range,
+    physical,
+    slice_thickness,
+)
 from cdm4mi.io.dicom_pixels import decode
 from cdm4mi.io.dicom_scan import DicomScan, Instance
 from cdm4mi.io.dicom_values import numbers, text, whole
@@ -45,10 +54,11 @@ def read_dicom(scan: DicomScan) -> Volume:
     padded = 0
     for number, instance in enumerate(instances):
         stored = decode(instance, len(slots[number]))
+        ends = padding_range(instance.dataset)
         for slot in slots[number]:
             plane = clean_bits(stored[ordered[slot].index], instance.dataset)
             physical(plane, instance.dataset, ordered[slot], array[slot])
-            mask = padding_of(plane, instance.dataset)
+            mask = padding_of(plane, ends)
             if mask is not None:
                 padding = np.zeros(array.shape, dtype=bool) if padding is None else padding
                 padding[slot] = mask

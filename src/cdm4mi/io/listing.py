@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,12 +118,20 @@ def _of_file(path: Path) -> Listing:
 
 
 def _of_folder(folder: Path, name: str) -> Listing:
-    files = [
-        (Path(parent) / file, os.path.relpath(os.path.join(parent, file), folder))
-        for parent, _, found in os.walk(folder)
-        for file in found
-    ]
-    return _of_files(sorted(files), name)
+    return _of_files(sorted(_files_under(str(folder), "")), name)
+
+
+def _files_under(folder: str, inside: str) -> Iterator[tuple[Path, str]]:
+    """Every regular file below a folder (no pipes, no dangling links), with its name inside it."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        raise UserError(f"{inside or os.path.basename(folder)}: cannot be listed ({error.strerror})") from None
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files_under(entry.path, f"{inside}{entry.name}/")
+        elif entry.is_file():
+            yield Path(entry.path), f"{inside}{entry.name}"
 
 
 def _of_files(files: list[tuple[Path, str]], name: str) -> Listing:
@@ -132,8 +140,6 @@ def _of_files(files: list[tuple[Path, str]], name: str) -> Listing:
     others: list[tuple[Path, str, str]] = []
     passed_over: dict[str, int] = {}
     for path, file_name in files:
-        if not path.is_file():  # a pipe or a dangling link
-            continue
         try:
             instance = open_instance(path, file_name)
             if "DirectoryRecordSequence" not in instance.dataset:
