@@ -1,0 +1,126 @@
+"""A run that was killed at any moment and resumed is the run that was never killed, to the bit."""
+
+import signal
+
+import pytest
+import training_runs as runs
+
+from cdm4mi.errors import UserError
+from cdm4mi.training.run import train
+
+PARTS = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step")
+ACCUMULATED = {"training": {"accumulate": 2}, "data": {"workers": 2}}
+
+
+def make_config(patches, kind):
+    extra = ACCUMULATED if kind == "accumulated" else {}
+    return runs.tiny_config(patches, data=extra.get("data"), **extra.get("training", {}))
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory):
+    return runs.patch_folder(tmp_path_factory.mktemp("patches"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(patches, tmp_path_factory):
+    """The run that nobody stopped, of each kind, made when first asked for."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            assert runs.in_process(make_config(patches, kind), made[kind]) == 0
+        return made[kind]
+
+    return get
+
+
+def assert_equal_runs(out, reference, micro_batches):
+    for name in ("last", "best"):
+        found, expected = runs.checkpoint(out, name), runs.checkpoint(reference, name)
+        for part in PARTS:
+            assert runs.same(found[part], expected[part]), f"{name}.ckpt: {part} differs"
+    seen = runs.batches(out)
+    assert seen == runs.batches(reference), "another data order"
+    assert sorted(seen) == [(step, micro) for step in range(9) for micro in range(micro_batches)]
+
+
+STOPS = {
+    "between-checkpoints": [("batch", 5)],
+    "right-after-a-checkpoint": [("write", 1, "renamed")],
+    "in-validation": [("validation", 4)],
+    "in-the-write-of-a-checkpoint": [("write", 3, "torn")],
+    "before-a-checkpoint-is-renamed": [("write", 3, "whole")],
+    "after-best-before-last": [("write", 2, "renamed")],
+    "twice": [("batch", 3), ("batch", 7)],
+}
+STOPS_ACCUMULATED = {
+    "in-the-second-micro-batch": [("batch", 5, 1)],
+    "in-validation": [("validation", 8)],
+    "again-in-the-first-step-after-resuming": [("batch", 4, 0), ("batch", 4, 1)],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stops"),
+    [
+        *[pytest.param("plain", stops, id=name) for name, stops in STOPS.items()],
+        *[pytest.param("accumulated", stops, id=f"accumulated-{name}") for name, stops in STOPS_ACCUMULATED.items()],
+    ],
+)
+def test_killed_and_resumed_equals_uninterrupted(kind, stops, patches, uninterrupted, tmp_path):
+    config = make_config(patches, kind)
+    for i, stop in enumerate(stops):
+        assert runs.in_process(config, tmp_path, resume=i > 0, stop=stop) == -signal.SIGKILL
+    assert runs.in_process(config, tmp_path, resume=True) == 0
+    assert_equal_runs(tmp_path, uninterrupted(kind), config.training.accumulate)
+    assert [p.name for p in (tmp_path / "checkpoints").glob(".*")] == [], "half a checkpoint was left behind"
+
+
+def test_workers_do_not_change_the_run(patches, uninterrupted, tmp_path):
+    config = runs.tiny_config(patches, data={"workers": 2})
+    assert runs.in_process(config, tmp_path) == 0
+    assert_equal_runs(tmp_path, uninterrupted("plain"), 1)
+
+
+def test_a_finished_run_can_go_on_longer(patches, tmp_path):
+    def of(steps):
+        return runs.tiny_config(patches, lr_decay="constant", max_tsteps=steps, val_every=2)
+
+    assert runs.in_process(of(8), tmp_path / "straight") == 0
+    assert runs.in_process(of(4), tmp_path / "extended") == 0
+    assert runs.in_process(of(8), tmp_path / "extended", resume=True) == 0
+    straight, extended = runs.checkpoint(tmp_path / "straight"), runs.checkpoint(tmp_path / "extended")
+    for part in PARTS:
+        assert runs.same(straight[part], extended[part]), part
+
+
+@pytest.mark.parametrize("stop", [("batch", 5, 0), ("batch", 5, 1), ("validation", 4)])
+def test_ctrl_c_keeps_every_finished_step(stop, patches, uninterrupted, tmp_path):
+    config = make_config(patches, "accumulated")
+    code = runs.in_process(config, tmp_path, stop=stop, by=signal.SIGINT)
+    assert code not in (0, -signal.SIGKILL)
+    assert runs.checkpoint(tmp_path)["global_step"] == stop[1] + (stop[0] == "batch")
+    assert runs.in_process(config, tmp_path, resume=True) == 0
+    assert_equal_runs(tmp_path, uninterrupted("accumulated"), 2)
+
+
+def test_ctrl_c_before_the_first_checkpoint_leaves_one(patches, tmp_path):
+    config = runs.tiny_config(patches, checkpoint_every=100)
+    runs.in_process(config, tmp_path, stop=("batch", 2), by=signal.SIGINT)
+    assert runs.checkpoint(tmp_path)["global_step"] == 3
+
+
+def test_resume_without_a_checkpoint_is_one_clear_line(patches, tmp_path):
+    with pytest.raises(UserError, match=r"--resume: .*last\.ckpt does not exist, expected a checkpoint") as error:
+        train(runs.tiny_config(patches), tmp_path, resume=True, progress=False)
+    assert "\n" not in str(error.value)
+
+
+def test_a_second_run_into_the_same_folder_is_refused(patches, uninterrupted):
+    out = uninterrupted("plain")
+    before = (out / "checkpoints" / "last.ckpt").read_bytes()
+    with pytest.raises(UserError, match="holds a run already; give --resume"):
+        train(runs.tiny_config(patches), out, progress=False)
+    assert (out / "checkpoints" / "last.ckpt").read_bytes() == before
