@@ -111,7 +111,9 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
     saver = LastCheckpoint(last, config.training.checkpoint_every)
     trainer = make_trainer(config, out, data, progress, saver)
     with saver.on_ctrl_c(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*|.*LeafSpec.*")
+        warnings.filterwarnings(
+            "ignore", message=".*does not have many workers.*|.*LeafSpec.*|.*exists and is not empty.*"
+        )
         trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
     trainer.save_checkpoint(last)
     return last
