@@ -7,6 +7,7 @@ The bound is 1.3; pydicom's share is ``dcmread`` and ``pixel_array`` of every fi
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -30,11 +31,11 @@ def ours(folder: Path) -> None:
     assert io.read(folder).shape[1:] == (512, 512)
 
 
-def seconds(work, folder: Path) -> float:
-    """Processor time of one run: on a busy machine the wall clock says more of the others."""
-    began = time.process_time()
+def seconds(work, folder: Path) -> tuple[float, float]:
+    """Wall clock and user time of one run; the second leaves out what the system needs to find memory."""
+    wall, user = time.perf_counter(), os.times().user
     work(folder)
-    return time.process_time() - began
+    return time.perf_counter() - wall, os.times().user - user
 
 
 def main() -> int:
@@ -56,11 +57,13 @@ def main() -> int:
         (folder / "in").rmdir()
         # Alternating, so that a busy machine slows both alike.
         pairs = [(seconds(pydicom_alone, folder), seconds(ours, folder)) for _ in range(arguments.repeats)]
-    alone, own = (min(times) for times in zip(*pairs, strict=True))
-    ratio = own / alone
-    print(f"{arguments.slices} slices, best of {arguments.repeats}: pydicom alone {alone:.3f} s, io.read {own:.3f} s")
-    print(f"ratio {ratio:.2f} (bound 1.3), median of the pairs {np.median([b / a for a, b in pairs]):.2f}")
-    return 0 if ratio <= 1.3 else 1
+    alone, own = np.array(pairs).min(axis=0)
+    for n, clock in enumerate(("wall clock", "user time")):
+        print(
+            f"{clock}, best of {arguments.repeats}: pydicom {alone[n]:.3f} s, io.read {own[n]:.3f} s, "
+            f"ratio {own[n] / alone[n]:.2f} (bound 1.3)"
+        )
+    return 0 if own[0] <= 1.3 * alone[0] else 1
 
 
 if __name__ == "__main__":
