@@ -15,7 +15,7 @@ WEIGHTS = Path("src/cdm4mi/models/weights")
 
 
 def main() -> None:
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/precond")
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/shipped")
     model = load_model(run / "checkpoints" / "last.ckpt")
     # as in precond.yaml today: wider windows than the training patch measured better on validation subjects, and faster
     model.config.sampling.tile = 128

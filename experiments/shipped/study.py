@@ -2,7 +2,7 @@
 
 Run from the checkout after the three trainings (records/shipped_model.md says how):
     python experiments/shipped/study.py measure --part slices     whole slices, the methods of one call
-    python experiments/shipped/study.py measure --part crops      96 x 96 crops, every method
+    python experiments/shipped/study.py measure --part crops      64 x 64 crops, every method
     python experiments/shipped/study.py table                     print the record in Markdown
 """
 
@@ -40,7 +40,7 @@ TUNE = {
 """What non-local means is tuned on, for each modality and level: validation subjects, and for CT the training scans."""
 VARIANCES = (0.01, 0.05, 0.1, 0.2)
 SLICES = 4
-CROP = 96
+CROP = 64
 TUNING_CROP = 128
 RUNS = Path("runs")
 CACHE = RUNS / "study.jsonl"
@@ -106,14 +106,15 @@ def methods(part: str) -> dict[str, Callable[[], Method]]:
         "noisy input": lambda: lambda y, sigma, modality: y,
         "non-local means, tuned": lambda: classical,
         "regression U-Net": lambda: diffusion("regression"),
-        "shipped, one-call mean": lambda: diffusion("precond", estimate="mean"),
+        "precond at the same budget, one-call mean": lambda: diffusion("precond", estimate="mean"),
+        "shipped (2800 steps more), one-call mean": lambda: diffusion("shipped", estimate="mean"),
     }
     if part == "crops":
         ddpm = {"solver": "ddpm", "spacing": "linspace"}
         ten = {"solver": "ddim", "eta": 1.0, "spacing": "linspace", "steps": 10, "clip": False}
         out |= {
-            "shipped, one 10-call sample": lambda: diffusion("precond", estimate="sample", **ten),
-            "shipped, mean of 8 samples": lambda: diffusion("precond", estimate="mean-of-k", samples=8, **ten),
+            "shipped, one 10-call sample": lambda: diffusion("shipped", estimate="sample", **ten),
+            "shipped, mean of 8 samples": lambda: diffusion("shipped", estimate="mean-of-k", samples=8, **ten),
             "eps linear, DDIM 50": lambda: diffusion("eps", solver="ddim", steps=50, spacing="trailing", **eps),
             "eps linear, DDIM 200": lambda: diffusion("eps", solver="ddim", steps=200, spacing="trailing", **eps),
             "eps linear, DDPM 1000": lambda: diffusion("eps", steps=1000, **ddpm, **eps),
@@ -205,7 +206,7 @@ def main() -> None:
         "Head CT, 1 held-out patient; no head CT was trained on": ["ge_head_ct"],
         "All 5 held-out subjects": list(TEST),
     }
-    for part, title in (("slices", "Whole slices"), ("crops", "Crops of 96 x 96, every method")):
+    for part, title in (("slices", "Whole slices"), ("crops", "Crops of 64 x 64, every method")):
         print(f"\n## {title}\n\nPSNR (dB, range 2) / SSIM (Gaussian 11 x 11) / MAE, images on [-1, 1].")
         for group, subjects in groups.items():
             table(part, group, subjects)

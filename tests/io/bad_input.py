@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +13,12 @@ import numpy as np
 import pydicom
 
 from cdm4mi import io
+from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
+from cdm4mi.inference.denoise import denoise_all, denoise_file
 from cdm4mi.io.volume import Volume
+from cdm4mi.models import build_network, build_process
+from cdm4mi.models.checkpoint import TrainedModel
 
 
 def shipped_files() -> list[Path]:
@@ -92,5 +98,43 @@ def read_and_write(path: Path, out: Path) -> None:
         target.unlink(missing_ok=True)
 
 
+@functools.cache
+def small_model() -> TrainedModel:
+    """A model with a small, untrained network: what it makes of a file does not matter here."""
+    unet = {"in_channel": 3, "channel": 32, "channel_multiplier": [1], "n_res_blocks": 1, "fold": 4, "attn_strides": []}
+    config = Config.model_validate(
+        {
+            "model": {
+                "beta_schedule": "log_sigma",
+                "parameterization": "precond",
+                "level_channel": True,
+                "unet_rosinality_config": unet,
+            },
+            "sampling": {"estimate": "mean", "tile": 512},
+        }
+    )
+    return TrainedModel(build_network(config.model).eval(), build_process(config.model), config)
+
+
+def denoise_it(path: Path, out: Path) -> None:
+    """What ``cdm4mi denoise --all-series`` does; whatever is written is whole, and is taken away again."""
+    folder = out / "restored"
+    try:
+        for _, outcome in denoise_all(
+            path, folder, lambda number, target: denoise_file(path, target, small_model(), series=number)
+        ):
+            if isinstance(outcome, UserError):
+                assert "\n" not in str(outcome)
+    finally:
+        for record in folder.glob("*.cdm4mi.json"):
+            assert [p for p in folder.glob(record.name.split(".")[0] + "*") if p != record], "a record without a scan"
+        assert not list(folder.glob(".*")), "something half-written was left behind"
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 # Each takes (input, empty output folder) and may raise UserError only. Commands that read scans are added here.
-PATHS: dict[str, Callable[[Path, Path], None]] = {"inspect": inspect_it, "read and write": read_and_write}
+PATHS: dict[str, Callable[[Path, Path], None]] = {
+    "inspect": inspect_it,
+    "read and write": read_and_write,
+    "denoise": denoise_it,
+}
