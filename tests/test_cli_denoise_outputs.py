@@ -1,0 +1,78 @@
+"""What `cdm4mi denoise` can write beside the plain result: all series, other headers, no patient, a map."""
+
+import json
+
+import numpy as np
+import pydicom
+from scans_on_disk import SECRETS, dicom_series, dicom_slice
+
+from cdm4mi import io
+
+
+def test_every_series_of_a_folder_with_its_record(command, trained_run, tmp_path):
+    dicom_series(tmp_path / "in" / "a")
+    other = dicom_slice(tmp_path / "in" / "b" / "other.dcm", k=1, sigma=40)
+    ds = pydicom.dcmread(other)
+    ds.SeriesInstanceUID, ds.SOPInstanceUID = ds.SeriesInstanceUID + ".1", ds.SOPInstanceUID + ".1"
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.save_as(other)
+    code, _, err = command("denoise", tmp_path / "in", tmp_path / "one", "--model", trained_run)
+    assert code == 2 and "2 scans" in err and not (tmp_path / "one").exists()
+    code, _, err = command("denoise", tmp_path / "in", tmp_path / "all", "--model", trained_run, "--all-series")
+    assert code == 0, err
+    assert sorted(len(list(p.glob("*.dcm"))) for p in (tmp_path / "all").iterdir() if p.is_dir()) == [1, 3]
+    assert len(list((tmp_path / "all").glob("*.cdm4mi.json"))) == 2
+
+
+def test_a_nifti_gets_the_headers_of_a_dicom_series(command, trained_run, tmp_path):
+    series = dicom_series(tmp_path / "series", sigma=30)
+    volume = io.read(series)
+    io.write(volume, tmp_path / "same.nii.gz")
+    code, _, err = command("denoise", tmp_path / "same.nii.gz", tmp_path / "bare", "--model", trained_run)
+    assert code == 2 and len(err.strip().splitlines()) == 1
+    code, _, err = command(
+        "denoise", tmp_path / "same.nii.gz", tmp_path / "out.nrrd", "--model", trained_run, "--modality", "CT"
+    )
+    assert code == 0, err
+    arguments = ("--model", trained_run, "--modality", "CT", "--like", series)
+    (tmp_path / "dicom").mkdir()
+    code, _, err = command("denoise", tmp_path / "same.nii.gz", tmp_path / "dicom", *arguments)
+    assert code == 0, err
+    written, direct = io.read(tmp_path / "dicom"), io.read(tmp_path / "out.nrrd")
+    assert np.allclose(written.affine, volume.affine, atol=1e-3)
+    # nrrd keeps floats; DICOM's step is the source's 1 HU or finer
+    assert np.abs(written.array - _on_grid(direct, written)).max() <= 0.51
+    study = {pydicom.dcmread(p).StudyInstanceUID for p in [*series.iterdir(), *(tmp_path / "dicom").glob("*.dcm")]}
+    assert len(study) == 1
+
+
+def _on_grid(volume, like):
+    from cdm4mi.io.geometry import reorient
+
+    return reorient(volume.array, volume.affine, like.array.shape, like.affine)
+
+
+def test_a_deidentified_output_and_its_map_name_nobody(command, trained_run, tmp_path):
+    series = dicom_series(tmp_path / "in", sigma=30)
+    out, spread = tmp_path / "out", tmp_path / "spread.dcm"
+    command_line = ("denoise", series, out, "--model", trained_run, "--estimate", "mean-of-k", "--samples", 3)
+    code, said, err = command(*command_line, "--steps", 3, "--uncertainty", spread, "--deidentify")
+    assert code == 0, err
+    for path in [*out.glob("*.dcm"), spread]:
+        content = path.read_bytes()
+        assert not [secret for secret in SECRETS if secret.encode() in content], path.name
+    record = (tmp_path / "out.cdm4mi.json").read_text()
+    assert not [secret for secret in SECRETS if secret in record + said + err]
+    assert json.loads(record)["network_calls"] == 9
+    deviation = io.read(spread)
+    assert deviation.shape == (3, 64, 64)
+    assert deviation.array.min() >= 0 and deviation.array.max() > 1  # HU
+
+
+def test_a_map_needs_several_samples(command, trained_run, tmp_path):
+    scan = dicom_slice(tmp_path / "in.dcm")
+    code, _, err = command(
+        "denoise", scan, tmp_path / "out.dcm", "--model", trained_run, "--uncertainty", tmp_path / "map.nii.gz"
+    )
+    assert code == 2 and "mean-of-k" in err and len(err.strip().splitlines()) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.dcm"]
