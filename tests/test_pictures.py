@@ -9,7 +9,7 @@ from PIL import Image
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation import pictures
+from cdm4mi.measure import pictures
 from cdm4mi.measure.pictures import comparison_picture, curves_picture, steps_picture
 
 
