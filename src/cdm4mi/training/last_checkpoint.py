@@ -37,8 +37,10 @@ class LastCheckpoint(Checkpoint):
         before = signal.signal(signal.SIGINT, self._interrupt)
         try:
             yield
-        except SystemExit:  # what Lightning makes of the interrupt
-            raise KeyboardInterrupt from None
+        except SystemExit:
+            if self._interrupted:  # what Lightning makes of the interrupt
+                raise KeyboardInterrupt from None
+            raise
         finally:
             signal.signal(signal.SIGINT, before)
 
