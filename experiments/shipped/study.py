@@ -173,7 +173,8 @@ def measure(part: str, only: list[str] | None) -> None:
 def table(part: str, group: str, subjects: list[str]) -> None:
     """One Markdown table: methods by levels, means over the slices of a subject, then over subjects."""
     rows = [r for r in cached() if r["part"] == part and r["subject"] in subjects]
-    names = list(dict.fromkeys(r["method"] for r in rows))
+    present = {r["method"] for r in rows}
+    names = [name for name in methods(part) if name in present]
     print(f"\n### {group}\n")
     print("| method | " + " | ".join(f"variance {v}" for v in VARIANCES) + " | CPU seconds |")
     print("|---" * (len(VARIANCES) + 2) + "|")
