@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, Sampler
 
 from cdm4mi.data.acquisition import acquisition_vector
 from cdm4mi.data.sources import Patient
-from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
@@ -33,7 +33,7 @@ class PairDataset(Dataset[Pair]):
     def __init__(
         self,
         patients: Sequence[Patient],
-        degradation: GaussianNoise,
+        degradation: Degradation,
         size: int,
         seed: int,
         *,
@@ -67,8 +67,11 @@ class PairDataset(Dataset[Pair]):
         gen = generator(self.seed, self.stream, i)
         patch, patient = self._patch(rng)
         x0 = torch.from_numpy(patch)[None]
-        level = self.degradation.draw_level(gen)
-        pair = {"x0": x0, "y": self.degradation.apply(x0, level, gen), "level": torch.tensor(level)}
+        frame = Frame(-1.0, 1.0, patient.spacing[1:])
+        parameter = self.degradation.draw(gen)
+        y = self.degradation.apply(x0, parameter, gen, frame)
+        level = self.degradation.level(x0, y, parameter, frame)
+        pair = {"x0": x0, "y": y, "level": torch.tensor(level)}
         if self.acquisition:
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
         return pair

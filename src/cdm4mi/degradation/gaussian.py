@@ -1,33 +1,49 @@
-"""Gaussian noise of a stated variance on [-1, 1], its level drawn from a range."""
+"""White Gaussian noise: its variance stated on [-1, 1], or its standard deviation in HU or percent of the tissue."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform, standard_normal
 
-class GaussianNoise:
-    """y = x0 + sigma n. ``variance``: one number, or a (least, most) range, drawn uniform in the logarithm of sigma.
+Unit = Literal["variance", "sigma_hu", "percent"]
 
-    y is not clipped: the noise stays Gaussian where the image touches -1 or 1.
+
+class GaussianNoise(Degradation):
+    """y = x0 + sigma n. The parameter is the standard deviation, drawn uniform in its logarithm.
+
+    value: one number or a (least, most) range, in terms of ``unit``: the ``variance`` on [-1, 1]; the standard
+    deviation in HU (CT only); or in percent of the reference (the window's upper end; not for CT, whose zero is
+    arbitrary). y is not clipped: the noise stays Gaussian where the image touches -1 or 1.
     """
 
-    def __init__(self, variance: float | tuple[float, float]) -> None:
-        low, high = (variance, variance) if isinstance(variance, (int, float)) else variance
-        if not 0 <= low <= high:
-            raise ValueError(f"variance range {low} to {high}: expected 0 <= least <= most")
-        self.low, self.high = math.sqrt(low), math.sqrt(high)
+    name = "gaussian"
 
-    def draw_level(self, generator: torch.Generator) -> float:
-        """A standard deviation on [-1, 1]."""
-        if self.low == self.high:
-            return self.low
-        u = float(torch.rand((), generator=generator))
-        low = max(self.low, 1e-4)  # a range from zero is drawn from the least level that float16 can show
-        return low * (self.high / low) ** u
+    def __init__(self, value: Range, unit: Unit = "variance") -> None:
+        low, high = bounds_of(value, unit)
+        self.unit = unit
+        self.bounds = (math.sqrt(low), math.sqrt(high)) if unit == "variance" else (low, high)
+        if unit == "sigma_hu":
+            self.modalities = ("CT",)
+        elif unit == "percent":
+            self.modalities = ("MR", "PT", None)
 
-    def apply(self, x0: Tensor, level: float, generator: torch.Generator) -> Tensor:
-        """x0 of any shape on [-1, 1] to its noisy version at the standard deviation ``level``."""
-        return x0 + level * torch.randn(x0.shape, generator=generator)
+    def draw(self, generator: torch.Generator) -> float:
+        """A standard deviation: on [-1, 1], in HU, or in percent."""
+        return draw_log_uniform(self.bounds, generator)
+
+    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
+        return x0 + self.deviation(parameter, frame) * standard_normal(x0, generator)
+
+    def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
+        return self.deviation(parameter, frame)
+
+    def deviation(self, parameter: float, frame: Frame) -> float:
+        """The standard deviation on [-1, 1]."""
+        if self.unit == "variance":
+            return parameter
+        return parameter * frame.scale * (1.0 if self.unit == "sigma_hu" else frame.high / 100)

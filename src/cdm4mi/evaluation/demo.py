@@ -12,7 +12,7 @@ from pydicom.data import get_testdata_file
 
 from cdm4mi import io
 from cdm4mi.data.normalise import normalisation_for
-from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation import Frame, GaussianNoise
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import nlm
@@ -60,8 +60,8 @@ def demo_slices(
         norm = normalisation_for(reference, model.config.data.window, model.config.data.percentiles)
         y = norm.apply(reference.array)
         rng = generator(seed, number)
-        noise = GaussianNoise(variance)
-        noisy_array = noise.apply(torch.from_numpy(y), noise.draw_level(rng), rng).numpy()
+        noise, frame = GaussianNoise(variance), Frame(norm.low, norm.high, modality=norm.modality)
+        noisy_array = noise.apply(torch.from_numpy(y), noise.draw(rng), rng, frame).numpy()
         noisy_path, restored_path = out / f"{name}-noisy.dcm", out / f"{name}-restored.dcm"
         for stale in (noisy_path, restored_path):
             stale.unlink(missing_ok=True)

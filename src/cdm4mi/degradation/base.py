@@ -1,0 +1,98 @@
+"""The contract of every degradation: draw a parameter in physical terms, apply it to a clean image, say the level."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cdm4mi.errors import UserError
+
+Range = float | tuple[float, float]
+"""One number, or the least and the most that a degradation's parameter is drawn from."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What [-1, 1] means in one image: ``low`` and ``high`` in physical units map to -1 and +1.
+
+    spacing: millimetres between neighbours along (rows, columns). modality: "CT", "MR", "PT", or None where nothing
+    says (patches without a header).
+    """
+
+    low: float
+    high: float
+    spacing: tuple[float, float] = (1.0, 1.0)
+    modality: str | None = None
+
+    @property
+    def scale(self) -> float:
+        """What a difference of one physical unit is on [-1, 1]."""
+        return 2.0 / (self.high - self.low)
+
+    def physical(self, x: Tensor) -> Tensor:
+        """[-1, 1] to physical units; values outside go outside."""
+        return (x + 1.0) / self.scale + self.low
+
+    def normalised(self, values: Tensor) -> Tensor:
+        """Physical units to [-1, 1]; values outside go outside."""
+        return (values - self.low) * self.scale - 1.0
+
+
+class Degradation(ABC):
+    """Makes the condition y of a clean image x0. Decided by a torch.Generator alone; on the device of the image.
+
+    name: as in a configuration. whole_slice: whether it means something only on the whole slice (projections,
+    k-space), so that a patch is cut out afterwards. modalities: those that it is a model of.
+    """
+
+    name: str
+    whole_slice: bool = False
+    modalities: tuple[str | None, ...] = ("CT", "MR", "PT", None)
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> float:
+        """Its parameter for one image, from the number or the range that it was made with."""
+
+    @abstractmethod
+    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
+        """x0 (..., H, W) on [-1, 1] to y of the same shape, scale and device; y is not clipped."""
+
+    def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
+        """Standard deviation of y - x0 on [-1, 1], which a model is told: here measured, as a root mean square."""
+        return float((y - x0).square().mean().sqrt())
+
+    def check(self, frame: Frame) -> None:
+        """Refuse an image that this is no model of. Raises UserError."""
+        if frame.modality not in self.modalities:
+            known = " or ".join(m for m in self.modalities if m)
+            raise UserError(f"noise {self.name}: found a {frame.modality} scan, expected {known}")
+
+
+def draw_log_uniform(bounds: tuple[float, float], generator: torch.Generator, floor: float = 1e-4) -> float:
+    """A number in [least, most], uniform in the logarithm; a range from 0 is drawn from ``floor`` upwards.
+
+    Equal bounds take nothing from the generator.
+    """
+    low, high = bounds
+    if low == high:
+        return low
+    u = float(torch.rand((), generator=generator))
+    low = min(max(low, floor), high)
+    return low * (high / low) ** u
+
+
+def bounds_of(value: Range, name: str, least: float = 0.0, most: float = math.inf) -> tuple[float, float]:
+    """The pair (least, most) of a number or a range. Raises ValueError outside [``least``, ``most``]."""
+    low, high = (value, value) if isinstance(value, (int, float)) else value
+    if not least <= low <= high <= most:
+        raise ValueError(f"{name}: found {low:g} to {high:g}, expected {least:g} <= least <= most <= {most:g}")
+    return float(low), float(high)
+
+
+def standard_normal(x0: Tensor, generator: torch.Generator) -> Tensor:
+    """Unit Gaussian noise of the shape of x0: drawn where the generator is, then moved, so a GPU changes nothing."""
+    return torch.randn(x0.shape, generator=generator, device=generator.device).to(x0.device)
