@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
 
 log = logging.getLogger("cdm4mi.data")
@@ -26,19 +27,41 @@ PHANTOM_PATIENTS = 64
 PHANTOM_SLICES = 6
 
 
+class Plane(Protocol):
+    """One slice (rows, columns): an array, or one that reads from its file only what is asked of it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, place: Any, /) -> np.ndarray: ...
+
+
 @dataclass
 class Patient:
-    """The clean slices of one patient on [-1, 1], float16, and the foreground of each (bool).
+    """The clean slices of one patient on [-1, 1], and the foreground of each (bool).
 
     ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
-    is in millimetres along (slices, rows, columns).
+    is in millimetres along (slices, rows, columns). ``frames`` says for each slice what [-1, 1] means in it; None where
+    that is not known. ``conditions`` holds the real noisy version of each slice, as the slices; None where the noise
+    is simulated. ``split`` ("train", "val", "test") is set where a manifest says it.
     """
 
     name: str
     source: str
-    slices: list[np.ndarray]
-    foregrounds: list[np.ndarray]
+    slices: list[Plane]
+    foregrounds: list[Plane]
     spacing: Spacing = UNKNOWN_SPACING
+    frames: list[Frame] | None = None
+    conditions: list[Plane] | None = None
+    split: str | None = None
+
+    def frame(self, k: int) -> Frame:
+        """What [-1, 1] means in slice k; where that is not known, what is usual for the modality of the source."""
+        if self.frames is not None:
+            return self.frames[k]
+        modality = self.source.split("-")[0]
+        low, high = (-1000.0, 1000.0) if modality == "CT" else (0.0, 1.0)
+        return Frame(low, high, self.spacing[1:], modality if modality in ("CT", "MR", "PT") else None)
 
 
 def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patient]:
@@ -114,6 +137,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
                 [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
                 [mask[k] for k in keep],
                 volume.spacing,
+                [Frame(norm.low, norm.high, volume.spacing[1:], norm.modality)] * len(keep),
             )
 
 
@@ -146,7 +170,13 @@ def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
                     f"{file}: data runs from {low:g} to {high:g}, expected 0 to dynamic_range {config.dynamic_range:g}"
                 )
             slices = list((patches / config.dynamic_range * 2 - 1).astype(np.float16))
-            yield Patient(_patch_patient(root, file), root.name, slices, [s > -0.98 for s in slices])
+            yield Patient(
+                _patch_patient(root, file),
+                root.name,
+                slices,
+                [s > -0.98 for s in slices],
+                frames=[Frame(0.0, config.dynamic_range)] * len(slices),
+            )
 
 
 def _patch_patient(root: Path, file: Path) -> str:
@@ -170,8 +200,10 @@ def _phantoms(size: int, seed: int) -> Iterator[Patient]:
         first = (seed * PHANTOM_PATIENTS + person) * PHANTOM_SLICES
         images = [phantom(kind, first + k, size) for k in range(PHANTOM_SLICES)]
         norm = Normalisation(*windows[kind], kind)
-        slices = [norm.apply(i).clip(-1, 1).astype(np.float16) for i in images]
-        yield Patient(f"phantom-{person:03d}", f"{kind}-phantom", slices, [foreground(i, kind) for i in images])
+        slices: list[Plane] = [norm.apply(i).clip(-1, 1).astype(np.float16) for i in images]
+        frames = [Frame(norm.low, norm.high, modality=kind)] * len(slices)
+        masks: list[Plane] = [foreground(i, kind) for i in images]
+        yield Patient(f"phantom-{person:03d}", f"{kind}-phantom", slices, masks, frames=frames)
 
 
 def _merged(patients: Iterator[Patient] | Sequence[Patient]) -> list[Patient]:
@@ -179,8 +211,15 @@ def _merged(patients: Iterator[Patient] | Sequence[Patient]) -> list[Patient]:
     out: dict[str, Patient] = {}
     for patient in patients:
         if patient.name in out:
-            out[patient.name].slices += patient.slices
-            out[patient.name].foregrounds += patient.foregrounds
+            known = out[patient.name]
+            known.slices += patient.slices
+            known.foregrounds += patient.foregrounds
+            if known.frames is not None and patient.frames is not None:
+                known.frames += patient.frames
+            if (known.conditions is None) != (patient.conditions is None):
+                raise UserError(f"patient {patient.name}: found a noisy scan for some scans, expected one for each")
+            if known.conditions is not None and patient.conditions is not None:
+                known.conditions += patient.conditions
         elif patient.slices:
             out[patient.name] = patient
     return list(out.values())
