@@ -3,7 +3,7 @@
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.describe import Description, describe
 from cdm4mi.io.formats import read, read_all, write
-from cdm4mi.io.listing import Listing, ScanInfo, list_scans
+from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans
 from cdm4mi.io.parametric_map import write_map
 from cdm4mi.io.record import input_record, write_record
 from cdm4mi.io.volume import Volume
@@ -16,6 +16,7 @@ __all__ = [
     "Volume",
     "describe",
     "input_record",
+    "list_files",
     "list_scans",
     "read",
     "read_all",

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,10 @@ _READERS = {
     "tiff": ("tiff", "read_tiff"),
     "png": ("png", "read_png"),
 }
+# Ending of a header -> endings of the files beside it that can hold its voxels.
+_DATA_ENDINGS = {
+    ".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz", ".gz"),
+}  # fmt: skip
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _KNOWN = "DICOM, NIfTI, MHA/MHD, NRRD, HDF5, TIFF, PNG or a zip of them"
 _ZIP_GAIN, _ZIP_PLENTY = 100, 2**31
@@ -46,7 +50,11 @@ _ZIP_GAIN, _ZIP_PLENTY = 100, 2**31
 
 @dataclass
 class ScanInfo:
-    """One scan as listed: ``number`` counts from 1 and is what ``series=`` takes; ``shape`` is () where not known."""
+    """One scan as listed: ``number`` counts from 1 and is what ``series=`` takes; ``shape`` is () where not known.
+
+    ``paths`` are the files it is read from, headers first. ``patient_id`` is what a DICOM header says: patient data,
+    to tell patients apart and never to be shown or written.
+    """
 
     number: int
     kind: str
@@ -55,6 +63,8 @@ class ScanInfo:
     shape: tuple[int, ...]
     files: int
     reader: Callable[[], Volume]
+    paths: tuple[Path, ...] = ()
+    patient_id: str = field(default="", repr=False)
 
     def load(self) -> Volume:
         """Read the scan."""
@@ -92,6 +102,12 @@ def list_scans(path: str | Path) -> Listing:
     """List the scans that a path holds, without reading voxels. UserError where there is none."""
     with quiet():
         return _list(Path(path))
+
+
+def list_files(files: Sequence[Path], name: str) -> Listing:
+    """List the scans that these files are together, as ``list_scans`` does for a folder called ``name``."""
+    with quiet():
+        return _of_files([(path, path.name) for path in files], name)
 
 
 def _list(path: Path) -> Listing:
@@ -243,7 +259,9 @@ def _with_paths(reader: Callable[[], Volume], paths: tuple[Path, ...]) -> Callab
 def _file_info(path: Path, name: str, kind: str, number: int) -> ScanInfo:
     module, reader = _READERS[kind]
     read = getattr(importlib.import_module(f"cdm4mi.io.{module}"), reader)
-    return ScanInfo(number, kind, name, "", (), 1, lambda: read(path, name))
+    beside = [path.with_suffix(end) for end in _DATA_ENDINGS.get(path.suffix.lower(), ())]
+    paths = (path, *(file for file in beside if file.is_file()))
+    return ScanInfo(number, kind, name, "", (), 1, lambda: read(path, name), paths)
 
 
 def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
@@ -251,4 +269,7 @@ def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
     frames = sum(frame_count(instance.dataset) for instance in scan.instances)
     shape = (frames, whole(first, "Rows"), whole(first, "Columns"))
     modality = text(first, "Modality")
-    return ScanInfo(number, "dicom", description(scan), modality, shape, len(scan.instances), lambda: read_dicom(scan))
+    paths = tuple(instance.path for instance in scan.instances)
+    patient = text(first, "PatientID")
+    said = description(scan)
+    return ScanInfo(number, "dicom", said, modality, shape, len(paths), lambda: read_dicom(scan), paths, patient)
