@@ -12,8 +12,9 @@ from pydicom.uid import generate_uid
 
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data import sources
+from cdm4mi.data.names import patient_name
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.data.sources import load_patients, patient_name
+from cdm4mi.data.sources import load_patients
 from cdm4mi.errors import UserError
 
 
@@ -156,6 +157,13 @@ def test_where_file_names_repeat_the_folder_is_the_patient(tmp_path):
             nifti(tmp_path / person / f"{scan}.nii.gz", np.stack([phantom("MR", 1, 64)] * 2))
     found = load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)
     assert {p.name: len(p.slices) for p in found} == {"jane": 4, "john": 4}
+
+
+def test_one_repeated_file_name_does_not_make_patients_of_other_folders(tmp_path):
+    for place in ("john/t1", "john/t2", "jane/t1", "ct/chest_a", "ct/chest_b"):
+        nifti(tmp_path / f"{place}.nii.gz", np.stack([phantom("MR", 1, 64)] * 2))
+    found = load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)
+    assert sorted(p.name for p in found) == ["chest_a", "chest_b", "jane", "john"]
 
 
 def test_a_bids_label_is_the_subjects_own_not_that_of_the_place():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing
+from cdm4mi.data.names import patch_patient, patient_names, pseudonym
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.degradation.base import Frame
@@ -84,27 +83,11 @@ def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patien
     return patients
 
 
-def patient_name(path: Path) -> str:
-    """A name that tells patients apart: the last BIDS label (sub-01) in the path, else the file's or folder's own."""
-    labels = re.findall(r"sub-[A-Za-z0-9]+", str(path))
-    return labels[-1] if labels else re.sub(r"(\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz))+$", "", path.name.lower())
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """A name for each path: where file names repeat (john/t1.nii, jane/t1.nii), the folder is the patient."""
-    names = [patient_name(path) for path in paths]
-    own = [not name.startswith("sub-") for name in names]
-    alone = [name for name, is_own in zip(names, own, strict=True) if is_own]
-    if len(set(alone)) == len(alone):
-        return names
-    return [path.parent.name if is_own else name for path, name, is_own in zip(paths, names, own, strict=True)]
-
-
 def name_in_header(volume: io.Volume) -> str | None:
     """A name made of the PatientID where a DICOM header has one; series of one person in two folders share it."""
     source = volume.source
     patient_id = str(source.header.datasets[0].get("PatientID", "")) if source and source.kind == "dicom" else ""
-    return "patient-" + hashlib.sha256(patient_id.encode()).hexdigest()[:10] if patient_id else None
+    return pseudonym(patient_id) if patient_id else None
 
 
 def scan_paths(patterns: Sequence[str]) -> list[Path]:
@@ -122,7 +105,7 @@ def scan_paths(patterns: Sequence[str]) -> list[Path]:
 
 def _volume_patients(config: DataConfig) -> Iterator[Patient]:
     paths = scan_paths(config.paths)
-    for path, name in zip(paths, _names(paths), strict=True):
+    for path, name in zip(paths, patient_names(paths), strict=True):
         for _, volume in io.read_all(path):
             try:
                 norm = normalisation_for(volume, config.window, config.percentiles)
@@ -171,25 +154,12 @@ def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
                 )
             slices = list((patches / config.dynamic_range * 2 - 1).astype(np.float16))
             yield Patient(
-                _patch_patient(root, file),
+                patch_patient(root, file),
                 root.name,
                 slices,
                 [s > -0.98 for s in slices],
                 frames=[Frame(0.0, config.dynamic_range)] * len(slices),
             )
-
-
-def _patch_patient(root: Path, file: Path) -> str:
-    """The subfolder under the root, else the BIDS label or the name without its trailing numbers (jane1_17_patch3)."""
-    relative = file.relative_to(root) if file != root else Path(file.name)
-    if len(relative.parts) > 1:
-        return relative.parts[0]
-    label = re.search(r"sub-[A-Za-z0-9]+", file.name)
-    if label:
-        return label.group(0)
-    # a number without a separator before it belongs to the name: patient1 is not patient2
-    name = re.sub(r"([-_. ]?(patch|slice|img|image)[-_. ]?\d+|[-_. ]\d+)+$", "", file.stem, flags=re.IGNORECASE)
-    return root.name if not name or file.stem.isdigit() else name
 
 
 def _phantoms(size: int, seed: int) -> Iterator[Patient]:
