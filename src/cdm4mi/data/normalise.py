@@ -55,7 +55,12 @@ def modality_of(volume: Volume) -> str:
 
 def foreground(array: np.ndarray, modality: str) -> np.ndarray:
     """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for MR and PET."""
-    return array > (-500.0 if modality == "CT" else 0.5 * float(array.mean()))
+    return array > foreground_threshold(array, modality)
+
+
+def foreground_threshold(array: np.ndarray, modality: str) -> float:
+    """The value above which a voxel counts as the patient's, physical units."""
+    return -500.0 if modality == "CT" else 0.5 * float(array.mean())
 
 
 def normalisation_for(

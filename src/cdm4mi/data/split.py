@@ -1,12 +1,21 @@
-"""Splits by patient: no patient is in two of them."""
+"""Splits by patient: no patient is in two of them, nor are two patients apart who share pixel data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from cdm4mi.config.yaml_text import plain, read_file
+from cdm4mi.data.names import pseudonym
 from cdm4mi.errors import UserError
+
+SPLITS = ("train", "val", "test")
+LEAST_TO_SHARE = 3
+"""Patients of one source from which each split gets at least one."""
 
 
 def split_patients(
@@ -34,3 +43,126 @@ def split_patients(
     if not train:
         raise UserError("data.val_patients: found every patient, expected at least one left to train on")
     return train, val
+
+
+def draw_split(
+    sources: Mapping[str, str], links: Iterable[tuple[str, str]], val_fraction: float, test_fraction: float, seed: int
+) -> dict[str, str]:
+    """The split ("train", "val", "test") of each patient of ``sources`` (patient -> source), drawn within each source.
+
+    ``links`` are pairs of patients who share pixel data and so stay together. Where a source has at least three
+    patients, each split that is asked for gets one; sources with fewer are drawn from together. The order in which
+    patients are taken is a hash of seed and name, so that one patient more moves few others.
+    """
+    leader = _leaders(sources, links)
+    strata: dict[str, list[str]] = {}
+    for patient in sorted(sources):
+        if leader[patient] == patient:
+            strata.setdefault(sources[patient], []).append(patient)
+    small = [source for source, leaders in strata.items() if len(leaders) < LEAST_TO_SHARE]
+    pooled = [patient for source in small for patient in strata.pop(source)]
+    of_leader: dict[str, str] = {}
+    for leaders in (*strata.values(), pooled):
+        order = sorted(leaders, key=lambda patient: hashlib.sha256(f"{seed} {patient}".encode()).hexdigest())
+        val, test = _shares(val_fraction, test_fraction, len(order), alone=not strata)
+        for n, patient in enumerate(order):
+            of_leader[patient] = "val" if n < val else "test" if n < val + test else "train"
+    return {patient: of_leader[leader[patient]] for patient in sources}
+
+
+def read_split(path: Path) -> dict[str, str]:
+    """A split that the user gives: patient, as the user knows it, to "train", "val" or "test".
+
+    YAML: ``train: [names]`` ... or ``name: train`` ...; CSV: lines ``name,train``, with or without a header. Raises
+    UserError for a patient in two splits and for a split of another name.
+    """
+    pairs = _of_csv(path) if path.suffix.lower() == ".csv" else _of_yaml(path)
+    split: dict[str, str] = {}
+    for patient, name in pairs:
+        if name not in SPLITS:
+            raise UserError(f"{path}: found the split {name!r}, expected train, val or test")
+        if split.setdefault(patient, name) != name:
+            raise UserError(f"{path}: patient {patient!r} is in {split[patient]} and in {name}, expected one split")
+    return split
+
+
+def given_split(path: Path, said: Mapping[str, str], patients: Mapping[str, str]) -> dict[str, str]:
+    """The split of each of ``patients`` (pseudonym -> label of a scan, for messages) by what the file ``path`` said.
+
+    The file may use a patient's own number or name, or the pseudonym. Raises UserError for a patient without a split,
+    for a name that is no patient's, and for one patient in two splits under two names.
+    """
+    split: dict[str, str] = {}
+    for name, chosen in said.items():
+        patient = name if name in patients else pseudonym(name)
+        if patient not in patients:
+            raise UserError(f"{path}: patient {name!r} has no scan here, expected names of patients that have")
+        if split.setdefault(patient, chosen) != chosen:
+            raise UserError(f"{path}: patient {name!r} is in {split[patient]} and in {chosen}, expected one split")
+    missing = sorted(set(patients) - set(split))
+    if missing:
+        raise UserError(
+            f"{path}: names no split for {len(missing)} patient(s), first {missing[0]} ({patients[missing[0]]})"
+        )
+    return split
+
+
+def refuse_leaks(split: Mapping[str, str], shared: Mapping[tuple[str, str], int]) -> None:
+    """Refuse a split in which two patients who share slices (``shared``: how many) are apart."""
+    for (one, other), count in sorted(shared.items()):
+        if split[one] != split[other]:
+            raise UserError(
+                f"split: {one} ({split[one]}) and {other} ({split[other]}) share the pixel data of {count} slice(s), "
+                "expected them in one split"
+            )
+
+
+def _shares(val_fraction: float, test_fraction: float, count: int, alone: bool) -> tuple[int, int]:
+    """How many of ``count`` patients go to validation and to the test set; ``alone``: they are all that there are."""
+    if count < LEAST_TO_SHARE:
+        return (1 if alone and count == 2 and val_fraction > 0 else 0), 0
+    test = max(1, round(test_fraction * count)) if test_fraction > 0 else 0
+    val = max(1, round(val_fraction * count)) if val_fraction > 0 else 0
+    val = min(val, count - 1 - (test > 0))
+    return val, min(test, count - 1 - val)
+
+
+def _leaders(patients: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """For each patient the first of those it is linked with, directly or through others."""
+    leader = {patient: patient for patient in patients}
+
+    def find(patient: str) -> str:
+        while leader[patient] != patient:
+            patient = leader[patient]
+        return patient
+
+    for one, other in links:
+        first, second = sorted((find(one), find(other)))
+        leader[second] = first
+    return {patient: find(patient) for patient in leader}
+
+
+def _of_yaml(path: Path) -> list[tuple[str, str]]:
+    top = plain(read_file(path), str(path))
+    if isinstance(top, dict):
+        if set(top) <= set(SPLITS) and all(isinstance(names, list) for names in top.values()):
+            return [(str(name), split) for split, names in top.items() for name in names]
+        if all(isinstance(split, str) for split in top.values()):
+            return [(name, split) for name, split in top.items() if isinstance(split, str)]
+    raise UserError(f"{path}: expected lists train, val, test of patients, or a line 'patient: split' for each")
+
+
+def _of_csv(path: Path) -> list[tuple[str, str]]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        raise UserError(f"{path}: cannot be read, expected a CSV file of lines patient,split") from None
+    if rows and len(rows[0]) == 2 and rows[0][1].lower() == "split":
+        rows = rows[1:]
+    for row in rows:
+        if len(row) != 2:
+            raise UserError(f"{path}: found a line of {len(row)} cells, expected two: patient,split")
+    if not rows:
+        raise UserError(f"{path}: the file is empty, expected lines patient,split")
+    return [(patient, split) for patient, split in rows]

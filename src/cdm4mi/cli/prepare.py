@@ -1,0 +1,124 @@
+"""``cdm4mi prepare SCANS... OUT``: read every scan once into a store to train from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def prepare(
+    scans: Annotated[
+        list[Path] | None, typer.Argument(metavar="[SCANS]...", help="scans, or folders of them (recursively)")
+    ] = None,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the store")] = ...,  # type: ignore[assignment]
+    pairs: Annotated[Path | None, typer.Option(help="real pairs: a CSV of lines noisy,clean")] = None,
+    noisy: Annotated[Path | None, typer.Option(help="real pairs: folder of the noisy scans (with --clean)")] = None,
+    clean: Annotated[Path | None, typer.Option(help="real pairs: folder of the clean scans (with --noisy)")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="a YAML or CSV file that gives each patient to train, val or test")
+    ] = None,
+    val_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="share of the patients for validation")] = 0.1,
+    test_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="share of the patients kept for testing")] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="decides the split")] = 0,
+    percentiles: Annotated[
+        tuple[float, float], typer.Option(metavar="LOW HIGH", help="MR, PET: of the foreground, for -1 and +1")
+    ] = (0.0, 99.5),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="fail where a scan is bad or a real pair out of line by half a voxel")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="scans at a time (default: by cores and memory)")] = None,
+    licence: Annotated[str, typer.Option(help="a note on the data's licence, kept in the manifest")] = "",
+) -> None:
+    """Read scans into a store: slices in physical units, and a manifest with the split by patient.
+
+    Run again, it goes on where it stopped, and takes up what is new.
+    """
+    import time
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cdm4mi.data.prepare import SplitChoice
+    from cdm4mi.data.prepare import prepare as run
+    from cdm4mi.data.prepare_scan import Settings
+    from cdm4mi.errors import UserError
+
+    if split is not None and not split.is_file():
+        raise UserError(f"--split: {split} does not exist, expected a YAML or CSV file")
+    if val_fraction + test_fraction >= 1:
+        raise UserError(
+            f"--val-fraction, --test-fraction: found {val_fraction:g} and {test_fraction:g}, expected a sum below 1"
+        )
+    if not 0 <= percentiles[0] < percentiles[1] <= 100:
+        raise UserError(
+            f"--percentiles: found {percentiles[0]:g} and {percentiles[1]:g}, expected 0 to 100, low below high"
+        )
+    started = time.monotonic()
+    work = _work(scans or [], pairs, noisy, clean, out)
+    console = Console(stderr=True)
+    columns = (TextColumn("preparing"), BarColumn(), TextColumn("{task.completed}/{task.total} scans"))
+    with Progress(
+        *columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("preparing", total=len(work.tasks))
+        report = run(
+            work,
+            out,
+            SplitChoice(val_fraction, test_fraction, seed, split),
+            settings=Settings(percentiles=percentiles),
+            strict=strict,
+            workers=workers,
+            licence=licence,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    for kind, count in sorted(work.passed_over.items()):
+        typer.echo(f"passed over: {count} {kind}")
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    _summary(out, report, time.monotonic() - started)
+    if report.bad:
+        typer.echo(f"not in the store, {len(report.bad)}:", err=True)
+        for line in report.bad:
+            typer.echo(f"  {line}", err=True)
+    if strict and report.bad:
+        typer.echo("--strict: no manifest was written", err=True)
+        raise typer.Exit(1)
+
+
+def _work(scans: list[Path], pairs: Path | None, noisy: Path | None, clean: Path | None, out: Path):
+    """What is to be prepared, by the options that were given."""
+    from cdm4mi.data import tasks
+    from cdm4mi.data.real_pairs import read_pairs
+    from cdm4mi.errors import UserError
+
+    if (noisy is None) != (clean is None):
+        raise UserError("--noisy, --clean: found one of them, expected both")
+    ways = [bool(scans), pairs is not None, noisy is not None]
+    if sum(ways) != 1:
+        found = "nothing" if not any(ways) else "several"
+        raise UserError(f"prepare: found {found} to read, expected one of SCANS, --pairs, or --noisy with --clean")
+    if pairs is not None:
+        return tasks.named_pairs(read_pairs(pairs), out)
+    if noisy is not None and clean is not None:
+        return tasks.paired_folders(noisy, clean, out)
+    return tasks.all_scans(scans, out)
+
+
+def _summary(out: Path, report, seconds: float) -> None:
+    from cdm4mi.data.manifest import facts_of, size_of
+
+    if report.manifest is None:
+        return
+    if not report.fresh and not report.changed and not report.removed:
+        typer.echo(f"{out}: nothing to do, it holds these {len(report.manifest['scans'])} scans already")
+        return
+    facts = facts_of(report.manifest, size_of(out))
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        typer.echo(f"{name:<{width}}  {value}")
+    there = len(report.manifest["scans"]) - report.fresh
+    removed = f", {report.removed} no longer named and removed" if report.removed else ""
+    typer.echo(f"{report.fresh} scan(s) prepared, {there} there already{removed}; {seconds:.0f} s")
+    typer.echo(f"next:  cdm4mi train precond kind=store paths={out} name=mine")

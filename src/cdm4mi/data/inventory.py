@@ -1,0 +1,104 @@
+"""Every scan below some paths, each once, with what tells its patient; and what was passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cdm4mi import io
+from cdm4mi.data.names import patch_patient, patient_names
+from cdm4mi.errors import UserError
+from cdm4mi.io.dicom_scan import looks_like_dicom
+from cdm4mi.io.sniff import HEAD, sniff
+
+_NOT_ALONE = (".img", ".raw", ".zraw")
+"""Endings of files that hold the voxels of a header beside them."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Files that are listed together: one file, or the DICOM files of one folder. ``label`` names it in messages.
+
+    ``person`` is a name made of the path, for scans whose header has none; ``inside`` is the path below the folder
+    that was given, by which a noisy scan finds its clean one.
+    """
+
+    files: tuple[Path, ...]
+    label: str
+    person: str
+    inside: str
+    folder: bool = False
+
+    def listing(self) -> io.Listing:
+        """The scans of the unit. UserError where there is none."""
+        return io.list_files(self.files, self.label) if self.folder else io.list_scans(self.files[0])
+
+
+@dataclass
+class Inventory:
+    """The units of some paths in a fixed order, and counts of files that were passed over, by kind."""
+
+    units: list[Unit] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
+
+
+def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventory:
+    """Scans of the paths, folders recursively but for the folder ``leave_out``, in the order of their names.
+
+    Hidden files are passed over, and PNG files in folders, which are pictures more often than scans. Raises UserError
+    for a path that does not exist.
+    """
+    found = Inventory()
+    places: list[tuple[Path, tuple[Path, ...], Path, str]] = []  # path to name it by, files, root, kind
+    for root in paths:
+        if not root.exists():
+            raise UserError(f"{root}: does not exist, expected a scan or a folder of scans")
+        if not root.is_dir():
+            places.append((root, (root,), root, "file"))
+            continue
+        for folder in _folders(root, leave_out.resolve() if leave_out else None):
+            dicom = []
+            for file in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+                kind = _kind(file)
+                if kind == "dicom":
+                    dicom.append(file)
+                elif kind is None or kind == "png":
+                    if file.suffix.lower() not in _NOT_ALONE:
+                        name = "PNG files" if kind else "other files"
+                        found.passed_over[name] = found.passed_over.get(name, 0) + 1
+                elif file.suffix.lower() != ".img":
+                    places.append((file, (file,), root, kind))
+            if dicom:
+                places.append((folder, tuple(dicom), root, "series"))
+    seen: set[tuple[Path, ...]] = set()
+    people = patient_names([place[0] for place in places])
+    for (path, files, root, kind), person in zip(places, people, strict=True):
+        key = tuple(file.resolve() for file in files)
+        if key in seen:
+            continue
+        seen.add(key)
+        person = patch_patient(root, path) if kind == "hdf5" else person
+        inside = str(path.relative_to(root)) if path != root else path.name
+        found.units.append(Unit(files, str(path), person, inside, kind == "series"))
+    return found
+
+
+def _folders(root: Path, leave_out: Path | None) -> Iterator[Path]:
+    if root.resolve() == leave_out:
+        return
+    yield root
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()):
+        if not folder.name.startswith("."):
+            yield from _folders(folder, leave_out)
+
+
+def _kind(file: Path) -> str | None:
+    """ "dicom", a format of ``sniff``, or None for what is no scan."""
+    try:
+        with file.open("rb") as opened:
+            if looks_like_dicom(opened.read(HEAD)):
+                return "dicom"
+    except OSError:
+        return None
+    return sniff(file, file.name)

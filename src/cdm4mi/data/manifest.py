@@ -1,0 +1,163 @@
+"""The manifest of a store: which patient, source, split and file each scan has. It holds no patient data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm4mi import __version__
+from cdm4mi.data.split import SPLITS
+from cdm4mi.errors import UserError
+from cdm4mi.io import atomic
+
+NAME = "manifest.json"
+FORMAT = 1
+"""Counts up when a store of an earlier version must be made anew."""
+
+
+@dataclass
+class PreparedScan:
+    """One scan in the store: its record, the hashes of its slices and of its pairs, its patient's pseudonym."""
+
+    record: dict[str, Any]
+    hashes: list[bytes]
+    pairs: list[bytes]
+    patient: str
+    label: str
+
+    @property
+    def file(self) -> str:
+        return str(self.record["file"])
+
+
+def distinct(scans: Iterable[PreparedScan]) -> list[PreparedScan]:
+    """The scans in the manifest's order; a scan of which a patient has a copy is there once."""
+    found: dict[tuple[str, str], PreparedScan] = {}
+    for scan in sorted(scans, key=lambda scan: (scan.patient, scan.file, scan.label)):
+        found.setdefault((scan.patient, scan.file), scan)
+    return list(found.values())
+
+
+def shared_slices(scans: Sequence[PreparedScan]) -> dict[tuple[str, str], int]:
+    """How many slices two patients (in order of name) have in common, for those who have any."""
+    owners: dict[bytes, set[str]] = {}
+    for scan in scans:
+        for digest in scan.hashes:
+            owners.setdefault(digest, set()).add(scan.patient)
+    shared: Counter[tuple[str, str]] = Counter()
+    for patients in owners.values():
+        first, *others = sorted(patients)
+        shared.update((first, other) for other in others)
+    return dict(shared)
+
+
+def make_manifest(
+    scans: Sequence[PreparedScan], split: Mapping[str, str], settings: Mapping[str, Any], licence: str
+) -> dict[str, Any]:
+    """The manifest of scans in their order (``distinct``). A slice that an earlier scan has is listed as doubled."""
+    seen: set[bytes] = set()
+    entries = []
+    for scan in scans:
+        doubled = []
+        for k, digest in enumerate(scan.pairs):
+            if digest in seen:
+                doubled.append(k)
+            seen.add(digest)
+        entries.append({**scan.record, "patient": scan.patient, "split": split[scan.patient], "doubled": doubled})
+    patients = {name: len({e["patient"] for e in entries if e["split"] == name}) for name in SPLITS}
+    manifest = {
+        "format": FORMAT,
+        "settings": dict(settings),
+        "licence": licence,
+        "patients": patients,
+        "slices": sum(entry["slices"] for entry in entries),
+        "scans": entries,
+    }
+    content = json.dumps(manifest, sort_keys=True)
+    return {"software": "cdm4mi", "version": __version__, "sha256": _digest(content), **manifest}
+
+
+def write_manifest(store: Path, manifest: Mapping[str, Any]) -> bool:
+    """Write the manifest whole or not at all; False where the one that is there says the same already."""
+    target = store / NAME
+    if target.is_file():
+        try:
+            if json.loads(target.read_text(encoding="utf-8")).get("sha256") == manifest["sha256"]:
+                return False
+        except (OSError, ValueError, AttributeError):
+            pass
+    with atomic.replacing_file(target) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    return True
+
+
+def is_store(path: Path) -> bool:
+    """Whether a path is a store, or the manifest of one."""
+    return (path / NAME).is_file() or (path.name == NAME and path.is_file())
+
+
+def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
+    """(folder, manifest) of a store. Raises UserError for what is none, is of another version or changed by hand."""
+    file = path / NAME if path.is_dir() else path
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(f"{path}: holds no {NAME}, expected a store that cdm4mi prepare has finished") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError(
+            f"{file}: is not a manifest of format {FORMAT}, expected a store of this version (prepare it anew)"
+        )
+    said = {key: manifest[key] for key in manifest if key not in ("software", "version", "sha256")}
+    if _digest(json.dumps(said, sort_keys=True)) != manifest.get("sha256"):
+        raise UserError(f"{file}: was changed, expected it as cdm4mi prepare wrote it (a split is given with --split)")
+    return file.parent, manifest
+
+
+def size_of(store: Path) -> int:
+    """Bytes of a store on disk."""
+    return sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+
+
+def facts_of(manifest: Mapping[str, Any], size: int) -> list[tuple[str, str]]:
+    """What a store is, as (name, value); ``size``: its bytes on disk."""
+    scans = manifest["scans"]
+    shares = [scan["foreground_fraction"] for scan in scans]
+    worst = max((how["error"], scan["modality"]) for scan in scans for how in scan["stored"].values())
+    doubled = sum(len(scan["doubled"]) for scan in scans)
+    real = sum("pair" in scan for scan in scans)
+    facts = [
+        ("store", f"{len(scans)} scans, {manifest['slices']} slices, {size / 2**20:.1f} MiB"),
+        ("patients", ", ".join(f"{manifest['patients'][name]} {name}" for name in SPLITS)),
+    ]
+    for source in sorted({scan["source"] for scan in scans}):
+        own = [scan for scan in scans if scan["source"] == source]
+        people = {name: len({s["patient"] for s in own if s["split"] == name}) for name in SPLITS}
+        spacings = np.array([scan["spacing_mm"] for scan in own])
+        finest, coarsest = spacings.min(0), spacings.max(0)
+        mm = " x ".join(
+            f"{a:.3g}" if np.isclose(a, b, rtol=0.01) else f"{a:.3g}-{b:.3g}"
+            for a, b in zip(finest, coarsest, strict=True)
+        )
+        said = ", ".join(f"{count} {name}" for name, count in people.items())
+        facts.append((source, f"patients {said}; {sum(s['slices'] for s in own)} slices, {mm} mm"))
+    facts += [
+        ("foreground", f"{min(shares):.0%} to {max(shares):.0%} of a scan's slices"),
+        ("stored as", ", ".join(sorted({how["dtype"] for scan in scans for how in scan["stored"].values()}))),
+        ("quantisation error", f"at most {worst[0]:.3g} ({worst[1]})" if worst[0] else "none"),
+        ("doubled slices", f"{doubled}, left out of training" if doubled else "none"),
+        ("real pairs", f"{real} of {len(scans)} scans" if real else "none (noise is simulated)"),
+        ("licence", manifest["licence"] or "not stated"),
+        ("manifest (SHA-256)", manifest["sha256"]),
+    ]
+    return facts
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""The slices of one scan in an HDF5 file: integers with a scale, chunked so that a patch is read alone."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cdm4mi.data.normalise import Normalisation
+from cdm4mi.errors import UserError
+from cdm4mi.io import atomic
+from cdm4mi.io.quantise import Grid, refine
+from cdm4mi.io.volume import Source
+
+CHUNK = 64
+"""Side of a chunk, pixels: that of the usual training patch, which then lies in four of them."""
+LEAST_STEP = 2.0**-13
+"""Coarsest step of scaled int16 over the intensity window: where it would be coarser, float32 is stored."""
+OPEN_FILES = 64
+TARGET, CONDITION = "target", "condition"
+_INT16 = np.dtype(np.int16)
+
+
+def choose_grid(values: np.ndarray, source: Source | None, window: Normalisation) -> Grid | None:
+    """int16 that holds ``values`` (N, rows, columns; physical units) exactly or finely enough; None asks for float32.
+
+    Exact: whole numbers, or the steps of the file that the scan came from. Finely enough: the range of the values in
+    65 535 steps, each at most 2^-13 of the intensity window.
+    """
+    low, high = float(values.min()), float(values.max())
+    middle = float(np.rint((low + high) / 2))
+    candidates = [Grid(_INT16), Grid(_INT16, 1.0, middle)]
+    if source is not None and source.slope > 0:
+        steps = float(np.rint((middle - source.intercept) / source.slope))
+        for intercept in (source.intercept, source.intercept + steps * source.slope):
+            candidates.append(Grid(_INT16, source.slope, intercept))
+    exact = refine(values, candidates, only_exact=True)
+    if exact is not None:
+        return exact
+    step = (high - low) / 65534
+    return Grid(_INT16, step, (low + high) / 2) if step <= LEAST_STEP * (window.high - window.low) else None
+
+
+def write_scan(path: Path, record: dict[str, Any], arrays: dict[str, tuple[np.ndarray, Grid | None]]) -> dict[str, Any]:
+    """Write the file of one scan; it appears whole or not at all. Returns the record with what was stored added.
+
+    arrays: "target" and, for a real pair, "condition": (N, rows, columns) in physical units, with the grid they are
+    stored on. record: JSON values. It is kept in the file, together with a hash of each slice.
+    """
+    hashes = [slice_hash(image) for image in arrays[TARGET][0]]
+    record = {**record, "sha256": hashlib.sha256(b"".join(hashes)).hexdigest(), "stored": {}}
+    with atomic.replacing_file(path) as temporary, h5py.File(temporary, "w") as file:
+        for name, (values, grid) in arrays.items():
+            dataset = file.create_dataset(
+                name,
+                values.shape,
+                grid.dtype if grid else np.float32,
+                chunks=(1, *(min(CHUNK, side) for side in values.shape[1:])),
+                compression="gzip",
+                compression_opts=1,
+                shuffle=True,
+            )
+            error = 0.0
+            for k, image in enumerate(values):
+                stored = grid.encode(image) if grid else image
+                dataset[k] = stored
+                if grid:
+                    error = max(error, float(np.abs(grid.decode(stored) - image).max()))
+            scale, offset = (grid.slope, grid.intercept) if grid else (1.0, 0.0)
+            record["stored"][name] = {"dtype": str(dataset.dtype), "scale": scale, "offset": offset, "error": error}
+        if CONDITION in arrays:
+            both = zip(hashes, map(slice_hash, arrays[CONDITION][0]), strict=True)
+            file["pair_hashes"] = _rows([hashlib.blake2b(a + b, digest_size=16).digest() for a, b in both])
+        file["hashes"] = _rows(hashes)
+        file.attrs["record"] = json.dumps(record, sort_keys=True)
+    return record
+
+
+def read_record(path: Path) -> tuple[dict[str, Any], list[bytes], list[bytes]] | None:
+    """(record, hashes of the slices, hashes of the pairs or else slices) of a store file; None for what is not one."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            hashes = [row.tobytes() for row in file["hashes"][()]]
+            pairs = [row.tobytes() for row in file["pair_hashes"][()]] if "pair_hashes" in file else hashes
+            return json.loads(file.attrs["record"]), hashes, pairs
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def slice_hash(image: np.ndarray) -> bytes:
+    """16 bytes that are equal for equal slices in physical units, also where one is stored mirrored or turned."""
+    image = np.asarray(image, np.float32) + np.float32(0)  # -0 is 0
+    turns = [np.rot90(side, n) for side in (image, image[:, ::-1]) for n in range(4)]
+    shape, content = min((turn.shape, turn.tobytes()) for turn in turns)
+    return hashlib.blake2b(content, digest_size=16, person=f"{shape[0]}x{shape[1]}".encode()[:16]).digest()
+
+
+@dataclass(frozen=True)
+class StoredScan:
+    """The slices of one store file on [-1, 1]. It holds no open file, so that it can go to another process."""
+
+    path: Path
+    shape: tuple[int, int]
+    grids: dict[str, Grid | None]
+    window: Normalisation
+    foreground_above: float
+
+    def read(self, name: str, k: int, place: Any) -> np.ndarray:
+        """Physical values of a part of slice k, float32; UserError where the file is gone or damaged."""
+        try:
+            raw = _datasets(os.getpid(), str(self.path))[name][(k, *place)]
+        except (OSError, KeyError):
+            raise UserError(f"{self.path}: missing or damaged, expected the store as cdm4mi prepare wrote it") from None
+        grid = self.grids[name]
+        return raw if grid is None else grid.decode(raw)
+
+
+@dataclass(frozen=True)
+class StoredSlice:
+    """Slice k of a scan, clean or (``name`` condition) noisy: ``plane[rows, columns]`` reads float32 on [-1, 1]."""
+
+    scan: StoredScan
+    k: int
+    name: str = TARGET
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.scan.shape
+
+    def __getitem__(self, place: Any, /) -> np.ndarray:
+        return self.scan.window.apply(self.scan.read(self.name, self.k, _pair(place))).clip(-1, 1)
+
+
+@dataclass(frozen=True)
+class StoredForeground:
+    """The foreground of slice k of a scan: ``plane[rows, columns]`` is bool."""
+
+    scan: StoredScan
+    k: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.scan.shape
+
+    def __getitem__(self, place: Any, /) -> np.ndarray:
+        return self.scan.read(TARGET, self.k, _pair(place)) > self.scan.foreground_above
+
+
+def _pair(place: Any) -> tuple[Any, Any]:
+    """(rows, columns) of an index, which may be shorter, as an array's."""
+    place = place if isinstance(place, tuple) else (place,)
+    place = tuple(part for part in place if part is not Ellipsis)
+    return (*place, slice(None), slice(None))[:2]
+
+
+def _rows(hashes: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), 16)
+
+
+class _OpenFiles:
+    """The datasets of the files that were used last, by process: an HDF5 handle must not be used after a fork."""
+
+    def __init__(self) -> None:
+        self.files: OrderedDict[str, tuple[h5py.File, dict[str, h5py.Dataset]]] = OrderedDict()
+
+    def get(self, path: str) -> dict[str, h5py.Dataset]:
+        if path not in self.files:
+            file = h5py.File(path, "r", locking=False)
+            self.files[path] = (file, {name: file[name] for name in (TARGET, CONDITION) if name in file})
+            if len(self.files) > OPEN_FILES:
+                self.files.popitem(last=False)[1][0].close()
+        self.files.move_to_end(path)
+        return self.files[path][1]
+
+
+@functools.lru_cache(maxsize=1)
+def _files_of(process: int) -> _OpenFiles:
+    return _OpenFiles()
+
+
+def _datasets(process: int, path: str) -> dict[str, h5py.Dataset]:
+    return _files_of(process).get(path)

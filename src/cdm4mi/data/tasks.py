@@ -1,0 +1,129 @@
+"""What there is to prepare: each scan of some paths, or each clean scan with its noisy one. No voxel is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cdm4mi.data.inventory import Unit, find_scans
+from cdm4mi.data.names import patient_names, pseudonym
+from cdm4mi.errors import UserError
+
+
+@dataclass(frozen=True)
+class Place:
+    """One scan of a unit, by its number in the listing; ``label`` names it in messages, ``patient`` by a hash."""
+
+    unit: Unit
+    number: int
+    label: str
+    patient: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """A scan to prepare; of real pairs the clean one, with the noisy scans among which its own is."""
+
+    clean: Place
+    noisy: tuple[Place, ...] = ()
+
+
+@dataclass
+class Work:
+    """Tasks in a fixed order, one line for what is no scan or has no other half, and counts of other files by kind.
+
+    ``files`` are those that were found to hold scans; ``store`` is the folder of the store, where none are looked for.
+    """
+
+    tasks: list[Task] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    passed_over: dict[str, int] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    store: Path | None = None
+
+    def places(self, paths: Sequence[Path], person: str | None = None) -> list[Place]:
+        """Every scan of the paths; ``person`` names the patient of a scan whose header does not."""
+        found = find_scans(paths, self.store)
+        self._count(found.passed_over)
+        places = []
+        for unit in found.units:
+            self.files += unit.files
+            try:
+                listing = unit.listing()
+            except UserError as error:
+                self.bad.append(f"{unit.label}: {_without(str(error), unit)}")
+                continue
+            damaged = listing.passed_over.pop("unreadable", 0)
+            if damaged:
+                self.bad.append(f"{unit.label}: {damaged} DICOM file(s) cannot be read, or are damaged")
+            self._count(listing.passed_over)
+            for info in listing.scans:
+                label = unit.label if len(listing.scans) == 1 else f"{unit.label} (scan {info.number})"
+                patient = pseudonym(info.patient_id or person or unit.person)
+                places.append(Place(unit, info.number, label, patient))
+        return places
+
+    def _count(self, passed_over: dict[str, int]) -> None:
+        for kind, count in passed_over.items():
+            self.passed_over[kind] = self.passed_over.get(kind, 0) + count
+
+
+def all_scans(paths: Sequence[Path], store: Path) -> Work:
+    """A task for every scan of the paths, folders recursively."""
+    work = Work(store=store)
+    work.tasks = [Task(place) for place in work.places(paths)]
+    return work
+
+
+def paired_folders(noisy: Path, clean: Path, store: Path) -> Work:
+    """A task for every clean scan of a folder, with the noisy scans of its patient.
+
+    Where a patient has several noisy scans, the one under the same name inside its folder is meant, or else the one
+    that lies where the clean one does.
+    """
+    work = Work(store=store)
+    theirs, ours = work.places([noisy]), work.places([clean])
+    by_patient: dict[str, list[Place]] = {}
+    for place in theirs:
+        by_patient.setdefault(place.patient, []).append(place)
+    for place in ours:
+        candidates = by_patient.get(place.patient, [])
+        same = [c for c in candidates if (c.unit.inside, c.number) == (place.unit.inside, place.number)]
+        if candidates:
+            work.tasks.append(Task(place, tuple(same or candidates)))
+        else:
+            work.bad.append(
+                f"{place.label}: has no noisy scan of its patient in {noisy}, expected one (or give --pairs)"
+            )
+    patients = {place.patient for place in ours}
+    alone = [place for place in theirs if place.patient not in patients]
+    work.bad += [
+        f"{p.label}: has no clean scan of its patient in {clean}, expected one (or give --pairs)" for p in alone
+    ]
+    return work
+
+
+def named_pairs(pairs: Sequence[tuple[Path, Path]], store: Path) -> Work:
+    """A task for each (noisy, clean) pair of paths; each holds one scan."""
+    work = Work(store=store)
+    people = patient_names([clean for _, clean in pairs])
+    for (noisy, clean), person in zip(pairs, people, strict=True):
+        halves = []
+        for path in (noisy, clean):
+            problems = len(work.bad)
+            found = work.places([path], person)
+            if len(found) == 1:
+                halves.append(found[0])
+            elif len(work.bad) == problems:
+                work.bad.append(f"{path}: holds {len(found)} scans, expected one")
+        if len(halves) == 2:
+            work.tasks.append(Task(halves[1], (halves[0],)))
+    return work
+
+
+def _without(message: str, unit: Unit) -> str:
+    """A message without the name that already stands before it."""
+    for name in (unit.label, Path(unit.label).name):
+        message = message.removeprefix(f"{name}: ")
+    return message
