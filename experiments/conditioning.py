@@ -24,10 +24,11 @@ from torch import Tensor
 
 from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import PairDataset
+from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.models import build_network, build_process
 from cdm4mi.training.modules import ConditionDDPM
-from cdm4mi.training.run import PairData, make_degradation, train
+from cdm4mi.training.run import PairData, train
 
 EXTRA: dict[str, dict[str, Any]] = {
     "concat": {"in_channel": 2},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from cdm4mi.config import fields
+from cdm4mi.config.schema import Config
 from cdm4mi.config.yaml_text import shown
 
 Origins = Mapping[fields.Path, tuple[str, str]]
@@ -34,29 +36,61 @@ EXPECTED = {
 
 def one_line(error: ValidationError, where: str, origins: Origins) -> str:
     """The first finding, and how many more fields are wrong."""
-    groups: dict[tuple[str, ...], list[Any]] = {}
+    groups: dict[tuple[str, str], list[Any]] = {}
+    places: dict[tuple[str, str], _Place] = {}
     for found in error.errors(include_url=False):
-        groups.setdefault(_field(found["loc"]), []).append(found)
-    path, first = next(iter(groups.items()))
+        place = _place(found["loc"])
+        key = (".".join(place.path), place.inside)
+        groups.setdefault(key, []).append(found)
+        places.setdefault(key, place)
+    key, first = next(iter(groups.items()))
     more = f" (and {len(groups) - 1} more wrong)" if len(groups) > 1 else ""
-    return _line(path, first, where, origins) + more
+    return _line(places[key], first, where, origins) + more
 
 
-def _line(path: fields.Path, findings: list[Any], where: str, origins: Origins) -> str:
+def _line(place: _Place, findings: list[Any], where: str, origins: Origins) -> str:
     # A union reports once for each of its types: that it is no number says nothing about a list with a bad entry.
     deeper = [found for found in findings if not found["type"].endswith("_type")]
     findings = deeper or findings
     first = findings[0]
-    where, name = _origin(path, where, origins)
+    where, name = _origin(place.path, where, origins)
+    name += place.inside
     if first["type"] == "extra_forbidden":
-        elsewhere = [".".join(key) for key in fields.matches(path[-1])]
-        siblings = elsewhere[:1] or [key[-1] for key in fields.table() if key[:-1] == path[:-1]]
-        return f"{where}: unknown key {name!r}{fields.nearest(path[-1], siblings)}"
+        return f"{where}: unknown key {name!r}{_hint(place, first['loc'][-1])}"
+    if first["type"] == "missing":
+        return f"{where}: {name}: missing"
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return _wrong_type(place, first, where, origins)
     if first["type"] == "value_error":
         return f"{where}: {name}: {first['ctx']['error']}" if name else f"{where}: {first['ctx']['error']}"
-    index = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
+    index = "".join(f"[{part}]" for part in first["loc"][place.length :] if isinstance(part, int))
     expected = " or ".join(dict.fromkeys(_expected(found) for found in findings))
     return f"{where}: {name}{index}: found {shown(first['input'])}, expected {expected}"
+
+
+def _hint(place: _Place, key: str) -> str:
+    """What an unknown key may have been meant to be."""
+    assert place.section is not None
+    siblings = list(place.section.model_fields)
+    found = fields.matches(key)
+    elsewhere = [".".join(path) for path in found if path[:-1] != place.path[:-1]]
+    if not place.tag:
+        return fields.nearest(key, elsewhere[:1] or siblings)
+    if found and not elsewhere:  # a key of another type
+        return f" of type {place.tag}; known keys: {', '.join(siblings)}"
+    return f" of type {place.tag}{fields.nearest(key, elsewhere[:1] or siblings)}"
+
+
+def _wrong_type(place: _Place, found: Any, where: str, origins: Origins) -> str:
+    """A section whose ``type`` is none of those that there are, or which is no section at all."""
+    if not isinstance(found["input"], dict):
+        where, name = _origin(place.path, where, origins)
+        return f"{where}: {name}{place.inside}: found {shown(found['input'])}, expected a mapping of keys"
+    path = place.path if place.inside else (*place.path, "type")
+    where, name = _origin(path, where, origins)
+    name += f"{place.inside}.type" if place.inside else ""
+    known = ", ".join(repr(tag) for tag in fields.sections(place.annotation))
+    return f"{where}: {name}: found {shown(found['input']['type'])}, expected {known}"
 
 
 def _expected(found: Any) -> str:
@@ -64,20 +98,49 @@ def _expected(found: Any) -> str:
     return template.format(**found.get("ctx", {})) if template else found["msg"]
 
 
-def _field(loc: tuple[int | str, ...]) -> fields.Path:
-    """The path of the key in an error's location, which also names list entries and the types of a union."""
-    return tuple(_known(loc))
+@dataclass(frozen=True)
+class _Place:
+    """Where in the schema an error is: an error's location also names list entries and the types of a union.
+
+    path: of the key in the schema's table. inside: what follows it in a list of sections ("[0].percent"). annotation:
+    of the key; section and tag: the class of keys that it is one of, and the ``type`` that chose it. length: the parts
+    of the location up to here.
+    """
+
+    path: fields.Path
+    inside: str
+    annotation: Any
+    section: type[BaseModel] | None
+    tag: str
+    length: int
 
 
-def _known(loc: tuple[int | str, ...]) -> Iterator[str]:
-    annotation: Any = None
+def _place(loc: tuple[int | str, ...]) -> _Place:
     path: fields.Path = ()
+    inside, tag, length = "", "", 0
+    annotation: Any = Config
+    section: type[BaseModel] | None = None
     for part in loc:
-        if path and not fields.is_section(annotation):
-            return
-        path = (*path, str(part))
-        annotation = fields.table().get(path)
-        yield str(part)
+        if isinstance(part, int):
+            annotation = fields.entry_of(annotation)
+            if not fields.is_section(annotation):
+                break
+            inside += f"[{part}]"
+        else:
+            known = fields.sections(annotation)
+            if not known:
+                break
+            if "" not in known:
+                tag = part
+                annotation = section = known[part]
+            else:
+                if known[""] is not section:
+                    section, tag = known[""], ""
+                field = section.model_fields.get(part)
+                annotation = field.annotation if field else None
+                path, inside = (path, f"{inside}.{part}") if inside else ((*path, part), "")
+        length += 1
+    return _Place(path, inside, annotation, section, tag, length)
 
 
 def _origin(path: fields.Path, where: str, origins: Origins) -> tuple[str, str]:

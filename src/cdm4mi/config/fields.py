@@ -22,14 +22,40 @@ def table(model: type[BaseModel] = Config, prefix: Path = ()) -> dict[Path, Any]
     for name, field in model.model_fields.items():
         annotation: Any = field.annotation
         found[(*prefix, name)] = annotation
-        if is_section(annotation):
-            found.update(table(annotation, (*prefix, name)))
+        for section in sections(annotation).values():
+            found.update({path: a for path, a in table(section, (*prefix, name)).items() if path not in found})
     return found
 
 
 def is_section(annotation: Any) -> bool:
     """Whether a key of this type holds further keys."""
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return bool(sections(annotation))
+
+
+@functools.cache
+def sections(annotation: Any) -> dict[str, type[BaseModel]]:
+    """The classes of a section's keys by the ``type`` that chooses one; just one class is under "". Else empty."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {"": annotation}
+    if get_origin(annotation) is Annotated:
+        return sections(get_args(annotation)[0])
+    members = [get_args(member)[0] for member in _union(annotation) if get_origin(member) is Annotated]
+    if not members or not all(isinstance(m, type) and issubclass(m, BaseModel) for m in members):
+        return {}
+    return {m.model_fields["type"].default: m for m in members}
+
+
+def entry_of(annotation: Any) -> Any:
+    """The type of a list's entries; None for what is no list."""
+    return get_args(annotation)[0] if get_origin(annotation) is list else None
+
+
+def section_of(annotation: Any, value: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The class that a section's value chooses: the first where it names no type, None where it names no known one."""
+    known = sections(annotation)
+    first = next(iter(known))
+    chosen = value.get("type", first) if first else first
+    return known.get(chosen) if isinstance(chosen, str) else None
 
 
 def matches(key: str, known: Iterable[Path] | None = None) -> list[Path]:
@@ -67,9 +93,12 @@ def fit(value: Any, annotation: Any = Config) -> Any:
             return {}
         if not isinstance(value, Mapping):
             return value
-        fields = annotation.model_fields
+        chosen = section_of(annotation, value)
+        fields = chosen.model_fields if chosen else {}
         return {key: fit(item, fields[key].annotation if key in fields else None) for key, item in value.items()}
     if isinstance(value, list):
+        if is_section(entry_of(annotation)):
+            return [fit(item, entry_of(annotation)) for item in value]
         return [fit(item) if isinstance(item, float) else item for item in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)

@@ -50,14 +50,35 @@ def into_tree(pairs: Pairs, tree: Tree, foreign: bool) -> None:
     Args:
         foreign: the file has the names of the original work, so ``image_dir=/x`` is understood too.
     """
-    for key, value in pairs:
-        if foreign and key in RENAMED:
-            path = RENAMED[key]
-        elif foreign and key == "target_size":
-            path = ("model", "image_size")
-        else:
-            path = the_one(key, fields.matches(key), foreign)
+    placed = [(_path(key, foreign), value, key) for key, value in pairs]
+    for path, value, _ in placed:
+        _forget_other_types(tree, path, value)
+    for path, value, key in placed:
         tree.replace(path, value, COMMAND_LINE, key)
+
+
+def _path(key: str, foreign: bool) -> fields.Path:
+    if foreign and key in RENAMED:
+        return RENAMED[key]
+    if foreign and key == "target_size":
+        return ("model", "image_size")
+    return the_one(key, fields.matches(key), foreign)
+
+
+def _forget_other_types(tree: Tree, path: fields.Path, value: Any) -> None:
+    """Another ``type`` for a section takes the file's keys of the old type out of it."""
+    if path[-1] == "type":
+        path = path[:-1]
+    elif isinstance(value, Mapping) and "type" in value:
+        value = value["type"]
+    else:
+        return
+    types = list(fields.sections(fields.table().get(path)))
+    below: Any = tree.values
+    for part in path:
+        below = below.get(part) if isinstance(below, Mapping) else None
+    if types and "" not in types and isinstance(below, Mapping) and below.get("type", types[0]) != value:
+        put(tree.values, path, None)
 
 
 def the_one(key: str, found: Sequence[fields.Path], foreign: bool) -> fields.Path:

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+from cdm4mi.config.noise import GaussianConfig, NoiseConfig
+from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
 
 BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
 ParameterizationName = Literal["eps", "x0", "v", "precond"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are refused, values are checked again on assignment."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
 class UNetConfig(Section):
@@ -29,9 +21,9 @@ class UNetConfig(Section):
     in_channel: Count = 2
     out_channel: Count = 1
     channel: Annotated[int, Field(ge=32, multiple_of=32)] = 64
-    channel_multiplier: Annotated[list[Count], Field(min_length=1)] = [1, 2, 4]
+    channel_multiplier: Annotated[list[Count], Field(min_length=1)] = Field([1, 2, 4])
     n_res_blocks: Count = 2
-    attn_strides: list[Count] = [4]
+    attn_strides: list[Count] = Field([4])
     attn_heads: Count = 1
     use_affine_time: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -89,15 +81,6 @@ class ModelConfig(Section):
         return self
 
 
-class NoiseConfig(Section):
-    """The degradation that makes the condition from the clean image."""
-
-    type: Literal["gaussian"] = "gaussian"
-    variance: NonNegative | Annotated[list[NonNegative], Field(min_length=2, max_length=2)] = Field(
-        0.01, description="on [-1, 1]; a pair is a range that is drawn from, uniform in the logarithm of sigma"
-    )
-
-
 class DataConfig(Section):
     """Where the clean scans are and how they become patches."""
 
@@ -120,7 +103,10 @@ class DataConfig(Section):
     )
     exclude_patients: list[str] = Field(default_factory=list, description="patients left out (the test set)")
     val_patches: Count = 64
-    noise: NoiseConfig = NoiseConfig()
+    patches_per_slice: Count | None = Field(
+        None, description="training patches in a row from one noisy slice; none: 16 for noise of whole slices, else 1"
+    )
+    noise: NoiseConfig = GaussianConfig()
     workers: Annotated[int, Field(ge=0)] = 0
 
 
@@ -134,7 +120,7 @@ class TrainingConfig(Section):
     lr_decay: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
     weight_decay: NonNegative = 0.01
-    betas: Annotated[list[float], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    betas: Annotated[list[float], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
     gradient_clip: NonNegative = Field(1.0, description="clip the norm of the gradient; 0 turns it off")
     loss_type: Literal["l1", "l2", "huber"] = "l2"
     huber_delta: Positive = 1.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,24 +11,45 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cdm4mi.data.acquisition import acquisition_vector
-from cdm4mi.data.sources import Patient
-from cdm4mi.degradation import Degradation, Frame
+from cdm4mi.data.sources import Patient, Plane
+from cdm4mi.degradation import Degradation
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
 Pair = dict[str, Tensor]
+Place = tuple[slice, slice]
+Turn = Callable[[Tensor], Tensor]
 TRIES = 8
+PATCHES_PER_SLICE = 16
+"""Patches that share one noisy slice, where the noise is made of whole slices (of projections, say) and costs time."""
 _VALIDATION = 1
 _TRAINING = 0
+_WHOLE = 1
+"""Third part of a block's key: its random numbers are not those of the pair of the same number."""
+
+
+@dataclass
+class _Slice:
+    """A clean slice that is kept with its condition and level, and what it was made for."""
+
+    block: int
+    patient: Patient
+    k: int
+    x0: Tensor
+    y: Tensor
+    level: float
 
 
 class PairDataset(Dataset[Pair]):
     """Pair ``i`` is ``{"x0": (1, S, S), "y": (1, S, S), "level": ()}`` on [-1, 1], for every i >= 0.
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
-    ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's level
-    and noise. With ``acquisition`` names there is a ``vector`` (D,) too. The result depends on (seed, i) alone: not on
-    workers, batches or what was read before.
+    ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
+    parameter and noise. With ``acquisition`` names there is a ``vector`` (D,) too. Patients with ``conditions`` give y
+    from them, at the same place. The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
+
+    patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
+    of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
     """
 
     def __init__(
@@ -41,6 +63,7 @@ class PairDataset(Dataset[Pair]):
         length: int = 2**62,
         validation: bool = False,
         acquisition: Sequence[str] = (),
+        patches_per_slice: int | None = None,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -49,10 +72,14 @@ class PairDataset(Dataset[Pair]):
                         f"patient {patient.name}: a slice is {image.shape[0]} x {image.shape[1]}, "
                         f"expected at least image_size = {size}"
                     )
+        _check_conditions(patients, degradation)
         self.degradation, self.size, self.seed = degradation, size, seed
         self.least_foreground, self.length = least_foreground, length
         self.acquisition = list(acquisition)
         self.stream = _VALIDATION if validation else _TRAINING
+        self.block = patches_per_slice or (PATCHES_PER_SLICE if degradation.whole_slice else 1)
+        self.whole = degradation.whole_slice or self.block > 1
+        self._kept: _Slice | None = None
         sources: dict[str, list[Patient]] = {}
         for patient in patients:
             sources.setdefault(patient.source, []).append(patient)
@@ -64,36 +91,106 @@ class PairDataset(Dataset[Pair]):
 
     def __getitem__(self, i: int) -> Pair:
         rng = np.random.default_rng([self.seed, self.stream, i])
-        gen = generator(self.seed, self.stream, i)
-        patch, patient = self._patch(rng)
-        x0 = torch.from_numpy(patch)[None]
-        frame = Frame(-1.0, 1.0, patient.spacing[1:])
-        parameter = self.degradation.draw(gen)
-        y = self.degradation.apply(x0, parameter, gen, frame)
-        level = self.degradation.level(x0, y, parameter, frame)
-        pair = {"x0": x0, "y": y, "level": torch.tensor(level)}
+        if self.whole:
+            kept = self._slice(i // self.block)
+            patient, level = kept.patient, kept.level
+            place = self._place(rng, kept.patient.foregrounds[kept.k])[0]
+            turn = _turn(rng)
+            x0, y = turn(kept.x0[place]), turn(kept.y[place])
+        else:
+            gen = generator(self.seed, self.stream, i)
+            patient, k, place = self._patch(rng)
+            turn = _turn(rng)
+            x0, y, level = self._degraded(patient, k, place, gen, turn)
+        pair = {"x0": x0[None], "y": y[None], "level": torch.tensor(level)}
         if self.acquisition:
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
         return pair
 
-    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, Patient]:
-        best, owner, best_share = None, None, -1.0
+    def _slice(self, block: int) -> _Slice:
+        """The slice of a block of pairs, degraded as a whole; the one of the last call is kept."""
+        if self._kept is None or self._kept.block != block:
+            rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
+            gen = generator(self.seed, self.stream, _WHOLE, block)
+            patient, k = self._patient_and_slice(rng)
+            x0, y, level = self._degraded(patient, k, np.s_[:, :], gen, lambda image: image)
+            self._kept = _Slice(block, patient, k, x0, y, level)
+        return self._kept
+
+    def _degraded(
+        self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn
+    ) -> tuple[Tensor, Tensor, float]:
+        """Clean image, condition and level at a place of slice k."""
+        frame = patient.frame(k)
+        x0 = turn(_tensor(patient.slices[k][place]))
+        parameter = self.degradation.draw(gen)
+        if patient.conditions is not None:
+            y = turn(_tensor(patient.conditions[k][place]))
+        else:
+            y = self.degradation.apply(x0, parameter, gen, frame)
+        return x0, y, self.degradation.level(x0, y, parameter, frame)
+
+    def _patient_and_slice(self, rng: np.random.Generator) -> tuple[Patient, int]:
+        group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
+        patient = group[rng.integers(len(group))]
+        return patient, int(rng.integers(len(patient.slices)))
+
+    def _patch(self, rng: np.random.Generator) -> tuple[Patient, int, Place]:
+        """Patient, slice and place of a patch: the first that is foreground enough, else the best of some."""
+        best: tuple[Patient, int, Place] | None = None
+        best_share = -1.0
         for _ in range(TRIES):
-            group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
-            patient = group[rng.integers(len(group))]
-            k = rng.integers(len(patient.slices))
-            image, mask = patient.slices[k], patient.foregrounds[k]
-            row, col = (int(rng.integers(n - self.size + 1)) for n in image.shape)
-            place = np.s_[row : row + self.size, col : col + self.size]
-            share = float(mask[place].mean())
+            patient, k = self._patient_and_slice(rng)
+            place, share = self._draw_place(rng, patient.foregrounds[k])
             if share > best_share:
-                best, owner, best_share = image[place], patient, share
+                best, best_share = (patient, k, place), share
             if share >= self.least_foreground:
                 break
-        assert best is not None and owner is not None
-        turned = np.rot90(best, int(rng.integers(4)))
-        patch = np.ascontiguousarray(turned[:, ::-1] if rng.integers(2) else turned)
-        return patch.astype(np.float32), owner
+        assert best is not None
+        return best
+
+    def _place(self, rng: np.random.Generator, mask: Plane) -> tuple[Place, float]:
+        """The same in one slice."""
+        best = self._draw_place(rng, mask)
+        for _ in range(TRIES - 1):
+            if best[1] >= self.least_foreground:
+                break
+            best = max(best, self._draw_place(rng, mask), key=lambda found: found[1])
+        return best
+
+    def _draw_place(self, rng: np.random.Generator, mask: Plane) -> tuple[Place, float]:
+        row, col = (int(rng.integers(n - self.size + 1)) for n in mask.shape)
+        place = np.s_[row : row + self.size, col : col + self.size]
+        return place, float(np.asarray(mask[place]).mean())
+
+
+def _turn(rng: np.random.Generator) -> Turn:
+    """A random quarter turn and flip, the same for every image it is called with."""
+    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
+
+    def turn(image: Tensor) -> Tensor:
+        turned = torch.rot90(image, quarter)
+        return (turned.flip(1) if flip else turned).contiguous()
+
+    return turn
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(image).astype(np.float32))
+
+
+def _check_conditions(patients: Sequence[Patient], degradation: Degradation) -> None:
+    """Real conditions and simulated noise exclude each other, and the noise suits every scan. Raises UserError."""
+    real = {patient.conditions is not None for patient in patients}
+    if real == {True, False}:
+        raise UserError("data: found real noisy scans for some patients, expected them for all or none")
+    if real == {True} and degradation.name != "identity":
+        raise UserError(f"data.noise.type: found {degradation.name} with real noisy scans, expected identity")
+    if real == {False} and degradation.name == "identity":
+        raise UserError("data.noise.type: found identity without real noisy scans, expected another type")
+    for patient in patients:
+        for frame in {patient.frame(k) for k in range(len(patient.slices))}:
+            degradation.check(frame)
 
 
 def source_weights(patients: Mapping[str, int]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from cdm4mi.errors import UserError
 
 Range = float | tuple[float, float]
 """One number, or the least and the most that a degradation's parameter is drawn from."""
+
+P = TypeVar("P")
+"""A degradation's parameter: a number in its physical terms; for a composition one for each part."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Frame:
         return (values - self.low) * self.scale - 1.0
 
 
-class Degradation(ABC):
+class Degradation(ABC, Generic[P]):
     """Makes the condition y of a clean image x0. Decided by a torch.Generator alone; on the device of the image.
 
     name: as in a configuration. whole_slice: whether it means something only on the whole slice (projections,
@@ -54,14 +58,14 @@ class Degradation(ABC):
     modalities: tuple[str | None, ...] = ("CT", "MR", "PT", None)
 
     @abstractmethod
-    def draw(self, generator: torch.Generator) -> float:
+    def draw(self, generator: torch.Generator) -> P:
         """Its parameter for one image, from the number or the range that it was made with."""
 
     @abstractmethod
-    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
+    def apply(self, x0: Tensor, parameter: P, generator: torch.Generator, frame: Frame) -> Tensor:
         """x0 (..., H, W) on [-1, 1] to y of the same shape, scale and device; y is not clipped."""
 
-    def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
+    def level(self, x0: Tensor, y: Tensor, parameter: P, frame: Frame) -> float:
         """Standard deviation of y - x0 on [-1, 1], which a model is told: here measured, as a root mean square."""
         return float((y - x0).square().mean().sqrt())
 

@@ -13,7 +13,7 @@ from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_l
 Unit = Literal["variance", "sigma_hu", "percent"]
 
 
-class GaussianNoise(Degradation):
+class GaussianNoise(Degradation[float]):
     """y = x0 + sigma n. The parameter is the standard deviation, drawn uniform in its logarithm.
 
     value: one number or a (least, most) range, in terms of ``unit``: the ``variance`` on [-1, 1]; the standard

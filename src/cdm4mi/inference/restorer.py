@@ -118,7 +118,7 @@ class Restorer:
         if level is not None and not (np.isfinite(level) and level >= 0):
             raise UserError(f"noise level: found {level}, expected a number of at least 0")
         sigma = measured_level(y) if level is None else level * scale
-        used = self._trained_level(sigma, scale, warnings)
+        used = self._trained_level(sigma, norm, warnings)
         limit = 1 + OUTSIDE * max(used, sigma)
         outside = np.abs(y) > limit
         if volume.padding is not None:
@@ -247,12 +247,13 @@ class Restorer:
             return Normalisation(0.0, data.dynamic_range, modality_of(volume))
         return normalisation_for(volume, data.window, data.percentiles)
 
-    def _trained_level(self, sigma: float, scale: float, warnings: list[str]) -> float:
+    def _trained_level(self, sigma: float, norm: Normalisation, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        if not self.model.process.conditioned_on_level:
+        trained = self.model.config.data.noise.deviations((norm.low, norm.high))
+        if not self.model.process.conditioned_on_level or trained is None:
             return sigma
-        variance = self.model.config.data.noise.variance
-        low, high = (np.sqrt(v) for v in (variance if isinstance(variance, list) else (variance, variance)))
+        low, high = trained
+        scale = 2 / (norm.high - norm.low)
         used = float(np.clip(sigma, low, high))
         if used < sigma * 0.99 or used > sigma * 1.01:
             warnings.append(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from cdm4mi.models.checkpoint import TrainedModel
 
 
@@ -49,10 +47,7 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
 def _noise(model: TrainedModel) -> str:
     if "layout" in model.about:
         return "not stated in the file"
-    noise = model.config.data.noise
-    levels = noise.variance if isinstance(noise.variance, list) else [noise.variance]
-    variances, deviations = (" to ".join(f"{v:.3g}" for v in x) for x in (levels, [math.sqrt(v) for v in levels]))
-    return f"{noise.type}, variance {variances} on [-1, 1] (standard deviation {deviations})"
+    return model.config.data.noise.described()
 
 
 def _estimate(model: TrainedModel) -> str:

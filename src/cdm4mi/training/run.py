@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader
 
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
-from cdm4mi.config.schema import Config, NoiseConfig
+from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import OrderedFrom, PairDataset
 from cdm4mi.data.sources import load_patients
 from cdm4mi.data.split import split_patients
-from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
@@ -37,12 +37,6 @@ PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-
 def hashed(patient: str) -> str:
     """What a checkpoint says of a patient: enough to find one again whose name is known, not to learn the name."""
     return hashlib.sha256(patient.encode()).hexdigest()[:16]
-
-
-def make_degradation(noise: NoiseConfig) -> GaussianNoise:
-    """The degradation that the configuration names."""
-    variance = noise.variance
-    return GaussianNoise((variance[0], variance[1]) if isinstance(variance, list) else variance)
 
 
 class PairData(L.LightningDataModule):
@@ -64,6 +58,7 @@ class PairData(L.LightningDataModule):
             "seed": config.seed,
             "least_foreground": config.data.foreground,
             "acquisition": config.model.acquisition_vector or (),
+            "patches_per_slice": config.data.patches_per_slice,
         }
         train = [p for p in patients if p.name in set(self.train_names)]
         val = [p for p in patients if p.name in set(self.val_names)]

@@ -1,0 +1,73 @@
+"""MR magnitude noise of several receiver coils: the non-central chi distribution, and what undoes its bias."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform, standard_normal
+from cdm4mi.degradation.varying import smooth_map
+
+
+class NoncentralChiNoise(Degradation[float]):
+    """M = sqrt((A + s n_1)^2 + s^2 (n_2^2 + ... + n_2L^2)): the root sum of squares of L coils.
+
+    A is the clean magnitude in scanner units, s the standard deviation in each coil's real and imaginary part
+    (Constantinides et al. 1997, doi:10.1002/mrm.1910380524, eq. 2); in the background M^2 is 2 L s^2 on average.
+
+    percent: s in percent of the reference, the window's upper end, or a (least, most) range, drawn uniform in its
+    logarithm. variation: 0 to below 1, how far s runs up and down over the image (``smooth_map``); its mean square is
+    kept. The level is s on [-1, 1]: the standard deviation of bright tissue.
+    """
+
+    name = "noncentral_chi"
+    modalities = ("MR", "PT", None)
+
+    def __init__(self, percent: Range = 5.0, coils: int = 8, variation: float = 0.0) -> None:
+        if coils < 1:
+            raise ValueError(f"coils: found {coils}, expected at least 1")
+        self.bounds = bounds_of(percent, "percent")
+        self.variation = bounds_of(variation, "variation", most=1.0)[0]
+        self.coils = coils
+        self.whole_slice = variation > 0  # a map over the slice is not one over a patch
+
+    def draw(self, generator: torch.Generator) -> float:
+        """s in percent of the reference."""
+        return draw_log_uniform(self.bounds, generator)
+
+    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
+        s: Tensor | float = self.sigma(parameter, frame)
+        if self.variation:
+            shape = (int(x0.shape[-2]), int(x0.shape[-1]))
+            s = s * smooth_map(shape, self.variation, generator).to(x0.device)
+        squares = (frame.physical(x0).clamp(min=0) + s * standard_normal(x0, generator)).square()
+        for _ in range(2 * self.coils - 1):
+            squares += (s * standard_normal(x0, generator)).square()
+        return frame.normalised(squares.sqrt())
+
+    def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
+        return self.sigma(parameter, frame) * frame.scale
+
+    @staticmethod
+    def sigma(parameter: float, frame: Frame) -> float:
+        """s in scanner units."""
+        return parameter / 100 * frame.high
+
+
+def second_moment_correction(magnitude: Tensor, sigma: float | Tensor, coils: int = 1, window: int = 1) -> Tensor:
+    """The clean magnitude A from noisy ones: sqrt(max(<M^2> - 2 L s^2, 0)), as E[M^2] = A^2 + 2 L s^2 exactly.
+
+    magnitude: (..., H, W) in scanner units; sigma: s in the same, a number or a map (H, W); coils: L, 1 for Rician;
+    window: side in pixels (odd) of the square that <M^2> is the mean over. A single pixel (window 1) is free of bias in
+    A^2, but its root reads low by about s^2 / (2 A): average before the root, or correct an image that is denoised.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window: found {window}, expected an odd number of pixels")
+    squares = magnitude.square()
+    if window > 1:
+        flat = squares.reshape(-1, 1, *squares.shape[-2:])
+        mean = F.avg_pool2d(flat, window, stride=1, padding=window // 2, count_include_pad=False)
+        squares = mean.reshape(squares.shape)
+    noise = torch.as_tensor(sigma, dtype=magnitude.dtype, device=magnitude.device)
+    return (squares - 2 * coils * noise.square()).clamp(min=0).sqrt()

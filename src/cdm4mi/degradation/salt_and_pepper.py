@@ -1,0 +1,28 @@
+"""Salt and pepper: a fraction of the pixels lost to the ends of the scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform
+
+
+class SaltAndPepper(Degradation[float]):
+    """A fraction of the pixels, each by itself, becomes -1 or 1, both equally likely.
+
+    fraction: 0 to 1, or a (least, most) range, drawn uniform in its logarithm.
+    """
+
+    name = "salt_and_pepper"
+
+    def __init__(self, fraction: Range = 0.05) -> None:
+        self.bounds = bounds_of(fraction, "fraction", most=1.0)
+
+    def draw(self, generator: torch.Generator) -> float:
+        """The fraction of the pixels."""
+        return draw_log_uniform(self.bounds, generator)
+
+    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
+        u = torch.rand(x0.shape, generator=generator, device=generator.device).to(x0.device)
+        return torch.where(u < parameter, torch.where(u < parameter / 2, -1.0, 1.0), x0)
