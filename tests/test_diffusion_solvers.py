@@ -9,17 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdm4mi.diffusion import CLEAN, DDPMPath, SeededNoise, Step, ddim, ddpm, make_betas, make_solver, sample, time_list
+from cdm4mi.diffusion import SOLVERS as REGISTERED
 from cdm4mi.errors import UserError
 from cdm4mi.networks import UNet
 
 LINEAR = DDPMPath(make_betas("linear", 1000))
-SOLVERS = {"ddpm": ddpm, "ddim eta 0": ddim, "ddim eta 1": lambda step: ddim(step, 1.0)}
+SOLVERS = {name: make_solver(name) for name in REGISTERED} | {"ddim eta 1": make_solver("ddim", 1.0)}
+NOISY = {"ddpm", "euler_ancestral", "dpmpp_2m_sde", "ddim eta 1"}
 
 
 def weights_of(solver, path, t, t_next):
     """(weight of x_t, weight of x0_hat, std of the noise) of one step, read off a step on unit pixels."""
     x_t, x0, noise = torch.eye(3, dtype=torch.float64).reshape(3, 1, 1, 1, 3)
-    return [float(w) for w in solver(Step(path, x_t, x0, t, t_next, lambda: noise)).flatten()]
+    step = Step(path, x_t, x0, t, t_next, lambda: noise, denoise=lambda x, t: x0)
+    return [float(w) for w in solver(step).flatten()]
 
 
 @pytest.mark.parametrize("t", [1, 2, 37, 500, 999])
@@ -50,10 +53,10 @@ def test_ddpm_at_any_stride_is_the_product_of_the_two_gaussians(schedule, t, dat
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(sorted(SCHEDULES)), st.integers(1, 99), st.data())
-def test_ddim_with_eta_one_is_ddpm(schedule, t, data):
+def test_ddim_with_eta_one_and_euler_ancestral_are_ddpm(schedule, t, data):
     t_next = data.draw(st.integers(CLEAN, t - 1))
     path = make_path(schedule)
-    one = weights_of(SOLVERS["ddim eta 1"], path, t, t_next)
+    one = weights_of(SOLVERS["euler_ancestral"], path, t, t_next)
     assert one == pytest.approx(weights_of(ddpm, path, t, t_next), rel=1e-6, abs=1e-9)
 
 
@@ -106,13 +109,14 @@ def test_noise_is_masked_for_each_sample_and_not_for_the_batch(solver):
     x_t, x0, noise = torch.randn(3, 4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     t, t_next = torch.tensor([900, 3, 0, 40]), torch.tensor([700, CLEAN, CLEAN, 0])
     step = SOLVERS[solver]
-    out = step(Step(LINEAR, x_t, x0, t, t_next, lambda: noise))
-    quiet = step(Step(LINEAR, x_t, x0, t, t_next, lambda: torch.zeros_like(noise)))
+    options = {"denoise": lambda x, t: 0.9 * x}
+    out = step(Step(LINEAR, x_t, x0, t, t_next, lambda: noise, **options))
+    quiet = step(Step(LINEAR, x_t, x0, t, t_next, lambda: torch.zeros_like(noise), **options))
     assert torch.equal(out[1:3], x0[1:3])
     for i in (0, 3):
-        if solver != "ddim eta 0":
-            assert not torch.equal(out[i], quiet[i])
-        alone = Step(LINEAR, x_t[i : i + 1], x0[i : i + 1], int(t[i]), int(t_next[i]), lambda i=i: noise[i : i + 1])
+        assert torch.equal(out[i], quiet[i]) is (solver not in NOISY)
+        one = slice(i, i + 1)
+        alone = Step(LINEAR, x_t[one], x0[one], int(t[i]), int(t_next[i]), lambda i=i: noise[i : i + 1], **options)
         assert torch.equal(step(alone)[0], out[i])  # a sample's step does not see its neighbours
 
 
@@ -162,7 +166,7 @@ def test_seeded_noise_leaves_the_global_stream_alone():
 @pytest.mark.parametrize(
     ("name", "eta", "message"),
     [
-        ("euler", 0.0, "solver: found 'euler', expected .*ddpm.*ddim"),
+        ("milstein", 0.0, "solver: found 'milstein', expected .*ddpm.*ddim.*heun"),
         ("ddim", 1.5, "eta: found 1.5, expected 0 to 1"),
         ("ddim", -0.1, "eta: found -0.1"),
         ("ddim", math.nan, "eta: found nan"),

@@ -4,7 +4,7 @@ from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS, Latent, Parameterization
 from cdm4mi.diffusion.paths import CLEAN, DDPMPath, GaussianPath
-from cdm4mi.diffusion.registry import SOLVERS, make_solver
+from cdm4mi.diffusion.registry import SOLVERS, make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.diffusion.schedules import make_betas, rescale_zero_terminal_snr
 from cdm4mi.diffusion.solvers import Step, ddim, ddpm
@@ -27,6 +27,7 @@ __all__ = [
     "make_betas",
     "make_solver",
     "min_snr_weight",
+    "network_calls",
     "rescale_zero_terminal_snr",
     "sample",
     "time_list",

@@ -1,26 +1,65 @@
-"""The solvers by name: a new one is a function on ``Step`` and one line here."""
+"""The solvers by name, with what each needs: a new one is a function on ``Step`` and one line here."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from cdm4mi.diffusion.dpm_solver import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m
+from cdm4mi.diffusion.heun import heun
+from cdm4mi.diffusion.paths import GaussianPath
 from cdm4mi.diffusion.solvers import Solver, ddim, ddpm
+from cdm4mi.diffusion.unipc import unipc
 from cdm4mi.errors import UserError
 
-SOLVERS: dict[str, Solver] = {
-    "ddpm": ddpm,
-    "ddim": ddim,
-    "dpmpp_2m": dpmpp_2m,
-    "dpmpp_2m_sde": dpmpp_2m_sde,
-    "dpmpp_3m": dpmpp_3m,
+
+@dataclass(frozen=True)
+class Entry:
+    """A solver and what it needs.
+
+    bridges: whether it is defined for paths with b != 0; calls: of the denoiser in a step, but for the last (one).
+    """
+
+    solver: Solver
+    bridges: bool = False
+    calls: int = 1
+
+
+SOLVERS: dict[str, Entry] = {
+    "ddpm": Entry(ddpm),
+    "ddim": Entry(ddim, bridges=True),
+    # the same functions, not twins: Euler's step on a path's own increments is DDIM's, see ``ddim``
+    "euler": Entry(ddim, bridges=True),
+    "euler_ancestral": Entry(partial(ddim, eta=1.0), bridges=True),
+    "heun": Entry(heun, calls=2),
+    "dpmpp_2m": Entry(dpmpp_2m),
+    "dpmpp_2m_sde": Entry(dpmpp_2m_sde),
+    "dpmpp_3m": Entry(dpmpp_3m),
+    "unipc_2": Entry(partial(unipc, order=2)),
+    "unipc_3": Entry(partial(unipc, order=3)),
 }
 
 
-def make_solver(name: str, eta: float = 0.0) -> Solver:
-    """The solver ``name``; eta in [0, 1] counts for ddim only. Raises UserError for anything else."""
-    if not 0 <= eta <= 1:
-        raise UserError(f"eta: found {eta}, expected 0 to 1")
+def _entry(name: str) -> Entry:
     if name not in SOLVERS:
         raise UserError(f"solver: found {name!r}, expected one of {', '.join(SOLVERS)}")
-    return partial(ddim, eta=eta) if name == "ddim" else SOLVERS[name]
+    return SOLVERS[name]
+
+
+def make_solver(name: str, eta: float = 0.0, path: GaussianPath | None = None) -> Solver:
+    """The solver ``name``; eta in [0, 1] counts for ddim only. Raises UserError for anything else.
+
+    path: where given, a solver that is not defined on it is refused too.
+    """
+    if not 0 <= eta <= 1:
+        raise UserError(f"eta: found {eta}, expected 0 to 1")
+    entry = _entry(name)
+    if path is not None and path.is_bridge and not entry.bridges:
+        fitting = ", ".join(other for other, its in SOLVERS.items() if its.bridges)
+        raise UserError(f"solver: found {name} on a bridge ({type(path).__name__}, b is not 0), expected {fitting}")
+    return partial(ddim, eta=eta) if name == "ddim" else entry.solver
+
+
+def network_calls(name: str, steps: int) -> int:
+    """Denoiser calls of ``steps`` steps: as many, but 2 S - 1 for heun."""
+    return _entry(name).calls * (steps - 1) + 1

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cdm4mi.diffusion.limits import limited
 from cdm4mi.diffusion.paths import CLEAN, GaussianPath
-from cdm4mi.diffusion.solvers import Solver, Step
-
-ORDER = 3
-"""The highest order of a multistep solver: how many estimates, with the present one, it may look at."""
+from cdm4mi.diffusion.solvers import HISTORY, Solver, Step
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """x0_hat = denoise(x_t, t), with x_t (N, C, H, W) and t (N,) int64: the one contract that solvers rest on."""
@@ -20,7 +18,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class SamplingState:
-    """What a hook receives at every step: i-th call, time t, the latent x_t and the estimate x0_hat made from it."""
+    """What a hook receives at every step: i-th step, time t, the latent x_t and the estimate x0_hat made from it."""
 
     i: int
     t: int
@@ -39,25 +37,30 @@ def sample(
     noise: Callable[[int], Tensor],
     y: Tensor | None = None,
     clip: bool = False,
+    dynamic_threshold: float | None = None,
     hook: Callable[[SamplingState], None] | None = None,
 ) -> Tensor:
-    """Run the solver down the times, one denoiser call each, and return the last x0_hat, (N, C, H, W).
+    """Run the solver down the times and return the last x0_hat, (N, C, H, W).
 
-    times: strictly falling, from ``times.time_list``; x_start: x at times[0]; noise(i): unit noise of step i (0 is
-    taken to be the start's own draw, so steps ask for i + 1); clip: clamp each x0_hat to [-1, 1] before the solver
-    sees it, so that eps is derived anew; hook: called with every SamplingState.
+    One denoiser call a time, and those that the solver makes itself (``registry.network_calls``). times: strictly
+    falling, from ``times.time_list``; x_start: x at times[0]; noise(i): unit noise of step i (0 is taken to be the
+    start's own draw, so steps ask for i + 1); clip, dynamic_threshold: bring each x0_hat to [-1, 1] before the solver
+    sees it, so that eps is derived anew (``limits.limited``); hook: called with every SamplingState.
     """
+
+    def estimate(x_t: Tensor, t: Tensor | int) -> Tensor:
+        t = torch.as_tensor(t, device=x_t.device).reshape(-1).expand(len(x_t))
+        return limited(denoise(x_t, t), clip, dynamic_threshold)
+
     x = x_start
     history: list[tuple[int, Tensor]] = []
     for i, t in enumerate(times):
         t_next = times[i + 1] if i + 1 < len(times) else CLEAN
         if t_next >= t:
             raise ValueError(f"times must fall strictly, found {t} then {t_next}")
-        x0 = denoise(x, torch.full((len(x),), t, device=x.device))
-        if clip:
-            x0 = x0.clamp(-1, 1)
+        x0 = estimate(x, t)
         if hook is not None:
             hook(SamplingState(i, t, x, x0))
-        x = solver(Step(path, x, x0, t, t_next, lambda i=i: noise(i + 1), y, history))  # type: ignore[misc]
-        history = [(t, x0), *history[: ORDER - 2]]
+        x = solver(Step(path, x, x0, t, t_next, lambda i=i: noise(i + 1), y, history, estimate))  # type: ignore[misc]
+        history = [(t, x0), *history[: HISTORY - 1]]
     return x

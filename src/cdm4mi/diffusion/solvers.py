@@ -1,4 +1,4 @@
-"""Solvers: from x_t and x0_hat at one time to x at the next. Each is a function without state."""
+"""Solvers of one call a step: from x_t and x0_hat at one time to x at the next. Each is a function without state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from cdm4mi.diffusion.paths import CLEAN, GaussianPath, cast
 
+HISTORY = 3
+"""How many estimates of earlier steps a multistep solver may look at."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -17,7 +20,8 @@ class Step:
 
     x_t, x0: (N, C, H, W), the state and the denoiser's estimate at the times t; t, t_next: (N,) or int, where t_next
     comes from the list of times (CLEAN after the last); y: the condition, for bridges; noise: draws noise like x_t;
-    history: (t, x0_hat) of the steps before, the latest first, for multistep solvers.
+    history: (t, x0_hat) of the steps before, the latest first, for multistep solvers; denoise: x0_hat of another
+    point, one more denoiser call each, for solvers that need several a step.
     """
 
     path: GaussianPath
@@ -28,15 +32,20 @@ class Step:
     noise: Callable[[], Tensor] = field(repr=False)
     y: Tensor | None = None
     history: Sequence[tuple[Tensor | int, Tensor]] = ()
+    denoise: Callable[[Tensor, Tensor | int], Tensor] | None = field(default=None, repr=False)
 
 
 Solver = Callable[[Step], Tensor]
 
 
+def is_last(step: Step) -> Tensor:
+    """Which samples go to CLEAN: bool, (N, 1, 1, 1) or (1, 1, 1, 1)."""
+    return (torch.as_tensor(step.t_next) == CLEAN).reshape(-1, 1, 1, 1)
+
+
 def finish(step: Step, x_next: Tensor) -> Tensor:
     """x0_hat itself for each sample whose next time is CLEAN."""
-    last = (torch.as_tensor(step.t_next) == CLEAN).reshape(-1, 1, 1, 1).to(x_next.device)
-    return torch.where(last, step.x0, x_next)
+    return torch.where(is_last(step).to(x_next.device), step.x0, x_next)
 
 
 def ddpm(step: Step) -> Tensor:
@@ -57,18 +66,25 @@ def ddpm(step: Step) -> Tensor:
 
 
 def ddim(step: Step, eta: float = 0.0) -> Tensor:
-    """Song et al. 2021 (arXiv 2010.02502), eq. 12 and 16: deterministic at eta = 0, ``ddpm`` at eta = 1.
+    """Song et al. 2021 (arXiv 2010.02502), eq. 12 and 16, for every path: deterministic at eta = 0, ``ddpm`` at 1.
 
-    eps is derived from x_t and x0_hat, so a clipped x0_hat changes it too.
+    What x_t holds beside a x0_hat + b y is c eps, so a clipped x0_hat changes eps too; of it a part goes on and the
+    rest is drawn anew. At eta = 0 this is Euler's step on dx = x0_hat da + y db + eps dc, of which the step takes the
+    path's own increments; for b = 0 that is Euler's on x / a over c / a (EDM, k-diffusion), at eta = 1 their
+    ``ancestral``. On a Brownian bridge eta = 1 is the exact posterior of I2SB (Liu et al. 2023, arXiv 2302.05872,
+    eq. 4). Where a bridge has c = 0, what is beside a x0_hat + b y is taken for an error of y and shrinks with b
+    (InDI, Delbracio and Milanfar 2023, arXiv 2303.11435, eq. 9).
     """
-    a, _, c = step.path.at(step.t)
+    a, b, c = step.path.at(step.t)
     a_next, b_next, c_next = step.path.at(step.t_next)
-    eps = step.path.eps(step.x_t, step.x0, step.t, step.y)
-    std = eta * c_next * (1 - (a * c_next / (a_next * c)) ** 2).clamp(min=0).sqrt()
-    direction = (c_next**2 - std**2).clamp(min=0).sqrt()
-    x_next = cast(a_next, step.x_t) * step.x0 + cast(direction, step.x_t) * eps
+    noisy = c > 0
+    kept = torch.where(noisy, a * c_next / (a_next * c), 0.0)  # share of eps that the posterior keeps
+    std = eta * c_next * (1 - kept**2).clamp(min=0).sqrt()
+    carried = torch.where(noisy, (c_next**2 - std**2).clamp(min=0).sqrt() / c, torch.where(b > 0, b_next / b, 0.0))
+    # x_next = a_next x0 + b_next y + carried (x_t - a x0 - b y), collected by image
+    x_next = cast(a_next - carried * a, step.x_t) * step.x0 + cast(carried, step.x_t) * step.x_t
     if step.y is not None:
-        x_next = x_next + cast(b_next, step.x_t) * step.y
+        x_next = x_next + cast(b_next - carried * b, step.x_t) * step.y
     if eta > 0:
         x_next = x_next + cast(std, step.x_t) * step.noise()
     return finish(step, x_next)
