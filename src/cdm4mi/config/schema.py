@@ -84,9 +84,9 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where the clean scans are and how they become patches."""
 
-    kind: Literal["volumes", "hdf5", "phantoms"] = "volumes"
+    kind: Literal["volumes", "hdf5", "phantoms", "store"] = "volumes"
     paths: list[str] = Field(
-        default_factory=list, description="scans, folders or patterns; hdf5: one folder of patch files"
+        default_factory=list, description="scans, folders or patterns; hdf5: one folder of patch files; store: one"
     )
     dynamic_range: Positive = Field(255.0, description="hdf5: the integer that maps to +1 (0 maps to -1)")
     window: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(

@@ -5,18 +5,19 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
-from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing
 from cdm4mi.data.names import patch_patient, patient_names, pseudonym
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
+from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.data.split import split_patients
+from cdm4mi.data.stored import stored_patients
 from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
 
@@ -26,45 +27,14 @@ PHANTOM_PATIENTS = 64
 PHANTOM_SLICES = 6
 
 
-class Plane(Protocol):
-    """One slice (rows, columns): an array, or one that reads from its file only what is asked of it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __getitem__(self, place: Any, /) -> np.ndarray: ...
-
-
-@dataclass
-class Patient:
-    """The clean slices of one patient on [-1, 1], and the foreground of each (bool).
-
-    ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
-    is in millimetres along (slices, rows, columns). ``frames`` says for each slice what [-1, 1] means in it; None where
-    that is not known. ``conditions`` holds the real noisy version of each slice, as the slices; None where the noise
-    is simulated. ``split`` ("train", "val", "test") is set where a manifest says it.
-    """
-
-    name: str
-    source: str
-    slices: list[Plane]
-    foregrounds: list[Plane]
-    spacing: Spacing = UNKNOWN_SPACING
-    frames: list[Frame] | None = None
-    conditions: list[Plane] | None = None
-    split: str | None = None
-
-    def frame(self, k: int) -> Frame:
-        """What [-1, 1] means in slice k; where that is not known, what is usual for the modality of the source."""
-        if self.frames is not None:
-            return self.frames[k]
-        modality = self.source.split("-")[0]
-        low, high = (-1000.0, 1000.0) if modality == "CT" else (0.0, 1.0)
-        return Frame(low, high, self.spacing[1:], modality if modality in ("CT", "MR", "PT") else None)
-
-
 def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patient]:
-    """Every patient that the data section names, but for ``exclude_patients``. Raises UserError where there is none."""
+    """Every patient that the data section names, but for ``exclude_patients``. Raises UserError where there is none.
+
+    From a store: its patients for training and validation, those with several sources once for each; the test set is
+    never read.
+    """
+    if config.kind == "store":
+        return stored_patients(config)
     if config.kind == "phantoms":
         found = _phantoms(max(128, image_size), seed)
     else:
@@ -81,6 +51,17 @@ def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patien
     if not patients:
         raise UserError(f"data.paths: found no usable scan in {', '.join(config.paths)[:200]}")
     return patients
+
+
+def split_names(patients: Sequence[Patient], config: DataConfig, seed: int) -> tuple[list[str], list[str]]:
+    """(training, validation) patients by name: as their manifest says, else as ``split_patients`` draws them."""
+    names = [patient.name for patient in patients]
+    if config.kind != "store":
+        return split_patients(names, config.val_fraction, seed, config.val_patients)
+    train, val = (sorted({p.name for p in patients if p.split == split}) for split in ("train", "val"))
+    if not train:
+        raise UserError("data.paths: found a store without a patient for training, expected at least one")
+    return train, val or train
 
 
 def name_in_header(volume: io.Volume) -> str | None:

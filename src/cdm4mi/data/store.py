@@ -25,6 +25,8 @@ CHUNK = 64
 LEAST_STEP = 2.0**-13
 """Coarsest step of scaled int16 over the intensity window: where it would be coarser, float32 is stored."""
 OPEN_FILES = 64
+FAR_OUTSIDE, MOST_NOISY = 1.5, 2.0
+"""On [-1, 1]: beyond the first a clean value is none of the tissue's; a noisy one is clipped to the second."""
 TARGET, CONDITION = "target", "condition"
 _INT16 = np.dtype(np.int16)
 
@@ -116,27 +118,48 @@ class StoredScan:
     def read(self, name: str, k: int, place: Any) -> np.ndarray:
         """Physical values of a part of slice k, float32; UserError where the file is gone or damaged."""
         try:
-            raw = _datasets(os.getpid(), str(self.path))[name][(k, *place)]
+            raw = _open_files(os.getpid()).read(str(self.path), name, (k, *place))
         except (OSError, KeyError):
             raise UserError(f"{self.path}: missing or damaged, expected the store as cdm4mi prepare wrote it") from None
         grid = self.grids[name]
-        return raw if grid is None else grid.decode(raw)
+        return raw.copy() if grid is None else grid.decode(raw)
 
 
 @dataclass(frozen=True)
 class StoredSlice:
-    """Slice k of a scan, clean or (``name`` condition) noisy: ``plane[rows, columns]`` reads float32 on [-1, 1]."""
+    """Clean slice k of a scan: ``plane[rows, columns]`` reads that part, float32 clipped to [-1, 1]."""
 
     scan: StoredScan
     k: int
-    name: str = TARGET
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
     def __getitem__(self, place: Any, /) -> np.ndarray:
-        return self.scan.window.apply(self.scan.read(self.name, self.k, _pair(place))).clip(-1, 1)
+        return self.scan.window.apply(self.scan.read(TARGET, self.k, _pair(place))).clip(-1, 1)
+
+
+@dataclass(frozen=True)
+class StoredCondition:
+    """Real noisy slice k of a scan, float32 on the clean one's [-1, 1]; noise may take it outside.
+
+    Where the clean slice lies far outside (padding, metal), there is nothing to restore: clipped, as that is.
+    """
+
+    scan: StoredScan
+    k: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.scan.shape
+
+    def __getitem__(self, place: Any, /) -> np.ndarray:
+        clean, noisy = (
+            self.scan.window.apply(self.scan.read(name, self.k, _pair(place))) for name in (TARGET, CONDITION)
+        )
+        limit = np.where(np.abs(clean) > FAR_OUTSIDE, np.float32(1), np.float32(MOST_NOISY))
+        return noisy.clip(-limit, limit)
 
 
 @dataclass(frozen=True)
@@ -166,12 +189,24 @@ def _rows(hashes: list[bytes]) -> np.ndarray:
 
 
 class _OpenFiles:
-    """The datasets of the files that were used last, by process: an HDF5 handle must not be used after a fork."""
+    """The files of one process that were used last, and the part that was read last.
+
+    By process, since an HDF5 handle must not be used after a fork. The last part is kept because a patch's foreground
+    is looked at before the patch is taken.
+    """
 
     def __init__(self) -> None:
         self.files: OrderedDict[str, tuple[h5py.File, dict[str, h5py.Dataset]]] = OrderedDict()
+        self.last: tuple[Any, np.ndarray] | None = None
 
-    def get(self, path: str) -> dict[str, h5py.Dataset]:
+    def read(self, path: str, name: str, place: tuple[Any, ...]) -> np.ndarray:
+        """The stored numbers of (slice, rows, columns) of a dataset; not to be written to."""
+        key = (path, name, place)
+        if self.last is None or self.last[0] != key:
+            self.last = key, self._datasets(path)[name][place]
+        return self.last[1]
+
+    def _datasets(self, path: str) -> dict[str, h5py.Dataset]:
         if path not in self.files:
             file = h5py.File(path, "r", locking=False)
             self.files[path] = (file, {name: file[name] for name in (TARGET, CONDITION) if name in file})
@@ -182,9 +217,5 @@ class _OpenFiles:
 
 
 @functools.lru_cache(maxsize=1)
-def _files_of(process: int) -> _OpenFiles:
+def _open_files(process: int) -> _OpenFiles:
     return _OpenFiles()
-
-
-def _datasets(process: int, path: str) -> dict[str, h5py.Dataset]:
-    return _files_of(process).get(path)

@@ -18,8 +18,7 @@ from cdm4mi import __version__
 from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import OrderedFrom, PairDataset
-from cdm4mi.data.sources import load_patients
-from cdm4mi.data.split import split_patients
+from cdm4mi.data.sources import load_patients, split_names
 from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
@@ -46,12 +45,10 @@ class PairData(L.LightningDataModule):
         super().__init__()
         self.config = config
         patients = load_patients(config.data, config.model.image_size, config.seed)
-        names = [p.name for p in patients]
-        self.train_names, self.val_names = split_patients(
-            names, config.data.val_fraction, config.seed, config.data.val_patients
-        )
+        self.train_names, self.val_names = split_names(patients, config.data, config.seed)
         if self.train_names == self.val_names:
-            log.warning("data: one patient only, so validation sees the patient that training sees")
+            only = "one patient only" if len(self.train_names) == 1 else "no patient for validation"
+            log.warning("data: %s, so validation sees what training sees", only)
         common: dict[str, Any] = {
             "degradation": make_degradation(config.data.noise),
             "size": config.model.image_size,

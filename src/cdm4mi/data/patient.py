@@ -1,0 +1,48 @@
+"""A patient as training sees one: slices on [-1, 1], in memory or read from a store as they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing
+from cdm4mi.degradation.base import Frame
+
+
+class Plane(Protocol):
+    """One slice (rows, columns): an array, or one that reads from its file only what is asked of it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, place: Any, /) -> np.ndarray: ...
+
+
+@dataclass
+class Patient:
+    """The clean slices of one patient on [-1, 1], and the foreground of each (bool).
+
+    ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
+    is in millimetres along (slices, rows, columns). ``frames`` says for each slice what [-1, 1] means in it; None where
+    that is not known. ``conditions`` holds the real noisy version of each slice, as the slices; None where the noise
+    is simulated. ``split`` ("train", "val", "test") is set where a manifest says it.
+    """
+
+    name: str
+    source: str
+    slices: list[Plane]
+    foregrounds: list[Plane]
+    spacing: Spacing = UNKNOWN_SPACING
+    frames: list[Frame] | None = None
+    conditions: list[Plane] | None = None
+    split: str | None = None
+
+    def frame(self, k: int) -> Frame:
+        """What [-1, 1] means in slice k; where that is not known, what is usual for the modality of the source."""
+        if self.frames is not None:
+            return self.frames[k]
+        modality = self.source.split("-")[0]
+        low, high = (-1000.0, 1000.0) if modality == "CT" else (0.0, 1.0)
+        return Frame(low, high, self.spacing[1:], modality if modality in ("CT", "MR", "PT") else None)

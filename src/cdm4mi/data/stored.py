@@ -1,0 +1,78 @@
+"""The patients of a store, whose slices are read from it as they are asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm4mi.config.schema import DataConfig
+from cdm4mi.data.manifest import read_manifest
+from cdm4mi.data.normalise import Normalisation
+from cdm4mi.data.patient import Patient, Plane
+from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice
+from cdm4mi.degradation.base import Frame
+from cdm4mi.errors import UserError
+from cdm4mi.io.quantise import Grid
+
+
+def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val")) -> list[Patient]:
+    """The patients of the store that ``data.paths`` names, as far as they are in ``splits``: one for each source.
+
+    Slices that another scan has already are left out. Raises UserError for settings that the store decides.
+    """
+    if len(config.paths) != 1:
+        raise UserError(f"data.paths: found {len(config.paths)} paths, expected one store (data.kind is store)")
+    for name in ("val_patients", "exclude_patients"):
+        if getattr(config, name):
+            raise UserError(
+                f"data.{name}: found with data.kind store, whose manifest has the split; expected none "
+                "(give --split to cdm4mi prepare)"
+            )
+    store, manifest = read_manifest(Path(config.paths[0]))
+    prepared = manifest["settings"]["percentiles"]
+    if list(config.percentiles) != prepared and any(scan["modality"] != "CT" for scan in manifest["scans"]):
+        raise UserError(
+            f"data.percentiles: found {config.percentiles}, the store was prepared with {prepared}, expected the same "
+            "(cdm4mi prepare --percentiles)"
+        )
+    patients: dict[tuple[str, str], Patient] = {}
+    for scan in manifest["scans"]:
+        if scan["split"] not in splits:
+            continue
+        key = scan["patient"], scan["source"]
+        if key not in patients:
+            real: list[Plane] | None = [] if "pair" in scan else None
+            patients[key] = Patient(*key, [], [], tuple(scan["spacing_mm"]), [], real, scan["split"])
+        _add(patients[key], scan, store, config)
+    return [patient for patient in patients.values() if patient.slices]
+
+
+def scan_of(scan: dict[str, Any], store: Path, window: list[float]) -> StoredScan:
+    """The reader of one scan of a manifest; ``window``: HU that map to -1 and +1 for a CT scan."""
+    said = scan["normalisation"]
+    low, high = window if scan["modality"] == "CT" else (said["low"], said["high"])
+    grids = {
+        name: None if how["dtype"] == "float32" else Grid(np.dtype(how["dtype"]), how["scale"], how["offset"])
+        for name, how in scan["stored"].items()
+    }
+    rows, columns = scan["shape"][-2:]
+    norm = Normalisation(low, high, scan["modality"])
+    return StoredScan(store / scan["file"], (rows, columns), grids, norm, scan["foreground_above"])
+
+
+def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig) -> None:
+    """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
+    reader = scan_of(scan, store, config.window)
+    frame = Frame(reader.window.low, reader.window.high, tuple(scan["spacing_mm"][1:]), scan["modality"])
+    doubled = set(scan["doubled"])
+    for k, place in enumerate(scan["index"]):
+        if k in doubled or place % config.slice_step:
+            continue
+        patient.slices.append(StoredSlice(reader, k))
+        patient.foregrounds.append(StoredForeground(reader, k))
+        if patient.frames is not None:
+            patient.frames.append(frame)
+        if patient.conditions is not None:
+            patient.conditions.append(StoredCondition(reader, k))
