@@ -1,4 +1,4 @@
-"""``cdm4mi inspect``: what a scan or a trained model is, as the other commands will see it."""
+"""``cdm4mi inspect``: what a scan, a trained model or a store is, as the other commands will see it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ MODEL_ENDINGS = (".ckpt", ".safetensors")
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="A scan (a file, a folder, a DICOMDIR or a zip) or a model (.ckpt, .safetensors).")
+        Path,
+        typer.Argument(
+            help="A scan (a file, a folder, a DICOMDIR or a zip), a model (.ckpt, .safetensors) or a store of prepare."
+        ),
     ],
     series: Annotated[
         int | None, typer.Option(help="Number of the series to look into, where there are several.")
     ] = None,
 ) -> None:
-    """Show what a scan or a model is: format, geometry, values, or network, schedule, training."""
+    """Show what a scan, a model or a store is: geometry and values; network and training; patients and splits."""
+    from cdm4mi.data.manifest import is_store
+
     if path.suffix.lower() in MODEL_ENDINGS:
         inspect_model(path)
+    elif is_store(path):
+        inspect_store(path)
     else:
         inspect_scan(path, series)
 
@@ -58,6 +65,20 @@ def inspect_model(path: Path) -> None:
     _print_facts(console, facts_of(model))
     for notice in model.notices:
         console.print(f"notice: {notice}", markup=False)
+
+
+def inspect_store(path: Path) -> None:
+    """Print the facts of a store, and what is irregular in its scans."""
+    from rich.console import Console
+
+    from cdm4mi.data.manifest import facts_of, read_manifest, size_of
+
+    store, manifest = read_manifest(path)
+    console = Console(highlight=False)
+    _print_facts(console, facts_of(manifest, size_of(store)))
+    for scan in manifest["scans"]:
+        for warning in scan["warnings"]:
+            console.print(f"warning: {scan['patient']}, {scan['source']}: {warning}", markup=False, soft_wrap=True)
 
 
 def _print_facts(console, facts):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdm4mi import __version__
-from cdm4mi.data.split import SPLITS
+from cdm4mi.data.names import SPLITS
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
 

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+SPLITS = ("train", "val", "test")
+"""The parts that patients are given to."""
+
 
 def pseudonym(name: str) -> str:
     """What a store calls a patient: a hash, by which one whose name is known can be found again."""

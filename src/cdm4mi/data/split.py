@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from cdm4mi.config.yaml_text import plain, read_file
-from cdm4mi.data.names import pseudonym
+from cdm4mi.data.names import SPLITS, pseudonym
 from cdm4mi.errors import UserError
 
-SPLITS = ("train", "val", "test")
 LEAST_TO_SHARE = 3
 """Patients of one source from which each split gets at least one."""
 
