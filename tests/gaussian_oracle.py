@@ -57,6 +57,13 @@ def mixture_denoiser(path, weights, means, s):
     return denoise
 
 
+def mixture_cdf(path, t, x, weights, means, s):
+    """The distribution function of x_t for that mixture."""
+    a, c = numbers(path, t)
+    spread = math.hypot(a * s, c)
+    return sum(w * torch.special.ndtr((x - a * m) / spread) for w, m in zip(weights, means, strict=True))
+
+
 def exact_moments(path, times, solver, m, s, run=sample):
     """Mean and standard deviation of the samples for x0 ~ N(m, s^2), without drawing any.
 
