@@ -106,7 +106,7 @@ def test_round_trips_on_a_bridge_that_holds_the_condition(name):
 
 def test_v_is_refused_on_a_bridge():
     u = torch.tensor([0.2, 0.8])
-    with pytest.raises(UserError, match="found v on a bridge, expected eps, x0 or precond"):
+    with pytest.raises(UserError, match="found v on a GaussianPath, expected x0 or precond"):
         PARAMETERIZATIONS["v"].check(GaussianPath(1 - u, u, u))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,9 +10,18 @@ from cdm4mi.config.noise import GaussianConfig, NoiseConfig
 from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
 
 BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
+PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
 ParameterizationName = Literal["eps", "x0", "v", "precond"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
+
+
+PATH_DEFAULTS: dict[str, dict[str, Any]] = {
+    "residual": {"beta_schedule": "log_sigma", "parameterization": "precond"},
+    "bridge": {"parameterization": "v"},
+    "i2sb": {"parameterization": "precond"},
+}
+"""What a path brings where the configuration does not say otherwise."""
 
 
 class UNetConfig(Section):
@@ -43,6 +52,20 @@ class ModelConfig(Section):
     image_size: Count = Field(64, description="side of a training patch and of the sampling window, pixels")
     channels: Count = Field(1, description="channels of the image")
     timesteps: Annotated[int, Field(ge=2, le=100_000)] = 1000
+    path: PathName = Field(
+        "ddpm",
+        description="ddpm: to pure noise; residual: of the residual to the condition (log_sigma, precond); bridge: a "
+        "straight flow from the condition; i2sb: a Brownian bridge from the condition",
+    )
+    bridge_noise: NonNegative = Field(
+        0.25,
+        description="on [-1, 1], standard deviation of the bridge's source noise; i2sb: of the whole Brownian path",
+    )
+    regression: str | None = Field(
+        None,
+        description="a trained model whose one-call mean takes the condition's place in precond, bridge and i2sb "
+        "(CorrDiff, PMRF); its weights go into the checkpoint",
+    )
     beta_schedule: BetaSchedule = "linear"
     linear_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     linear_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
@@ -57,7 +80,9 @@ class ModelConfig(Section):
     conditioning_key: ConditioningKey = "concat"
     level_channel: bool = Field(False, description="give the network the condition's noise level as one more channel")
     sigma_r: Positive | None = Field(
-        None, description="root mean square of x0 - y on [-1, 1] for precond; none: the known level of each sample"
+        None,
+        description="root mean square of x0 - y on [-1, 1] for precond; none: the known level of each sample, or, on "
+        "a regression, what the validation patients show",
     )
     acquisition_vector: list[AcquisitionNumber] | None = Field(
         None,
@@ -65,8 +90,21 @@ class ModelConfig(Section):
     )
     unet_rosinality_config: UNetConfig = UNetConfig()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_path(cls, data: Any) -> Any:
+        """``path`` alone is enough: it brings the schedule and parameterization that suit it."""
+        suited = PATH_DEFAULTS.get(data.get("path"), {}) if isinstance(data, dict) else {}
+        return suited | data if suited else data
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
+        if self.path in ("bridge", "i2sb"):
+            self._check_bridge()
+        if self.path == "residual" and self.parameterization != "precond":
+            raise ValueError(f"path residual with parameterization {self.parameterization}, expected precond")
+        if self.regression is not None and self.path == "ddpm":
+            raise ValueError("regression is given but path is ddpm, expected residual, bridge or i2sb")
         if self.beta_schedule == "custom":
             if self.betas is None:
                 raise ValueError("beta_schedule custom needs betas, found none; give betas: [..], one a step")
@@ -79,6 +117,20 @@ class ModelConfig(Section):
         if self.sigma_min >= self.sigma_max:
             raise ValueError(f"sigma_min {self.sigma_min} is not below sigma_max {self.sigma_max}")
         return self
+
+    def _check_bridge(self) -> None:
+        if self.parameterization == "eps" or (self.path == "i2sb" and self.parameterization == "v"):
+            raise ValueError(f"path {self.path} with parameterization {self.parameterization}, expected x0 or precond")
+        if self.bridge_noise == 0:
+            if self.path == "i2sb":
+                raise ValueError("bridge_noise is 0 with path i2sb, expected more (without it: path bridge)")
+            if self.conditioning_key != "none":
+                raise ValueError(
+                    f"bridge_noise is 0 with conditioning_key {self.conditioning_key}, expected none: on a bridge "
+                    "without noise x_t and the condition together give the clean image away"
+                )
+            if self.parameterization == "precond":
+                raise ValueError("bridge_noise is 0 with parameterization precond, expected x0 or v")
 
 
 class DataConfig(Section):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cdm4mi.diffusion.bridges import FlowBridge
 from cdm4mi.diffusion.paths import GaussianPath, cast
 from cdm4mi.errors import UserError
 
@@ -58,9 +59,8 @@ class Eps(Parameterization):
 
     def check(self, path: GaussianPath) -> None:
         if float(path.at(path.timesteps - 1).a) == 0.0:
-            raise UserError(
-                "parameterization: found eps with zero terminal SNR, expected x0 or v (eps says nothing there)"
-            )
+            what = "on a bridge" if path.is_bridge else "with zero terminal SNR"
+            raise UserError(f"parameterization: found eps {what}, expected x0 or v (eps says nothing at its last time)")
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
@@ -92,28 +92,38 @@ class X0(Parameterization):
 
 
 class V(Parameterization):
-    """v = a eps - c x0 (Salimans and Ho 2022, arXiv 2202.00512, appendix D): x0_hat = (a x_t - c v) / (a^2 + c^2)."""
+    """The velocity of the path.
+
+    Where b = 0, v = a eps - c x0 (Salimans and Ho 2022, arXiv 2202.00512, appendix D) and x0_hat = (a x_t - c v) /
+    (a^2 + c^2). On a flow bridge, x_t = x0 + u (y + sigma_s eps - x0), it is d x_t / d u (Lipman et al. 2023, arXiv
+    2210.02747, eq. 23) and x0_hat = x_t - u v.
+    """
 
     name = "v"
 
     def check(self, path: GaussianPath) -> None:
-        if float(path.at(0).b) != 0 or float(path.at(path.timesteps - 1).b) != 0:
+        if path.is_bridge and not isinstance(path, FlowBridge):
             raise UserError(
-                "parameterization: found v on a bridge, expected eps, x0 or precond (v is defined for b = 0)"
+                f"parameterization: found v on a {type(path).__name__}, expected x0 or precond "
+                "(v is defined for paths of pure noise and for the flow bridge)"
             )
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
-        a, _, c = z.path.at(z.t)
+        a, b, c = z.path.at(z.t)
+        if z.path.is_bridge:
+            return z.x_t - cast(b, out) * out
         norm = a**2 + c**2
         return cast(a / norm, out) * z.x_t - cast(c / norm, out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
-        a, _, c = z.path.at(z.t)
+        a, b, c = z.path.at(z.t)
+        if z.path.is_bridge:
+            return (z.x_t - x0) / cast(b, x0)
         return cast(a, x0) * eps - cast(c, x0) * x0
 
     def x0_gain(self, z: Latent) -> Tensor:
-        a, _, c = z.path.at(z.t)
-        return c / (a**2 + c**2)
+        a, b, c = z.path.at(z.t)
+        return b if z.path.is_bridge else c / (a**2 + c**2)
 
 
 class Precond(Parameterization):
@@ -127,14 +137,27 @@ class Precond(Parameterization):
 
     name = "precond"
 
+    def check(self, path: GaussianPath) -> None:
+        a, _, c = path.at(torch.arange(path.timesteps))
+        if bool(((c == 0) & (a > 0)).any()):
+            raise UserError(
+                "parameterization: found precond on a bridge without noise, expected x0 or v (x_t and the condition "
+                "give x0 away there)"
+            )
+
     def _weights(self, z: Latent) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights of y and x_t in the fusion, and s: written with a and c so that a = 0 is no special case."""
+        """Weights of y and x_t in the fusion, and s: written with a and c so that a = 0 is no special case.
+
+        Where a = c = 0 (a bridge's end without noise) x_t is y and says no more: weights 1 and 0, and s = sigma_r.
+        """
         if z.y is None or z.sigma_r is None:
             raise UserError(
                 "parameterization: found precond without a condition image, expected conditioning_key concat"
             )
         a, b, c = z.path.at(z.t)
         r = z.sigma_r.double().cpu()
+        empty = (a == 0) & (c == 0)
+        c = torch.where(empty, torch.ones_like(c), c)
         total = c**2 + (a * r) ** 2
         w_x = a * r**2 / total
         return c**2 / total - b * w_x, w_x, c * r / total.sqrt()

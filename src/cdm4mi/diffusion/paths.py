@@ -59,14 +59,21 @@ class GaussianPath:
         a, b, c = self.at(t)
         return _mix((1 / c, x_t), (-a / c, x0), (-b / c, y))
 
-    def start(self, noise: Tensor, y: Tensor | None = None, sigma_r: Tensor | None = None) -> Tensor:
-        """x at T - 1, from which sampling starts.
+    @property
+    def is_bridge(self) -> bool:
+        """Whether the condition y is part of x_t (b > 0 somewhere)."""
+        return bool((self._b != 0).any())
 
-        Without y the marginal of a standardised image: the noise itself. With y and the root mean square sigma_r
-        (shape (N, 1, 1, 1)) of x0 - y: the marginal for x0 ~ N(y, sigma_r^2), which is right also where the path does
-        not end in pure noise.
+    def start(
+        self, noise: Tensor, y: Tensor | None = None, sigma_r: Tensor | None = None, t: int | None = None
+    ) -> Tensor:
+        """x at the time t (T - 1 if None), from which sampling starts.
+
+        Without sigma_r the marginal of a standardised image: the noise itself, and on a bridge its share of y. With y
+        and the root mean square sigma_r (shape (N, 1, 1, 1)) of x0 - y: the marginal for x0 ~ N(y, sigma_r^2), which
+        is right also where the path does not end in pure noise.
         """
-        a, b, c = self.at(self.timesteps - 1)
+        a, b, c = self.at(self.timesteps - 1 if t is None else t)
         if y is None or sigma_r is None:
             return _mix((torch.sqrt(a**2 + c**2), noise), (b, y))
         spread = torch.sqrt((a * sigma_r.double().cpu()) ** 2 + c**2)

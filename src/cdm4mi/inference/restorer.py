@@ -53,7 +53,8 @@ class Restorer:
     def __init__(
         self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
     ) -> None:
-        if model.config.model.conditioning_key == "none" or model.config.model.channels != 1:
+        unconditional = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
+        if unconditional or model.config.model.channels != 1:
             raise UserError(
                 f"{model.name}: has conditioning_key {model.config.model.conditioning_key} and channels "
                 f"{model.config.model.channels}, expected a model conditioned on an image of one channel"
@@ -188,13 +189,17 @@ class Restorer:
         names = self.model.config.model.acquisition_vector
         vector = torch.tensor([acquisition_vector(names, float(level), spacing)]) if names else None
 
-        def estimate(x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
-            told = None if vector is None else vector.to(y.device).expand(len(y), -1)
-            return self.model.process.estimate(self.network, x_t, t, y, level, told)
+        def told(y: Tensor) -> Tensor | None:
+            return None if vector is None else vector.to(y.device).expand(len(y), -1)
 
+        def estimate(x_t: Tensor, t: Tensor, known: Tensor, level: Tensor) -> Tensor:
+            y, anchor = known.chunk(2, dim=1)  # the windows of both are cut together
+            return self.model.process.estimate(self.network, x_t, t, y, level, told(y), anchor)
+
+        anchor = self._anchor(condition, levels, told)
         tiled = TiledEstimate(estimate, self.tile, self.sampling.overlap)
         mean, squares, count = torch.zeros_like(condition), torch.zeros_like(condition), 0
-        for draw in self._draws(tiled, condition, levels, seed, indices, hook):  # Welford's running moments
+        for draw in self._draws(tiled, condition, anchor, levels, seed, indices, hook):  # Welford's running moments
             count += 1
             delta = draw - mean
             mean += delta / count
@@ -202,18 +207,42 @@ class Restorer:
         spread = (squares / max(1, count - 1)).sqrt()
         return mean[:, 0, :rows, :columns].cpu().numpy(), spread[:, 0, :rows, :columns].cpu().numpy()
 
+    def _anchor(self, y: Tensor, levels: Tensor, told: Callable[[Tensor], Tensor | None]) -> Tensor:
+        """What path and parameterization rest on: the regression's mean where the model has one, else y."""
+        regression = self.model.regression
+        if regression is None:
+            return y
+        network = regression.network.to(self.device).eval()
+
+        def mean(_: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
+            return regression.process.mean(network, y, level, told(y))
+
+        unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
+        return TiledEstimate(mean, self.tile, self.sampling.overlap)(y, unused, y, levels)
+
     def _draws(
-        self, estimate: TiledEstimate, y: Tensor, levels: Tensor, seed: int, indices: list[int], hook: Hook | None
+        self,
+        estimate: TiledEstimate,
+        y: Tensor,
+        anchor: Tensor,
+        levels: Tensor,
+        seed: int,
+        indices: list[int],
+        hook: Hook | None,
     ) -> Iterator[Tensor]:
         """The estimates that are averaged: one call's, one sample, or K samples."""
         process = self.model.process
+        known = torch.cat([y, anchor], dim=1)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return estimate(x_t, t, y, levels)
+            return estimate(x_t, t, known, levels)
 
         if self.one_call:
             last = process.path.timesteps - 1
-            x_start = process.start(torch.zeros_like(y), y, levels)
+            # precond rests on the condition; every other network knows x_t with its noise only
+            bare = process.parameterization.name == "precond"
+            noise = SeededNoise(seed, indices, tuple(y.shape[1:]), self.device)
+            x_start = process.start(torch.zeros_like(y) if bare else noise.draw(0), anchor, levels)
             x0 = denoise(x_start, torch.full((len(y),), last, device=self.device))
             if hook is not None:
                 hook(SamplingState(0, last, x_start, x0))
@@ -221,7 +250,7 @@ class Restorer:
             return
         for k in range(1 if self.sampling.estimate == "sample" else self.sampling.samples):
             noise = SeededNoise(seed + k, indices, tuple(y.shape[1:]), self.device)
-            x_start = process.start(noise.draw(0), y, levels)
+            x_start = process.start(noise.draw(0), anchor, levels)
             yield sample(
                 denoise,
                 process.path,
@@ -229,6 +258,7 @@ class Restorer:
                 self.solver,
                 x_start,
                 noise=noise.draw,
+                y=anchor if process.path.is_bridge else None,
                 clip=self.sampling.clip,
                 hook=hook if k == 0 else None,
             )

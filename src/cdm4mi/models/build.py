@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from cdm4mi.config.schema import ModelConfig
+from cdm4mi.diffusion.bridges import FlowBridge, SchroedingerBridge
 from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS
-from cdm4mi.diffusion.paths import DDPMPath
+from cdm4mi.diffusion.paths import DDPMPath, GaussianPath
 from cdm4mi.diffusion.schedules import make_betas
 from cdm4mi.errors import UserError
 from cdm4mi.models.process import ConditionalProcess
@@ -34,8 +35,27 @@ def build_network(config: ModelConfig) -> DiffusionWrapper:
 
 def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> ConditionalProcess:
     """Path and parameterization. ``betas``: the schedule that a checkpoint holds, in place of the configured one."""
-    if betas is None:
-        table = make_betas(
+    parameterization = PARAMETERIZATIONS[config.parameterization]
+    path = build_path(config, betas)
+    parameterization.check(path)
+    if config.parameterization == "precond" and config.conditioning_key not in ("concat", "hybrid"):
+        raise UserError(
+            f"parameterization precond with conditioning_key {config.conditioning_key}: expected concat or hybrid "
+            "(the estimate is built on the conditioning image)"
+        )
+    return ConditionalProcess(path, parameterization, level_channel=config.level_channel, sigma_r=config.sigma_r)
+
+
+def build_path(config: ModelConfig, betas: Sequence[float] | None = None) -> GaussianPath:
+    """The Gaussian path: a bridge, or the diffusion of the configured (or given) betas."""
+    if config.path == "bridge":
+        return FlowBridge(config.timesteps, config.bridge_noise)
+    if config.path == "i2sb":
+        return SchroedingerBridge(config.timesteps, config.bridge_noise**2)
+    if betas is not None:
+        return DDPMPath(torch.tensor(list(betas), dtype=torch.float64))
+    return DDPMPath(
+        make_betas(
             config.beta_schedule,
             config.timesteps,
             linear_start=config.linear_start,
@@ -46,14 +66,4 @@ def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> 
             betas=config.betas,
             zero_terminal_snr=config.zero_terminal_snr,
         )
-    else:
-        table = torch.tensor(list(betas), dtype=torch.float64)
-    parameterization = PARAMETERIZATIONS[config.parameterization]
-    path = DDPMPath(table)
-    parameterization.check(path)
-    if config.parameterization == "precond" and config.conditioning_key not in ("concat", "hybrid"):
-        raise UserError(
-            f"parameterization precond with conditioning_key {config.conditioning_key}: expected concat or hybrid "
-            "(the estimate is built on the conditioning image)"
-        )
-    return ConditionalProcess(path, parameterization, level_channel=config.level_channel, sigma_r=config.sigma_r)
+    )

@@ -27,6 +27,7 @@ from cdm4mi.networks import DiffusionWrapper
 
 SHIPPED = "base.safetensors"
 _NETWORK = "model."
+_REGRESSION = "regression."
 
 
 @dataclass
@@ -34,7 +35,7 @@ class TrainedModel:
     """A network with its weights, ready to run, and what is known of it.
 
     about: version, training patients, model card and the like, as the file holds it; notices: what a user should be
-    told of the way the file was read.
+    told of the way the file was read; regression: the model whose mean is the anchor of path and parameterization.
     """
 
     network: DiffusionWrapper
@@ -43,12 +44,18 @@ class TrainedModel:
     about: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     name: str = ""
+    regression: TrainedModel | None = None
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight by name; those of the regression begin with ``regression.``."""
+        own = dict(self.network.state_dict())
+        return own | ({_REGRESSION + k: v for k, v in self.regression.weights().items()} if self.regression else {})
 
     @property
     def weight_hash(self) -> str:
         """SHA-256 over names and float32 values of the weights: the same for every file that holds them."""
         digest = hashlib.sha256()
-        for name, value in sorted(self.network.state_dict().items()):
+        for name, value in sorted(self.weights().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
         return digest.hexdigest()
@@ -85,13 +92,15 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
     card: the model card's text, kept in the metadata.
     """
     dtype = torch.float16 if half else torch.float32
-    tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.network.state_dict().items()}
+    tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.weights().items()}
     metadata = {
         "format": "cdm4mi",
         "config": json.dumps(model.config.model_dump(mode="json")),
         "about": json.dumps(model.about),
         "card": card,
     }
+    if model.regression is not None:
+        metadata["regression"] = json.dumps(model.regression.config.model_dump(mode="json"))
     with replacing_file(Path(path)) as temporary:
         save_file(tensors, temporary, metadata)
 
@@ -108,7 +117,8 @@ def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
             raise UserError(f"{file}: holds no cdm4mi configuration in its metadata, expected a model saved by cdm4mi")
         config = _parse(_json(metadata["config"], file, "config"), file)
     about = _json(metadata.get("about", "{}"), file, "about")
-    return _assemble(file, config, tensors, about | {"card": metadata.get("card", "")})
+    nested = _json(metadata["regression"], file, "regression") if "regression" in metadata else None
+    return _with_regression(file, config, tensors, about | {"card": metadata.get("card", "")}, nested)
 
 
 def read_ckpt(file: Path) -> dict[str, Any]:
@@ -142,8 +152,29 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
         weights |= checkpoint["ema"]["weights"]
     else:
         notices.append("the checkpoint has no averaged weights: those as trained are used")
-    about = {k: v for k, v in own.items() if k != "config"} | {"step": int(checkpoint.get("global_step", 0))}
-    return _assemble(file, config, weights, about, notices)
+    weights |= {k: v for k, v in state.items() if k.startswith(_REGRESSION)}
+    about = {k: v for k, v in own.items() if k not in ("config", "regression")}
+    about["step"] = int(checkpoint.get("global_step", 0))
+    return _with_regression(file, config, weights, about, own.get("regression"), notices)
+
+
+def _with_regression(
+    file: Path,
+    config: Config,
+    weights: dict[str, Tensor],
+    about: dict[str, Any],
+    nested: Any,
+    notices: list[str] | None = None,
+) -> TrainedModel:
+    """The model and, where its file holds one, the regression that it rests on (``nested``: its configuration)."""
+    own = {k: v for k, v in weights.items() if not k.startswith(_REGRESSION)}
+    model = _assemble(file, config, own, about, notices)
+    if (config.model.regression is None) != (nested is None):
+        raise UserError(f"{file}: its configuration and its weights differ about a regression, expected both or none")
+    if nested is not None:
+        inner = {k.removeprefix(_REGRESSION): v for k, v in weights.items() if k.startswith(_REGRESSION)}
+        model.regression = _assemble(file, _parse(nested, file), inner, {})
+    return model
 
 
 def _load_original(file: Path, state: dict[str, Tensor], config: Config | None) -> TrainedModel:

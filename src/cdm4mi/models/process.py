@@ -1,4 +1,8 @@
-"""How a condition enters the process: what the network is shown, and x0_hat from its output."""
+"""How a condition enters the process: what the network is shown, and x0_hat from its output.
+
+The condition y plays two parts: the network is shown it, and the path or the parameterization may rest on it. In the
+second part a regression's mean of x0 given y can stand in its place: the ``anchor``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
-from cdm4mi.diffusion.paths import DDPMPath
+from cdm4mi.diffusion.paths import GaussianPath
 from cdm4mi.networks import Condition
 
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
@@ -20,10 +24,10 @@ class ConditionalProcess:
     """A path, a parameterization, and how the condition is brought to them.
 
     level_channel: the network gets the noise level of the condition as one more constant channel. sigma_r: root mean
-    square of x0 - y on [-1, 1]; None: the level of each sample is taken for it.
+    square of x0 - anchor on [-1, 1]; None: the level of each sample is taken for it.
     """
 
-    path: DDPMPath
+    path: GaussianPath
     parameterization: Parameterization
     level_channel: bool = False
     sigma_r: float | None = None
@@ -44,23 +48,40 @@ class ConditionalProcess:
             y = torch.cat([y, level.reshape(-1, 1, 1, 1).to(y.dtype).expand(-1, 1, *y.shape[2:])], dim=1)
         return Condition(y, vector)
 
-    def latent(self, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Latent:
-        """The point x_t (N, C, H, W) at times t (N,) with what precond needs of the condition."""
-        return Latent(self.path, x_t, t, y, self.spread(level))
+    @property
+    def anchored(self) -> bool:
+        """Whether path or parameterization rest on the condition."""
+        return self.parameterization.name == "precond" or self.path.is_bridge
+
+    def latent(self, x_t: Tensor, t: Tensor, anchor: Tensor, level: Tensor) -> Latent:
+        """The point x_t (N, C, H, W) at times t (N,) with what path and parameterization need of the anchor."""
+        return Latent(self.path, x_t, t, anchor, self.spread(level))
 
     def output(self, network: Network, z: Latent, cond: Condition) -> Tensor:
         """The network's output at a point of the path, float32."""
         return network(self.parameterization.network_input(z), z.t, cond).float()
 
     def estimate(
-        self, network: Network, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor, vector: Tensor | None = None
+        self,
+        network: Network,
+        x_t: Tensor,
+        t: Tensor,
+        y: Tensor,
+        level: Tensor,
+        vector: Tensor | None = None,
+        anchor: Tensor | None = None,
     ) -> Tensor:
-        """x0_hat (N, C, H, W): one network call."""
-        z = self.latent(x_t, t, y, level)
+        """x0_hat (N, C, H, W): one network call. anchor: y where None."""
+        z = self.latent(x_t, t, y if anchor is None else anchor, level)
         return self.parameterization.x0(self.output(network, z, self.condition(y, level, vector)), z)
 
-    def start(self, noise: Tensor, y: Tensor, level: Tensor) -> Tensor:
-        """x at T - 1: around the condition where the parameterization rests on it, else pure noise."""
+    def mean(self, network: Network, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
+        """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""
+        t = torch.full((len(y),), self.path.timesteps - 1, device=y.device)
+        return self.estimate(network, self.start(torch.zeros_like(y), y, level), t, y, level, vector)
+
+    def start(self, noise: Tensor, anchor: Tensor, level: Tensor, t: int | None = None) -> Tensor:
+        """x at the time t (T - 1 if None): around the anchor where the process rests on it, else pure noise."""
         if self.parameterization.name == "precond":
-            return self.path.start(noise, y, self.spread(level))
-        return self.path.start(noise)
+            return self.path.start(noise, anchor, self.spread(level), t)
+        return self.path.start(noise, anchor if self.path.is_bridge else None, t=t)

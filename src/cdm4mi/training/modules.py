@@ -13,6 +13,7 @@ from cdm4mi.config.schema import TrainingConfig
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.diffusion.parameterizations import Latent
+from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import Condition
 
@@ -51,7 +52,11 @@ class DDPM(L.LightningModule):
         self.config = config
         self.seed = seed
 
-    def latent(self, batch: Batch, x_t: Tensor, t: Tensor) -> Latent:
+    def anchor(self, batch: Batch) -> Tensor | None:
+        """The image that path and parameterization rest on (here none)."""
+        return None
+
+    def latent(self, batch: Batch, x_t: Tensor, t: Tensor, anchor: Tensor | None) -> Latent:
         """The point of the path, with what is known of the condition (here nothing)."""
         return Latent(self.process.path, x_t, t)
 
@@ -63,7 +68,8 @@ class DDPM(L.LightningModule):
         """The weighted loss of each sample, (N,), at times t (N,) with the noise eps (N, C, H, W)."""
         x0 = batch["x0"]
         parameterization = self.process.parameterization
-        z = self.latent(batch, self.process.path.q_sample(x0, t, eps), t)
+        anchor = self.anchor(batch)
+        z = self.latent(batch, self.process.path.q_sample(x0, t, eps, anchor), t, anchor)
         out = self.process.output(self.model, z, self.condition(batch))
         target = parameterization.target(x0, eps, z)
         loss = loss_per_sample(
@@ -118,17 +124,45 @@ class DDPM(L.LightningModule):
         config = self.config
         beta1, beta2 = config.betas
         optimizer = torch.optim.AdamW(
-            self.parameters(), config.learning_rate, betas=(beta1, beta2), weight_decay=config.weight_decay
+            [p for p in self.parameters() if p.requires_grad],
+            config.learning_rate,
+            betas=(beta1, beta2),
+            weight_decay=config.weight_decay,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class ConditionDDPM(DDPM):
-    """A diffusion model of clean images given a condition: the batch's ``y``, ``level`` and, if any, ``vector``."""
+    """A diffusion model of clean images given a condition: the batch's ``y``, ``level`` and, if any, ``vector``.
 
-    def latent(self, batch: Batch, x_t: Tensor, t: Tensor) -> Latent:
-        return self.process.latent(x_t, t, batch["y"], batch["level"])
+    regression: a trained model whose mean takes the place of y as the anchor of path and parameterization; its weights
+    stay as they are and are saved with the model.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: ConditionalProcess,
+        config: TrainingConfig,
+        seed: int = 0,
+        regression: TrainedModel | None = None,
+    ) -> None:
+        super().__init__(network, process, config, seed)
+        self.regression = None if regression is None else regression.network.requires_grad_(False)
+        self.regression_process = None if regression is None else regression.process
+
+    def anchor(self, batch: Batch) -> Tensor | None:
+        if not self.process.anchored:
+            return None
+        if self.regression is None or self.regression_process is None:
+            return batch["y"]
+        with torch.no_grad():
+            self.regression.eval()
+            return self.regression_process.mean(self.regression, batch["y"], batch["level"], batch.get("vector"))
+
+    def latent(self, batch: Batch, x_t: Tensor, t: Tensor, anchor: Tensor | None) -> Latent:
+        return self.process.latent(x_t, t, batch["y"] if anchor is None else anchor, batch["level"])
 
     def condition(self, batch: Batch) -> Condition:
         return self.process.condition(batch["y"], batch["level"], batch.get("vector"))

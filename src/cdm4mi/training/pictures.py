@@ -31,16 +31,18 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
     times = time_list(settings.spacing, path_.timesteps, min(settings.steps, MOST_STEPS, path_.timesteps))
     noise = SeededNoise(config.seed, [0], tuple(x0.shape[1:]), x0.device)
     conditional = isinstance(module, ConditionDDPM)
-    start = process.start(noise.draw(0), first["y"], first["level"]) if conditional else path_.start(noise.draw(0))
+    anchor = module.anchor(first)
+    unanchored = first["y"] if conditional else noise.draw(0)
+    start = process.start(noise.draw(0), unanchored if anchor is None else anchor, first["level"])
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-        z = module.latent(first, x_t, t)
+        z = module.latent(first, x_t, t, anchor)
         return process.parameterization.x0(process.output(module.model, z, module.condition(first)), z)
 
     states: list[SamplingState] = []
     with torch.no_grad():
         solver = make_solver(settings.solver, settings.eta)
-        sample(denoise, path_, times, solver, start, noise=noise.draw, clip=settings.clip, hook=states.append)
+        sample(denoise, path_, times, solver, start, noise=noise.draw, y=anchor, clip=settings.clip, hook=states.append)
     chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
     steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from cdm4mi.data.sources import load_patients, split_names
 from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
+from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.last_checkpoint import LastCheckpoint
@@ -30,6 +31,8 @@ from cdm4mi.training.progress import StepProgress
 
 log = logging.getLogger("cdm4mi.training")
 
+EXPECTED_WARNINGS = ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode", "exists and is not empty")
+"""Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed."""
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -93,28 +96,68 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
         raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
     if config.training.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
-    process = build_process(config.model)
+    regression = regression_of(config)
+    build_process(config.model)  # refuses what does not fit before the data are read
     torch.manual_seed(config.seed)
     network = build_network(config.model)
     data = PairData(config)
-    kind = DDPM if config.model.conditioning_key == "none" else ConditionDDPM
-    module = kind(network, process, config.training, config.seed)
+    if regression is not None and config.model.sigma_r is None:
+        config.model.sigma_r = residual_rms(regression, data)
+        log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
+    process = build_process(config.model)
+    if config.model.conditioning_key == "none" and not process.path.is_bridge:
+        module = DDPM(network, process, config.training, config.seed)
+    else:
+        module = ConditionDDPM(network, process, config.training, config.seed, regression)
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
-    trainer = make_trainer(config, out, data, progress, saver)
+    trainer = make_trainer(config, out, data, progress, saver, regression)
     with saver.on_ctrl_c(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*does not have many workers.*|.*LeafSpec.*|.*exists and is not empty.*"
-        )
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
         trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
     trainer.save_checkpoint(last)
     return last
 
 
-def make_trainer(config: Config, out: Path, data: PairData, progress: bool, last: LastCheckpoint) -> L.Trainer:
+def regression_of(config: Config) -> TrainedModel | None:
+    """The trained model that ``model.regression`` names. Raises UserError where it does not suit the model."""
+    if config.model.regression is None:
+        return None
+    regression = load_model(config.model.regression)
+    if regression.regression is not None or regression.process.parameterization.name != "precond":
+        raise UserError(
+            f"model.regression: {config.model.regression}: found parameterization "
+            f"{regression.config.model.parameterization}, expected precond, without a regression of its own "
+            "(its first call is a mean)"
+        )
+    return regression
+
+
+@torch.no_grad()
+def residual_rms(regression: TrainedModel, data: PairData) -> float:
+    """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
+    total, count = 0.0, 0
+    for batch in data.val_dataloader():
+        mean = regression.process.mean(regression.network, batch["y"], batch["level"], batch.get("vector"))
+        total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
+    return (total / count) ** 0.5
+
+
+def make_trainer(
+    config: Config,
+    out: Path,
+    data: PairData,
+    progress: bool,
+    last: LastCheckpoint,
+    regression: TrainedModel | None = None,
+) -> L.Trainer:
     """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
     training = config.training
-    callbacks: list[L.Callback] = [ConfigInCheckpoint(config, {"version": __version__, "data": data.summary})]
+    about = {"version": __version__, "data": data.summary}
+    if regression is not None:
+        about["regression"] = regression.config.model_dump(mode="json")
+    callbacks: list[L.Callback] = [ConfigInCheckpoint(config, about)]
     ema = EMACallback(training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
     if ema is not None:
         callbacks.append(ema)
