@@ -19,23 +19,26 @@ from cdm4mi.diffusion import CLEAN, DDPMPath, SeededNoise, Step, make_betas, mak
 from cdm4mi.diffusion.times import SPACINGS
 
 M, S = 0.7, 0.5
-SOLVERS = {
+FIRST = {
     "ddpm": make_solver("ddpm"),
     "ddim eta 0": make_solver("ddim", 0.0),
     "ddim eta 0.5": make_solver("ddim", 0.5),
     "ddim eta 1": make_solver("ddim", 1.0),
 }
+HIGHER = {name: make_solver(name) for name in ("heun", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc_2", "unipc_3")}
+SOLVERS = FIRST | HIGHER
 # Relative loss of spread times the number of steps, the largest over all cases below: DDIM and DDPM are of first order.
 # Theory gives at most 5.3 (ddim) and 9.9 (ddpm) here; the schedule sqrt at T = 1000, most of whose times are nothing
-# but noise, 66.1 (``ddim_std`` and ``ddpm_std``, with which single cases are compared exactly).
+# but noise, 66.1 (``ddim_std`` and ``ddpm_std``, with which single cases are compared exactly). Solvers of higher order
+# may exceed the spread too, in steps that are too long for their order: by 6.3 / steps at most (dpmpp_3m, unipc_3).
 FIRST_ORDER = 10.0
 FIRST_ORDER_SQRT_1000 = 67.0
 
 
-def check_recovers(mean, std, steps, bound=FIRST_ORDER):
+def check_recovers(mean, std, steps, bound=FIRST_ORDER, above=1e-9):
     """The mean is exact at any number of steps (rounding: 1e-9); the spread is short by bound / steps at most."""
     assert mean == pytest.approx(M, abs=1e-9)
-    assert -1e-9 <= 1 - std / S <= bound / steps
+    assert -above <= 1 - std / S <= bound / steps
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -44,10 +47,13 @@ def test_every_solver_recovers_the_gaussian_at_every_number_of_steps(schedule, s
     path = make_path(schedule)
     for spacing in SPACINGS:
         # with as many steps as times every spacing is the whole list: once is enough
-        for steps in (1, 3, 7, 13, 50, *([path.timesteps] if spacing == "trailing" else [])):
-            times = time_list(spacing, path.timesteps, steps)
+        for steps in (1, 3, 7, 13, *([50, path.timesteps] if spacing == "trailing" else [])):
+            times = time_list(spacing, path, steps)
             mean, std = exact_moments(path, times, SOLVERS[solver], M, S)
-            check_recovers(mean, std, steps)
+            check_recovers(mean, std, steps, above=7 / steps if solver in HIGHER else 1e-9)
+            if steps == path.timesteps and solver in HIGHER:
+                # the whole list of 100: 2.3 % off at most, where first order is up to 10 % short
+                assert abs(1 - std / S) < 0.025
             # not only within the bound: the discretisation error is the one that theory says
             if solver == "ddim eta 0":
                 assert std == pytest.approx(ddim_std(path, times, S), abs=1e-9)
@@ -107,7 +113,7 @@ def test_the_wrong_sampler_passes_only_where_the_stride_divides():
         check_recovers(*moments, steps)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", FIRST)
 def test_drawn_images_have_the_mean_and_the_spread(solver):
     """As a user runs it: float32 images of independent pixels, seeded noise, the path's own start."""
     path = make_path("linear", 1000)
@@ -128,23 +134,25 @@ def test_drawn_images_have_the_mean_and_the_spread(solver):
         assert float(out.std()) == pytest.approx(expected, rel=4 / math.sqrt(2 * pixels))
 
 
-@pytest.mark.parametrize("solver", ["ddpm", "ddim eta 0"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_a_mixture_of_two_gaussians_keeps_its_weights_means_and_spreads(solver):
+    """First-order solvers in 200 steps, the others in 50 calls (heun: 25 steps)."""
     path = DDPMPath(make_betas("cosine", 1000))
-    weights, means, s, steps = (0.3, 0.7), (-0.6, 0.5), 0.1, 200
+    weights, means, s = (0.3, 0.7), (-0.6, 0.5), 0.1
+    steps = 200 if solver in FIRST else 25 if solver == "heun" else 50
     noise = SeededNoise(1, range(4), (1, 64, 64))
     out = sample(
         mixture_denoiser(path, weights, means, s),
         path,
-        time_list("trailing", 1000, steps),
+        time_list("trailing" if solver in FIRST else "quadratic", path, steps),
         SOLVERS[solver],
         path.start(noise.draw(0)),
         noise=noise.draw,
     ).flatten()
     left = out < 0  # six and five spreads away from the means
     n = len(out)
-    # four standard errors, plus 0.01 of weight and 0.005 of place for 200 steps of a first-order solver
+    # four standard errors, plus 0.01 of weight and 0.005 of place for the steps' length
     assert float(left.float().mean()) == pytest.approx(weights[0], abs=4 * math.sqrt(0.21 / n) + 0.01)
     for part, m in zip((out[left], out[~left]), means, strict=True):
         assert float(part.mean()) == pytest.approx(m, abs=4 * s / math.sqrt(len(part)) + 0.005)
-        assert 1 - FIRST_ORDER / steps - 0.04 < float(part.std()) / s < 1.04
+        assert 0.91 < float(part.std()) / s < 1.04

@@ -1,6 +1,7 @@
 """The order of convergence of every solver, measured where the exact solution is known."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_halving_the_step_divides_the_error_by_two_to_the_order(solver, oracle):
     denoise, flow = ORACLES[oracle]
     exact = flow()
     errors = [float((at_low_noise(solver, denoise, steps) - exact).abs().max()) for steps in (60, 120, 240)]
-    measured = [math.log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    measured = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert measured == pytest.approx([ORDERS[solver]] * 2, abs=0.35)
 
 
@@ -81,7 +82,7 @@ def test_the_spread_of_a_random_solvers_samples_converges_at_its_order(solver):
         mean, std = exact_moments(PATH, even_times(steps), make_solver(solver), MEAN, STD)
         assert mean == pytest.approx(MEAN, abs=1e-9)
         errors.append(abs(std - perfect))
-    measured = [math.log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    measured = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert measured == pytest.approx([RANDOM[solver]] * 2, abs=0.35)
 
 
