@@ -119,3 +119,31 @@ def test_a_bad_value_for_a_raw_path_is_the_command_lines():
 def test_a_name_with_two_places_is_refused_with_both():
     with pytest.raises(UserError, match=r"'steps' is ambiguous, expected one of sampling.steps, training.steps"):
         the_one("steps", [("sampling", "steps"), ("training", "steps")], foreign=False)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    "mapping", [{}, {"data": {"noise": {"type": "gaussian", "variance": [0.1, 0.2]}}}, {"variance": 0.1}]
+)
+def test_another_type_of_noise_takes_the_place_of_the_file_s_keys(mapping, order):
+    noise = parse_config(mapping, ["noise.type=rician", "percent=[2, 8]"][::order]).data.noise
+    assert noise.model_dump() == {"type": "rician", "percent": [2, 8], "variation": 0}
+    whole = parse_config(mapping, ["noise={type: rician, percent: [2, 8]}"]).data.noise
+    assert whole == noise
+
+
+def test_the_same_type_of_noise_keeps_the_file_s_keys():
+    mapping = {"data": {"noise": {"type": "rician", "percent": 3, "variation": 0.5}}}
+    noise = parse_config(mapping, ["noise.type=rician", "noise.percent=4"]).data.noise
+    assert (noise.percent, noise.variation) == (4, 0.5)
+    with pytest.raises(
+        UserError, match=r"^command line: unknown key 'noise.variance' of type rician; known keys: type"
+    ):
+        parse_config(mapping, ["noise.variance=0.1"])
+
+
+def test_gaussian_noise_is_stated_in_one_way():
+    assert parse_config({}, ["noise.sigma_hu=[10, 50]"]).data.noise.variance is None
+    assert parse_config({}).data.noise.variance == 0.01
+    noise = parse_config({"variance": 0.1}, ["noise={variance: null, percent: 4}"]).data.noise
+    assert (noise.variance, noise.percent) == (None, 4)

@@ -10,7 +10,11 @@ from torch.utils.data import DataLoader
 from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.sources import Patient
-from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation import Frame, GaussianNoise
+from cdm4mi.degradation.identity import Identity
+from cdm4mi.degradation.pet import PetThinning
+from cdm4mi.degradation.rician import RicianNoise
+from cdm4mi.degradation.undersampled import Undersampled
 from cdm4mi.errors import UserError
 
 
@@ -125,3 +129,106 @@ def test_sources_are_drawn_as_they_weigh():
 def test_a_slice_smaller_than_the_patch_is_one_clear_line(patients):
     with pytest.raises(UserError, match="patient a: a slice is 40 x 40, expected at least image_size = 48"):
         PairDataset(patients, GaussianNoise(0.1), 48, 0)
+
+
+def mr(name="m", size=48, frames=None):
+    images = [phantom("MR", hash_free(name, k), 64)[:size, :size] / 500 - 1 for k in range(3)]
+    slices = [i.clip(-1, 1).astype(np.float16) for i in images]
+    return Patient(name, "MR-a", slices, [i > -0.8 for i in images], frames=frames)
+
+
+def whole(degradation=None, patients=None, **options):
+    return PairDataset(patients or [mr(), mr("n")], degradation or Undersampled((2.0, 6.0)), 32, 3, **options)
+
+
+@pytest.mark.parametrize("degradation", [Undersampled((2.0, 6.0)), RicianNoise((2.0, 9.0), 0.4), PetThinning(0.3)])
+def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
+    """16 pairs in a row: one slice and level, other places; x0 and y of a place fit together."""
+    dataset = whole(degradation)
+    block = [dataset[i] for i in range(16, 32)]
+    assert len({float(pair["level"]) for pair in block}) == 1
+    assert len({pair["x0"].numpy().tobytes() for pair in block}) > 8
+    kept = dataset._slice(1)
+    assert kept.x0.shape == kept.y.shape == (48, 48)
+    for pair in block[:4]:
+        x0, y = (pair[key][0].numpy() for key in ("x0", "y"))
+        found = [
+            np.array_equal(whole_y[r : r + 32, c : c + 32], y)
+            for turned in (0, 1, 2, 3)
+            for flip in (False, True)
+            for whole_x0, whole_y in [[turn_like(image.numpy(), turned, flip) for image in (kept.x0, kept.y)]]
+            for r in range(17)
+            for c in range(17)
+            if np.array_equal(whole_x0[r : r + 32, c : c + 32], x0)
+        ]
+        assert any(found)
+    assert not torch.equal(dataset[32]["level"], block[0]["level"]) or not isinstance(degradation, Undersampled)
+
+
+def turn_like(image, quarter, flip):
+    turned = np.rot90(image, quarter)
+    return turned[:, ::-1] if flip else turned
+
+
+def test_a_pair_of_a_block_depends_on_seed_and_index_alone():
+    dataset = whole(acquisition=["noise_level"])
+    expected = [dataset[i] for i in range(40)]
+    again = whole(acquisition=["noise_level"])
+    for i in (39, 0, 17, 16, 3, 38):
+        assert equal(again[i], expected[i])
+    loader = iter(DataLoader(whole(), 5, sampler=OrderedFrom(10), num_workers=2))
+    found = {k: torch.cat(v)[:20] for k, v in zip_dicts(next(loader) for _ in range(4)).items()}
+    assert equal(found, {k: torch.stack([e[k] for e in expected[10:30]]) for k in found})
+    assert not equal(whole(validation=True, acquisition=["noise_level"])[0], expected[0])
+
+
+def test_the_level_of_a_block_is_that_of_its_whole_slice():
+    dataset = whole()
+    kept = dataset._slice(0)
+    assert float(dataset[0]["level"]) == pytest.approx(float((kept.y - kept.x0).square().mean().sqrt()))
+
+
+@pytest.mark.parametrize(("asked", "together"), [(None, 1), (1, 1), (4, 4)])
+def test_pairs_of_white_noise_share_a_slice_where_it_is_asked_for(patients, asked, together):
+    dataset = pairs(patients, patches_per_slice=asked)
+    levels = [float(dataset[i]["level"]) for i in range(12)]
+    assert [levels[i] == levels[i + 1] for i in range(11)] == [(i + 1) % together != 0 for i in range(11)]
+
+
+def test_units_follow_each_slice_of_a_patient():
+    """Percent of the window's upper end, which two scans of one patient do not share: on [-1, 1] it is the same."""
+    frames = [Frame(0.0, high, modality="MR") for high in (100.0, 900.0, 50.0)]
+    dataset = whole(RicianNoise(5.0), [mr(frames=frames)])
+    assert [float(dataset[i]["level"]) for i in range(8)] == pytest.approx([0.1] * 8)
+    frames = [Frame(-500.0, 1500.0, modality="CT")] * 3
+    assert float(whole(GaussianNoise(30.0, "sigma_hu"), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
+
+
+def real(patient, offset=0.25):
+    patient.conditions = [image + np.float16(offset) for image in patient.slices]
+    return patient
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(together):
+    dataset = whole(Identity(), [real(mr()), real(mr("n"))], patches_per_slice=together)
+    for i in range(12):
+        pair = dataset[i]
+        torch.testing.assert_close(pair["y"], pair["x0"] + 0.25, atol=2e-3, rtol=0)
+        assert float(pair["level"]) == pytest.approx(0.25, abs=2e-3)
+    assert len({dataset[i]["x0"].numpy().tobytes() for i in range(12)}) > 6
+
+
+@pytest.mark.parametrize(
+    ("degradation", "people", "said"),
+    [
+        (GaussianNoise(0.1), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
+        (Identity(), [mr()], "data.noise.type: found identity without real noisy scans"),
+        (Identity(), [mr(), real(mr("n"))], "found real noisy scans for some patients"),
+        (RicianNoise(5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
+        (GaussianNoise(30.0, "sigma_hu"), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
+    ],
+)
+def test_noise_that_does_not_fit_the_scans_is_one_clear_line(degradation, people, said):
+    with pytest.raises(UserError, match=said):
+        whole(degradation, people)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cdm4mi.config import load_config
+    from cdm4mi.data.add_noise import add_noise
     from cdm4mi.errors import UserError
     from cdm4mi.inference.denoise import denoise
     from cdm4mi.inference.restorer import Restoration, Restorer
@@ -29,6 +30,7 @@ __all__ = [
     "UserError",
     "Volume",
     "__version__",
+    "add_noise",
     "denoise",
     "load_config",
     "load_model",
@@ -43,6 +45,7 @@ _HOMES = {
     "Restorer": "cdm4mi.inference.restorer",
     "UserError": "cdm4mi.errors",
     "Volume": "cdm4mi.io",
+    "add_noise": "cdm4mi.data.add_noise",
     "denoise": "cdm4mi.inference.denoise",
     "load_config": "cdm4mi.config",
     "load_model": "cdm4mi.models.checkpoint",

@@ -14,6 +14,7 @@ from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.inspect import inspect
+from cdm4mi.cli.noise import noise
 from cdm4mi.cli.prepare import prepare
 from cdm4mi.cli.train import train
 from cdm4mi.errors import UserError
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (denoise, train, prepare, evaluate, inspect, demo):
+for command in (denoise, train, prepare, evaluate, inspect, noise, demo):
     app.command()(command)
 
 

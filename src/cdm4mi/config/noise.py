@@ -150,11 +150,12 @@ class LowDoseCTConfig(NoiseSection):
     type: Literal["low_dose_ct"] = "low_dose_ct"
     dose: ShareRange | None = Field(0.25, description="share of the scan's dose; a pair is a range")
     target_hu: PositiveRange | None = Field(None, description="instead of dose: standard deviation of the added noise")
-    i0: Positive = Field(1.5e5, description="photons a ray without the patient, at full dose")
+    i0: Annotated[float, Field(ge=1)] = Field(1.5e5, description="photons a ray without the patient, at full dose")
     electronic: NonNegative = Field(10.0, description="variance of the electronic noise, in photons squared")
     views: Annotated[int, Field(ge=8)] = 720
     geometry: Literal["parallel", "fan"] = "parallel"
     filter: Literal["ram-lak", "hann"] = "hann"
+    thinning: bool = Field(False, description="the scan has the noise of i0 already: add only what is missing")
 
     @model_validator(mode="before")
     @classmethod

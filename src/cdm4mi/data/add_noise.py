@@ -1,0 +1,113 @@
+"""Noise added to a scan in its physical units: in memory, or from file to file with a record beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cdm4mi import io
+from cdm4mi.config.noise import NoiseSection
+from cdm4mi.config.noise_words import noise_from_words
+from cdm4mi.data.normalise import Normalisation, normalisation_for
+from cdm4mi.degradation import Frame, make_degradation
+from cdm4mi.diffusion.noise import generator
+from cdm4mi.errors import UserError
+from cdm4mi.io import Volume
+
+
+@dataclass
+class Noisy:
+    """A scan with noise; what was drawn (the degradation's parameter), and its level in physical units."""
+
+    volume: Volume
+    parameter: Any
+    level: float
+    normalisation: Normalisation
+
+
+def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
+    """The scan with simulated noise, in its units and geometry: ``add_noise(scan, "rician", percent=5, seed=1)``.
+
+    scan: a volume, or the path of one. type: as in a configuration (gaussian, salt_and_pepper, speckle, rician,
+    noncentral_chi, undersampled, low_dose_ct, pet), or several as ``"rician + speckle"``. parameters: the type's own;
+    a pair is a range that one value is drawn from for the scan. Raises UserError.
+    """
+    volume = scan if isinstance(scan, Volume) else io.read(scan)
+    return noisy_scan(volume, noise_from_words(type, parameters), seed).volume
+
+
+def noisy_scan(
+    volume: Volume, noise: NoiseSection, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> Noisy:
+    """Noise on every slice of a volume: one parameter for the scan, slice k's noise decided by (seed, k).
+
+    The window is that of training: -1000 to 1000 HU for CT, 0 to the 99.5th percentile of the foreground for MR and
+    PET. What the noise leaves alone, and padding, keeps its value exactly. progress: called with (slices done, slices).
+    """
+    if seed < 0:
+        raise UserError(f"seed: found {seed}, expected a number of at least 0")
+    norm = normalisation_for(volume)
+    frame = Frame(norm.low, norm.high, volume.spacing[1:], norm.modality)
+    degradation = make_degradation(noise)
+    degradation.check(frame)
+    parameter = degradation.draw(generator(seed))
+    clean = volume.slices()
+    x0 = torch.from_numpy(norm.apply(clean))
+    y = torch.empty_like(x0)
+    for k, x in enumerate(x0):
+        y[k] = degradation.apply(x, parameter, generator(seed, k), frame)
+        if progress is not None:
+            progress(k + 1, len(x0))
+    level = degradation.level(x0, y, parameter, frame) / frame.scale
+    kept = (y == x0).numpy()
+    if volume.padding is not None:
+        kept |= volume.padding.reshape(clean.shape)
+    out = np.where(kept, clean, norm.invert(y.numpy()))
+    return Noisy(volume.with_array(out.reshape(volume.shape)), parameter, level, norm)
+
+
+def noise_file(
+    source: Path,
+    target: Path,
+    noise: NoiseSection,
+    *,
+    seed: int = 0,
+    modality: str | None = None,
+    series: int | None = None,
+    like: Path | None = None,
+    deidentify: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Add noise to the scan at ``source`` and write it to ``target``; the record, returned, goes beside it as JSON.
+
+    modality: where the file does not say. like: a scan whose headers the output takes. deidentify: apply the Basic
+    Profile of DICOM PS3.15 to what is written. Raises UserError for what the user can mend.
+    """
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder, expected a scan")
+    volume = io.read(source, series)
+    if modality is not None:
+        volume = replace(volume, modality=modality)
+    template = None if like is None else io.read(like)
+    noisy = noisy_scan(volume, noise, seed, progress)
+    settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
+    derivation = io.Derivation(
+        settings=settings, description=f"Simulated {noise.type} noise added", label="noise added"
+    )
+    notes = io.write(noisy.volume, target, template, derivation=derivation, deidentify=deidentify)
+    record = {
+        **settings,
+        "parameter": noisy.parameter,
+        "noise_level": noisy.level,
+        "normalisation": noisy.normalisation.to_dict(),
+        "slices": len(volume.slices()),
+        "warnings": [*volume.warnings, *notes],
+        "input": io.input_record(volume),
+    }
+    io.write_record(target, record)
+    return record
