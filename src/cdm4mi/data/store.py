@@ -48,7 +48,7 @@ def choose_grid(values: np.ndarray, source: Source | None, window: Normalisation
     if exact is not None:
         return exact
     step = (high - low) / 65534
-    return Grid(_INT16, step, (low + high) / 2) if step <= LEAST_STEP * (window.high - window.low) else None
+    return Grid(_INT16, step, (low + high) / 2) if 0 < step <= LEAST_STEP * (window.high - window.low) else None
 
 
 def write_scan(path: Path, record: dict[str, Any], arrays: dict[str, tuple[np.ndarray, Grid | None]]) -> dict[str, Any]:
