@@ -34,12 +34,12 @@ EXPECTED = {
 }
 
 
-def one_line(error: ValidationError, where: str, origins: Origins) -> str:
-    """The first finding, and how many more fields are wrong."""
+def one_line(error: ValidationError, where: str, origins: Origins, root: type[BaseModel] = Config) -> str:
+    """The first finding, and how many more fields are wrong; ``root`` is the class that was validated."""
     groups: dict[tuple[str, str], list[Any]] = {}
     places: dict[tuple[str, str], _Place] = {}
     for found in error.errors(include_url=False):
-        place = _place(found["loc"])
+        place = _place(found["loc"], root)
         key = (".".join(place.path), place.inside)
         groups.setdefault(key, []).append(found)
         places.setdefault(key, place)
@@ -72,7 +72,7 @@ def _hint(place: _Place, key: str) -> str:
     """What an unknown key may have been meant to be."""
     assert place.section is not None
     siblings = list(place.section.model_fields)
-    found = fields.matches(key)
+    found = fields.matches(key, fields.table(place.root))
     elsewhere = [".".join(path) for path in found if path[:-1] != place.path[:-1]]
     if not place.tag:
         return fields.nearest(key, elsewhere[:1] or siblings)
@@ -102,11 +102,12 @@ def _expected(found: Any) -> str:
 class _Place:
     """Where in the schema an error is: an error's location also names list entries and the types of a union.
 
-    path: of the key in the schema's table. inside: what follows it in a list of sections ("[0].percent"). annotation:
-    of the key; section and tag: the class of keys that it is one of, and the ``type`` that chose it. length: the parts
-    of the location up to here.
+    root: the schema. path: of the key in its table. inside: what follows it in a list of sections ("[0].percent").
+    annotation: of the key; section and tag: the class of keys that it is one of, and the ``type`` that chose it.
+    length: the parts of the location up to here.
     """
 
+    root: type[BaseModel]
     path: fields.Path
     inside: str
     annotation: Any
@@ -115,10 +116,10 @@ class _Place:
     length: int
 
 
-def _place(loc: tuple[int | str, ...]) -> _Place:
+def _place(loc: tuple[int | str, ...], root: type[BaseModel]) -> _Place:
     path: fields.Path = ()
     inside, tag, length = "", "", 0
-    annotation: Any = Config
+    annotation: Any = root
     section: type[BaseModel] | None = None
     for part in loc:
         if isinstance(part, int):
@@ -140,7 +141,7 @@ def _place(loc: tuple[int | str, ...]) -> _Place:
                 annotation = field.annotation if field else None
                 path, inside = (path, f"{inside}.{part}") if inside else ((*path, part), "")
         length += 1
-    return _Place(path, inside, annotation, section, tag, length)
+    return _Place(root, path, inside, annotation, section, tag, length)
 
 
 def _origin(path: fields.Path, where: str, origins: Origins) -> tuple[str, str]:

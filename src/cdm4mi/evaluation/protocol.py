@@ -1,0 +1,171 @@
+"""Protocols: what a figure means. Each fixes window, range, metrics, regions and averaging under a name and version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
+
+from cdm4mi.config import fields
+from cdm4mi.config.errors import one_line
+from cdm4mi.config.noise import NoiseConfig
+from cdm4mi.config.section import Section
+from cdm4mi.config.yaml_text import plain, read_file, shown
+from cdm4mi.errors import UserError
+
+PROTOCOLS = Path(__file__).parent / "protocols"
+
+Metric = Literal[
+    "psnr",
+    "ssim_gaussian",
+    "ssim_uniform",
+    "ssim_gaussian_padded",
+    "ssim_uniform_3d",
+    "mae",
+    "rmse",
+    "bias",
+    "tissue_bias",
+    "vif",
+    "spectrum",
+    "cnr_ratio",
+    "flicker",
+]
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class FixedWindow(Section):
+    """The same interval of physical values for every scan."""
+
+    type: Literal["fixed"] = "fixed"
+    low: float = Field(-1000.0, description="HU or scanner units")
+    high: float = Field(1000.0, description="HU or scanner units")
+
+    @field_validator("high")
+    @classmethod
+    def _above(cls, high: float, info: Any) -> float:
+        if "low" in info.data and high <= info.data["low"]:
+            raise ValueError(f"found {high:g}, expected more than low ({info.data['low']:g})")
+        return high
+
+
+class PercentileWindow(Section):
+    """Percentiles of all values of the reference scan."""
+
+    type: Literal["percentiles"] = "percentiles"
+    low: float = Field(0.0, ge=0, lt=100)
+    high: float = Field(99.5, gt=0, le=100)
+
+
+class TrainingWindow(Section):
+    """What training maps to [-1, 1]: 0 and a percentile of the reference's foreground; for CT -1000 to 1000 HU."""
+
+    type: Literal["training"] = "training"
+    percentile: float = Field(99.5, gt=0, le=100)
+
+
+Window = Annotated[
+    Annotated[FixedWindow, Tag("fixed")]
+    | Annotated[PercentileWindow, Tag("percentiles")]
+    | Annotated[TrainingWindow, Tag("training")],
+    Discriminator(lambda v: v.get("type", "fixed") if isinstance(v, dict) else getattr(v, "type", None)),
+]
+
+
+class Protocol(Section):
+    """How two scans are compared. A change of any field but ``about`` and ``faults`` needs a new name or version."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="lower case, no spaces")
+    version: int = Field(ge=1)
+    about: str = Field(description="what it is for, and where it comes from")
+    faults: list[str] = Field([], description="what a reader of its figures has to know, in a protocol kept as it is")
+    modality: Literal["CT", "MR", "PT", "any"] = Field("any", description="refuse scans of another one")
+    window: Window = Field(FixedWindow(), description="both images are clipped to it")
+    scale: Pair | None = Field(None, description="what the window's ends become for SSIM; none: 0 and its width")
+    data_range: Literal["window", "reference-slice"] = Field(
+        "window", description="of PSNR and SSIM: the window's, or max - min of each reference slice"
+    )
+    metrics: list[Metric] = Field(min_length=1)
+    error_limits: Literal["window"] | Pair = Field(
+        "window", description="physical values that MAE, RMSE, bias and VIF are clipped to"
+    )
+    error_unit: Literal["physical", "scale"] = Field("physical", description="of MAE, RMSE and bias")
+    vif_levels: float = Field(
+        255.0, gt=0, description="VIF: grey levels that the limits span; the visual noise has variance 2 of them"
+    )
+    regions: list[Literal["image", "body"]] = Field(["image", "body"], min_length=1)
+    slices: Literal["body", "all", "inner"] = Field(
+        "body", description="those that show a body in the reference, all, or all but the first and last"
+    )
+    aggregate: Literal["slices", "volume"] = Field(
+        "slices", description="a scan's figure: mean over its slices, or computed from all of them as one image"
+    )
+    noise: list[NoiseConfig] = Field([], description="the conditions of a study in this protocol")
+
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, scale: list[float] | None) -> list[float] | None:
+        if scale is not None and scale[0] >= scale[1]:
+            raise ValueError(f"found {shown(scale)}, expected the lower number first")
+        return scale
+
+    @field_validator("error_limits")
+    @classmethod
+    def _interval(cls, limits: list[float] | str) -> list[float] | str:
+        if not isinstance(limits, str) and limits[0] >= limits[1]:
+            raise ValueError(f"found {shown(limits)}, expected the lower number first")
+        return limits
+
+    @property
+    def digest(self) -> str:
+        """Eight hex digits of all that decides a figure, so that two protocols of one name are told apart."""
+        content = self.model_dump(exclude={"about", "faults", "noise"})
+        content["noise"] = [noise.model_dump(exclude_unset=True) for noise in self.noise]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+    @property
+    def label(self) -> str:
+        """What stands beside every figure."""
+        return f"{self.name} v{self.version} ({self.digest})"
+
+    def described(self) -> str:
+        """The window in words."""
+        window = self.window
+        if isinstance(window, FixedWindow):
+            return f"{window.low:g} to {window.high:g}"
+        if isinstance(window, PercentileWindow):
+            return f"percentiles {window.low:g} and {window.high:g} of the reference"
+        return f"0 to percentile {window.percentile:g} of the reference's foreground (CT: -1000 to 1000 HU)"
+
+
+def protocol_names() -> list[str]:
+    """Names of the protocols that ship with the package."""
+    return sorted(file.stem for file in PROTOCOLS.glob("*.yaml"))
+
+
+def load_protocol(name: str | os.PathLike[str]) -> Protocol:
+    """A shipped protocol by its name, or the protocol in a YAML file.
+
+    Raises:
+        UserError: one line with file, field, what was found and what was expected. A file may not take a shipped
+            protocol's name, since its figures would be taken for that protocol's.
+    """
+    text = os.fspath(name)
+    shipped = text in protocol_names()
+    file = PROTOCOLS / f"{text}.yaml" if shipped else Path(text)
+    if not shipped and not file.exists():
+        raise UserError(f"{text}: no such protocol, expected a YAML file or one of: {', '.join(protocol_names())}")
+    where = f"protocol {text}" if shipped else text
+    raw = plain(read_file(file), where)
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
+    try:
+        protocol = Protocol.model_validate(fields.fit(raw, Protocol), strict=True)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, {}, Protocol)) from None
+    if not shipped and protocol.name in protocol_names() and protocol.digest != load_protocol(protocol.name).digest:
+        raise UserError(f"{where}: name: found {protocol.name!r}, which ships with the package, expected another")
+    return protocol
