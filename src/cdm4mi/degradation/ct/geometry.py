@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from cdm4mi.errors import UserError
+
 
 @dataclass(frozen=True)
 class ScanGeometry:
@@ -20,7 +22,7 @@ class ScanGeometry:
     line theta = beta + gamma, s = source_distance sin(gamma). The detector's channels are as wide as the smaller side
     of a pixel, lie at equal steps of s for both beams, and cover the slice's diagonal.
 
-    Errors: ValueError where a field is not a possible scan.
+    Errors: ValueError where a field is not a possible scan, UserError where a fan beam cannot scan the slice.
     """
 
     rows: int
@@ -35,11 +37,12 @@ class ScanGeometry:
             raise ValueError(f"scan of {self.rows} x {self.columns} pixels of {self.spacing} mm, {self.views} views")
         if self.beam == "fan":
             if self.views % 2:
-                raise ValueError(f"views {self.views}: a fan beam takes an even number over the full turn")
+                raise UserError(f"views: found {self.views}, expected an even number for the full turn of a fan beam")
             reach = (self.channels - 1) / 2 * self.pitch
             if reach >= self.source_distance:
-                raise ValueError(
-                    f"source_distance {self.source_distance} mm: expected over {reach:.0f}, half the diagonal"
+                raise UserError(
+                    f"geometry fan: found a slice that reaches {reach:.0f} mm from its centre, "
+                    f"expected less than the source's {self.source_distance:.0f} mm"
                 )
 
     @property
