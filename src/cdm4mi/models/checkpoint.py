@@ -61,6 +61,19 @@ class TrainedModel:
         return digest.hexdigest()
 
 
+def checkpoint_file(path: str | Path) -> Path:
+    """The file of a model: the path itself, or best.ckpt of a run's folder. Raises UserError where there is none."""
+    file = Path(path)
+    if file.is_dir():
+        found = [f for f in (file / "checkpoints" / "best.ckpt", file / "best.ckpt") if f.exists()]
+        if not found:
+            raise UserError(f"{file}: a folder without checkpoints/best.ckpt, expected a run's folder or a checkpoint")
+        file = found[0]
+    if not file.is_file():
+        raise UserError(f"{file}: no such file, expected a checkpoint (.ckpt or .safetensors)")
+    return file
+
+
 def load_model(path: str | Path | None = None, config: Config | None = None) -> TrainedModel:
     """Read a model; without a path, the one that ships with the package. Averaged (EMA) weights where there are any.
 
@@ -73,14 +86,7 @@ def load_model(path: str | Path | None = None, config: Config | None = None) -> 
             model = _load_safetensors(shipped, config)
         model.name = "shipped:" + SHIPPED.removesuffix(".safetensors")
         return model
-    file = Path(path)
-    if file.is_dir():
-        found = [f for f in (file / "checkpoints" / "best.ckpt", file / "best.ckpt") if f.exists()]
-        if not found:
-            raise UserError(f"{file}: a folder without checkpoints/best.ckpt, expected a run's folder or a checkpoint")
-        file = found[0]
-    if not file.is_file():
-        raise UserError(f"{file}: no such file, expected a checkpoint (.ckpt or .safetensors)")
+    file = checkpoint_file(path)
     model = _load_safetensors(file, config) if file.suffix == ".safetensors" else _load_ckpt(file, config)
     model.name = file.name
     return model

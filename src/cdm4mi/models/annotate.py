@@ -1,0 +1,61 @@
+"""What is learnt of a trained model after its training, kept in its checkpoint: how to sample it, and facts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.errors import UserError
+from cdm4mi.io.atomic import replacing_file
+from cdm4mi.models.checkpoint import checkpoint_file, load_model, read_ckpt
+
+
+def annotate(path: str | Path, sampling: SamplingConfig | None = None, **facts: Any) -> Path:
+    """Write a sampling section and facts into a checkpoint, and return the file: weights and all else stay as they are.
+
+    path: a .ckpt or .safetensors of this project, or a run's folder (its best.ckpt); replaced as a whole or not at all.
+    sampling: what ``denoise`` does by default from now on. facts: plain data by name, found again in
+    ``TrainedModel.about``; a name that is there already is replaced. Raises UserError for a file that is no such thing.
+    """
+    file = checkpoint_file(path)
+    if file.suffix == ".safetensors":
+        _annotate_safetensors(file, sampling, facts)
+    else:
+        _annotate_ckpt(file, sampling, facts)
+    return file
+
+
+def _annotate_ckpt(file: Path, sampling: SamplingConfig | None, facts: dict[str, Any]) -> None:
+    checkpoint = read_ckpt(file)
+    own = checkpoint.get("cdm4mi")
+    if own is None:
+        raise UserError(f"{file}: is a checkpoint of the original work, expected one of cdm4mi train")
+    load_model(file)  # refuses what is damaged, before anything is written
+    _put_sampling(own["config"], sampling)
+    own.update(facts)
+    with replacing_file(file) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def _annotate_safetensors(file: Path, sampling: SamplingConfig | None, facts: dict[str, Any]) -> None:
+    load_model(file)
+    with safe_open(file, "pt") as f:
+        metadata = dict(f.metadata())
+        tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a mapping
+    config = json.loads(metadata["config"])
+    _put_sampling(config, sampling)
+    metadata["config"] = json.dumps(config)
+    metadata["about"] = json.dumps(json.loads(metadata.get("about", "{}")) | facts)
+    with replacing_file(file) as temporary:
+        save_file(tensors, temporary, metadata)
+
+
+def _put_sampling(config: dict[str, Any], sampling: SamplingConfig | None) -> None:
+    if sampling is not None:
+        config["sampling"] = sampling.model_dump(mode="json")
