@@ -60,10 +60,26 @@ def test_options_reach_the_model_and_the_record(command, trained_run, save_nifti
     assert record["noise_level"] == {"value": 150.0, "estimated": False, "used": 150.0}
     chosen, record = settings("--samples", 2, "--steps", 3, "--solver", "ddpm")
     assert (chosen["estimate"], chosen["solver"], record["network_calls"]) == ("mean-of-k", "ddpm", 6)
+    chosen, record = settings("--solver", "heun", "--spacing", "karras", "--start-level", 0.8, "--steps", 3)
+    assert (chosen["estimate"], chosen["spacing"], chosen["start_from"]) == ("sample", "karras", "y")
+    assert (chosen["start_level"], record["network_calls"]) == (0.8, 5)
+    assert settings("--start-from", "y", "--steps", 2)[1]["network_calls"] == 2
     chosen, _ = settings("--eta", 0.5, "--tile", 16)
     assert (chosen["estimate"], chosen["eta"], chosen["tile"]) == ("sample", 0.5, 16)
     _, record = settings("--modality", "MR")
     assert record["normalisation"]["modality"] == "MR"
+
+
+def test_the_names_on_the_command_line_are_those_of_the_configuration_and_of_the_solvers():
+    from typing import get_args
+
+    from cdm4mi.cli import denoise as cli
+    from cdm4mi.config import schema
+    from cdm4mi.diffusion import SOLVERS
+    from cdm4mi.diffusion.times import SPACINGS
+
+    assert [name.value for name in cli.SolverName] == list(get_args(schema.SolverName)) == list(SOLVERS)
+    assert [name.value for name in cli.SpacingName] == list(get_args(schema.SpacingName)) == list(SPACINGS)
 
 
 def test_time_series_keeps_its_four_axes(command, trained_run, save_nifti, tmp_path):

@@ -117,6 +117,9 @@ def test_mean_of_k_is_the_mean_of_its_samples(tiny):
         ({"estimate": "sample", "steps": 7}, 7),
         ({"estimate": "sample", "steps": 3, "solver": "ddpm"}, 3),
         ({"estimate": "mean-of-k", "steps": 3, "samples": 4}, 12),
+        ({"estimate": "sample", "steps": 4, "solver": "heun"}, 7),
+        ({"estimate": "sample", "steps": 5, "solver": "unipc_3", "spacing": "karras"}, 5),
+        ({"estimate": "mean-of-k", "steps": 3, "samples": 2, "start_from": "y"}, 6),
     ],
 )
 def test_network_calls_are_what_was_asked_for_and_recorded(tiny, changes, calls):
@@ -138,6 +141,42 @@ def test_steps_beyond_the_models_times_are_refused_but_a_default_is_fitted(eps_m
     assert Restorer(eps_model).steps == 20
     with pytest.raises(UserError, match="steps: found 21, expected 1 to 20"):
         asked(eps_model, steps=21)
+
+
+def test_a_sample_from_the_noisy_scan_starts_where_the_path_is_three_times_as_noisy(tiny):
+    _, noisy = ct(48, 48, slices=1)
+    path = tiny.process.path
+    restorer = asked(tiny, estimate="sample", steps=4, start_from="y", spacing="linspace")
+    states = []
+    restorer.restore_slices(noisy.array / HU, 0.15, hook=states.append)
+    a, _, c = path.at(states[0].t)
+    below = path.at(states[0].t - 1)
+    assert float(c / a) >= 0.45 > float(below.c / below.a)
+    assert [s.t for s in states] == restorer.times_for(0.15)
+    # what the start holds is the scan, and the noise that it lacks
+    beside = states[0].x_t[0, 0].numpy() - float(a) * noisy.array[0] / HU
+    assert np.std(beside) == pytest.approx(np.sqrt(float(c) ** 2 - (float(a) * 0.15) ** 2), rel=0.05)
+    # no lower than the scan's own noise, whatever is asked for
+    asked_low = asked(tiny, estimate="sample", start_from="y", start_level=0.01)
+    assert (
+        asked_low.times_for(0.15)[0]
+        == asked(tiny, estimate="sample", start_from="y", start_level=0.15).times_for(0.15)[0]
+    )
+
+
+def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
+    _, noisy = ct(32, 32, slices=1, sigma=100.0)
+    restorer = asked(tiny, estimate="sample", steps=90, start_from="y")
+    passes, record = calls_of(restorer, noisy, level=100.0)
+    times = restorer.times_for(0.1)
+    assert times == list(range(len(times)))[::-1] and len(times) < 90
+    assert passes == record["network_calls"] == record["settings"]["steps"] == len(times)
+
+
+def test_from_the_scan_as_from_noise_it_denoises(tiny):
+    clean, noisy = ct()
+    out = asked(tiny, estimate="mean-of-k", samples=4, steps=6, start_from="y").restore(noisy, level=150.0)
+    assert rmse(out.volume.array, clean) < 0.8 * rmse(noisy.array, clean)
 
 
 def test_a_model_without_a_condition_is_refused(eps_model):

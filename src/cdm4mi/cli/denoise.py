@@ -22,9 +22,32 @@ class SolverName(str, Enum):
 
     ddpm = "ddpm"
     ddim = "ddim"
+    euler = "euler"
+    euler_ancestral = "euler_ancestral"
+    heun = "heun"
     dpmpp_2m = "dpmpp_2m"
     dpmpp_2m_sde = "dpmpp_2m_sde"
     dpmpp_3m = "dpmpp_3m"
+    unipc_2 = "unipc_2"
+    unipc_3 = "unipc_3"
+
+
+class SpacingName(str, Enum):
+    """Which times of the path a solver visits."""
+
+    linspace = "linspace"
+    trailing = "trailing"
+    leading = "leading"
+    quadratic = "quadratic"
+    logsnr = "logsnr"
+    karras = "karras"
+
+
+class StartName(str, Enum):
+    """Where a sample begins."""
+
+    noise = "noise"
+    y = "y"
 
 
 class ModalityName(str, Enum):
@@ -48,7 +71,15 @@ def denoise(
         Estimate | None, typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples")
     ] = None,
     solver: Annotated[SolverName | None, typer.Option(help="for samples")] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample")] = None,
+    steps: Annotated[int | None, typer.Option(help="network calls for a sample (heun: two a step)")] = None,
+    spacing: Annotated[SpacingName | None, typer.Option(help="how the steps are spread over the path")] = None,
+    start_from: Annotated[
+        StartName | None, typer.Option(help="begin from noise, or in the middle of the path from the scan itself (y)")
+    ] = None,
+    start_level: Annotated[
+        float | None,
+        typer.Option(help="noise level at which it begins from y, on [-1, 1] (default: 3 times the scan's)"),
+    ] = None,
     eta: Annotated[float | None, typer.Option(help="ddim: 0 deterministic to 1 as noisy as ddpm")] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
@@ -86,6 +117,9 @@ def denoise(
         estimate=estimate.value if estimate else None,
         solver=solver.value if solver else None,
         steps=steps,
+        spacing=spacing.value if spacing else None,
+        start_from=start_from.value if start_from else None,
+        start_level=start_level,
         eta=eta,
         samples=samples,
         tile=tile,

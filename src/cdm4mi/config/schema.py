@@ -13,6 +13,19 @@ BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
 ParameterizationName = Literal["eps", "x0", "v", "precond"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
+SolverName = Literal[
+    "ddpm",
+    "ddim",
+    "euler",
+    "euler_ancestral",
+    "heun",
+    "dpmpp_2m",
+    "dpmpp_2m_sde",
+    "dpmpp_3m",
+    "unipc_2",
+    "unipc_3",
+]
+SpacingName = Literal["linspace", "trailing", "leading", "quadratic", "logsnr", "karras"]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
 
 
@@ -192,11 +205,20 @@ class TrainingConfig(Section):
 class SamplingConfig(Section):
     """How an image is drawn: used for the pictures in training and by ``denoise``."""
 
-    solver: Literal["ddpm", "ddim", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m"] = "ddim"
+    solver: SolverName = "ddim"
     steps: Count = 200
     eta: Fraction = Field(0.0, description="ddim: 0 deterministic, 1 the noise of ddpm")
-    spacing: Literal["linspace", "trailing", "leading", "quadratic"] = "trailing"
+    spacing: SpacingName = "trailing"
+    start_from: Literal["noise", "y"] = Field(
+        "noise", description="y: begin in the middle of the path, with the noisy input as a latent"
+    )
+    start_level: Positive | None = Field(
+        None, description="start_from y: noise c / a of the first time, on [-1, 1]; none: 3 times the input's noise"
+    )
     clip: bool = Field(True, description="clip x0_hat to [-1, 1] at every step, deriving eps again")
+    dynamic_threshold: Fraction | None = Field(
+        None, description="in place of clip: the quantile of |x0_hat| brought to 1 where above (0.995); darkens images"
+    )
     estimate: Literal["mean", "sample", "mean-of-k"] = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")
     tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")

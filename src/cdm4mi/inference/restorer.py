@@ -15,8 +15,9 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
+from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
-from cdm4mi.diffusion.registry import make_solver
+from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
@@ -68,12 +69,12 @@ class Restorer:
             estimate = "mean-of-k"  # at the noisy end eps says next to nothing of x0
         self.sampling = self.sampling.model_copy(update={"estimate": estimate})
         self.one_call = estimate == "mean"
-        timesteps = model.process.path.timesteps
+        path = model.process.path
         self.steps = 1 if self.one_call else self.sampling.steps
         if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
-            self.steps = min(self.steps, timesteps)
-        self.times = time_list(self.sampling.spacing, timesteps, self.steps)
-        self.solver = make_solver(self.sampling.solver, self.sampling.eta)
+            self.steps = min(self.steps, path.timesteps)
+        self.times = time_list(self.sampling.spacing, path, self.steps)
+        self.solver = make_solver(self.sampling.solver, self.sampling.eta, path)
         tile = self.sampling.tile or model.config.model.image_size
         multiple = self.network.diffusion_model.size_multiple
         if tile < multiple:
@@ -81,12 +82,20 @@ class Restorer:
         self.multiple = multiple
         self.tile = tile // multiple * multiple
 
-    @property
-    def network_calls(self) -> int:
+    def times_for(self, level: float) -> list[int]:
+        """The times that sampling visits for an input with noise ``level`` on [-1, 1]: fewer where it starts from y."""
+        if self.one_call or self.sampling.start_from == "noise":
+            return self.times
+        path = self.model.process.path
+        start = start_time(path, max(level, self.sampling.start_level or FACTOR * level))
+        return time_list(self.sampling.spacing, path, min(self.steps, start + 1), start)
+
+    def network_calls(self, level: float) -> int:
         """Calls of the network for each pixel of a slice (windows that overlap are counted once)."""
         if self.one_call:
             return 1
-        return self.steps * (1 if self.sampling.estimate == "sample" else self.sampling.samples)
+        calls = network_calls(self.sampling.solver, len(self.times_for(level)))
+        return calls * (1 if self.sampling.estimate == "sample" else self.sampling.samples)
 
     def restore(
         self,
@@ -137,8 +146,8 @@ class Restorer:
         record = {
             "model": self.model.name,
             "weight_hash": self.model.weight_hash,
-            "settings": self.sampling.model_dump(mode="json") | {"steps": self.steps},
-            "network_calls": self.network_calls,
+            "settings": self.sampling.model_dump(mode="json") | {"steps": len(self.times_for(used))},
+            "network_calls": self.network_calls(used),
             "seed": seed,
             "normalisation": norm.to_dict(),
             "noise_level": {"value": sigma / scale, "estimated": level is None, "used": used / scale},
@@ -248,18 +257,23 @@ class Restorer:
                 hook(SamplingState(0, last, x_start, x0))
             yield x0
             return
+        times = self.times_for(float(levels[0]))
         for k in range(1 if self.sampling.estimate == "sample" else self.sampling.samples):
             noise = SeededNoise(seed + k, indices, tuple(y.shape[1:]), self.device)
-            x_start = process.start(noise.draw(0), anchor, levels)
+            if self.sampling.start_from == "y":
+                x_start = start_from(process.path, y, levels, times[0], noise.draw(0))
+            else:
+                x_start = process.start(noise.draw(0), anchor, levels, times[0])
             yield sample(
                 denoise,
                 process.path,
-                self.times,
+                times,
                 self.solver,
                 x_start,
                 noise=noise.draw,
                 y=anchor if process.path.is_bridge else None,
                 clip=self.sampling.clip,
+                dynamic_threshold=self.sampling.dynamic_threshold,
                 hook=hook if k == 0 else None,
             )
 

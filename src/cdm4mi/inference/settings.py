@@ -11,13 +11,15 @@ from cdm4mi.errors import UserError
 def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
     """The sampling settings with the options that are not None in their place.
 
-    Without an ``estimate``, samples asks for the mean of that many, and steps, solver or eta for a sample, where the
-    model's own estimate is the mean, which has no use for them. Raises UserError for a bad value.
+    Without an ``estimate``, samples asks for the mean of that many, and steps, solver and the like for a sample, where
+    the model's own estimate is the mean, which has no use for them. Raises UserError for a bad value.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if "samples" in given:
         given.setdefault("estimate", "mean-of-k")
-    if sampling.estimate == "mean" and given.keys() & {"steps", "solver", "eta"}:
+    if "start_level" in given:
+        given.setdefault("start_from", "y")
+    if sampling.estimate == "mean" and given.keys() & {"steps", "solver", "eta", "spacing", "start_from"}:
         given.setdefault("estimate", "sample")
     try:
         return SamplingConfig(**(sampling.model_dump() | given))

@@ -28,12 +28,12 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
     first = {k: v[:1] for k, v in pair.items()}
     x0 = first["x0"]
     path_, process, settings = module.process.path, module.process, config.sampling
-    times = time_list(settings.spacing, path_.timesteps, min(settings.steps, MOST_STEPS, path_.timesteps))
+    times = time_list(settings.spacing, path_, min(settings.steps, MOST_STEPS, path_.timesteps))
     noise = SeededNoise(config.seed, [0], tuple(x0.shape[1:]), x0.device)
     conditional = isinstance(module, ConditionDDPM)
     anchor = module.anchor(first)
     unanchored = first["y"] if conditional else noise.draw(0)
-    start = process.start(noise.draw(0), unanchored if anchor is None else anchor, first["level"])
+    start = process.start(noise.draw(0), unanchored if anchor is None else anchor, first["level"], times[0])
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         z = module.latent(first, x_t, t, anchor)
@@ -41,7 +41,7 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
 
     states: list[SamplingState] = []
     with torch.no_grad():
-        solver = make_solver(settings.solver, settings.eta)
+        solver = make_solver(settings.solver, settings.eta, path_)
         sample(denoise, path_, times, solver, start, noise=noise.draw, y=anchor, clip=settings.clip, hook=states.append)
     chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
     steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
