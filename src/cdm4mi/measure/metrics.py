@@ -40,17 +40,24 @@ def ssim(
 
     ``gaussian``: 11 x 11 Gaussian window of sigma 1.5 and population covariance, as Wang et al. (2004); ``uniform``:
     7 x 7 mean and sample covariance, scikit-image's default. Without a mask the border of half a window is left out, as
-    scikit-image does; with one the whole map is averaged over the mask.
+    scikit-image does; with one the whole map is averaged over the mask. Its luminance term is made for values that
+    start at 0: shift HU by the window's lower end first.
     """
+    x, ref, mask = _checked(x, ref, mask)
+    return ssim_mean(ssim_map(x, ref, data_range, definition), definition, mask)
+
+
+def ssim_map(x: np.ndarray, ref: np.ndarray, data_range: float, definition: SsimDefinition = "gaussian") -> np.ndarray:
+    """Structural similarity around each pixel of a 2-D image, the shape of the image; definitions as ``ssim``."""
     if definition not in SSIM_WINDOW:
         raise UserError(f"SSIM definition is {definition!r}, expected one of {', '.join(SSIM_WINDOW)}")
     _check_range(data_range)
-    x, ref, mask = _checked(x, ref, mask)
+    x, ref, _ = _checked(x, ref, None)
     least = SSIM_WINDOW[definition]
     if x.ndim != 2 or min(x.shape) < least:
         raise UserError(f"SSIM ({definition}) of shape {x.shape}, expected a 2-D image of at least {least} x {least}")
     gaussian = definition == "gaussian"
-    mean, full = structural_similarity(
+    _, full = structural_similarity(
         ref,
         x,
         data_range=data_range,
@@ -60,7 +67,15 @@ def ssim(
         sigma=1.5,
         use_sample_covariance=not gaussian,
     )
-    return float(mean if mask is None else full[mask].mean())
+    return full
+
+
+def ssim_mean(similarity: np.ndarray, definition: SsimDefinition = "gaussian", mask: np.ndarray | None = None) -> float:
+    """The mean of a map that ``ssim_map`` made: over the mask, or without the border of half a window."""
+    if mask is not None:
+        return float(similarity[mask].mean())
+    border = SSIM_WINDOW[definition] // 2
+    return float(similarity[border:-border, border:-border].mean())
 
 
 def mae(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None) -> float:
@@ -73,6 +88,12 @@ def rmse(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None) -> floa
     """Root mean squared error, in the units of the images."""
     x, ref, mask = _checked(x, ref, mask)
     return float(np.sqrt(np.mean((_inside(x, mask) - _inside(ref, mask)) ** 2)))
+
+
+def bias(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """Mean signed error, image minus reference, in the images' units: what RMSE and MAE cannot tell from noise."""
+    x, ref, mask = _checked(x, ref, mask)
+    return float(np.mean(_inside(x, mask) - _inside(ref, mask)))
 
 
 def body_mask(x: np.ndarray, modality: str | None) -> np.ndarray:

@@ -1,0 +1,37 @@
+"""Structural similarity as other works compute it: kept so that their figures can be compared, not to be chosen."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.metrics import structural_similarity
+
+from cdm4mi.errors import UserError
+
+
+def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
+    """Wang's Gaussian 11 x 11 window (sigma 1.5) over an image continued with zeros, the border counted.
+
+    What the convolutions of many PyTorch projects make of SSIM, CoreDiff's among them. x, ref: (rows, columns).
+    """
+    if x.ndim != 2 or x.shape != ref.shape:
+        raise UserError(f"SSIM (padded) of shapes {x.shape} and {ref.shape}, expected two equal (rows, columns)")
+    x, ref = np.asarray(x, np.float64), np.asarray(ref, np.float64)
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    taps /= taps.sum()
+
+    def mean(a: np.ndarray) -> np.ndarray:
+        return ndimage.correlate1d(ndimage.correlate1d(a, taps, 0, mode="constant"), taps, 1, mode="constant")
+
+    mu_x, mu_r = mean(x), mean(ref)
+    var_x, var_r, cov = mean(x * x) - mu_x**2, mean(ref * ref) - mu_r**2, mean(x * ref) - mu_x * mu_r
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    similarity = (2 * mu_x * mu_r + c1) * (2 * cov + c2) / ((mu_x**2 + mu_r**2 + c1) * (var_x + var_r + c2))
+    return float(similarity.mean())
+
+
+def ssim_across_slices(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
+    """A 7 x 7 x 7 uniform window over a stack (slices, rows, columns), as the original work calls scikit-image."""
+    if x.ndim != 3 or x.shape != ref.shape or min(x.shape) < 7:
+        raise UserError(f"SSIM (3-D) of shapes {x.shape} and {ref.shape}, expected two equal stacks of at least 7^3")
+    return float(structural_similarity(np.asarray(ref, np.float64), np.asarray(x, np.float64), data_range=data_range))

@@ -1,0 +1,52 @@
+"""Signed error by tissue: a method that is right on average may still lift the lungs and lower the bone."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from cdm4mi.errors import UserError
+
+CT_TISSUES: dict[str, tuple[float, float]] = {
+    "air": (-np.inf, -950.0),
+    "lung": (-950.0, -500.0),
+    "fat": (-150.0, -30.0),
+    "soft": (-20.0, 150.0),
+    "bone": (200.0, np.inf),
+}
+"""HU, lower end included. What lies between belongs to two tissues at once (partial volume) and to no class."""
+LEAST = 20
+"""Pixels that a class needs to be reported in a slice."""
+
+
+def tissue_classes(ref: np.ndarray, modality: str | None, body: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks by tissue of one slice (rows, columns): CT by the HU of the reference, others background and foreground.
+
+    The class is told from the 3 x 3 mean. From the noisy pixel itself, those that noise pushed out of the class would
+    be missing, and an image without that noise would seem to be biased. ``body``: where the patient is, bool.
+    """
+    ref = np.asarray(ref, dtype=np.float64)
+    if ref.ndim != 2 or body.shape != ref.shape:
+        raise UserError(f"tissues of shapes {ref.shape} and {body.shape}, expected two equal (rows, columns)")
+    if modality != "CT":
+        return {"background": ~body, "foreground": body}
+    smooth = ndimage.uniform_filter(ref, 3)
+    return {name: (smooth >= low) & (smooth < high) for name, (low, high) in CT_TISSUES.items()}
+
+
+def tissue_bias(x: np.ndarray, ref: np.ndarray, classes: dict[str, np.ndarray]) -> dict[str, float]:
+    """Mean of x - ref in each class, in the images' units; nan for a class with less than 20 pixels."""
+    error = np.asarray(x, np.float64) - np.asarray(ref, np.float64)
+    return {name: float(error[at].mean()) if at.sum() >= LEAST else float("nan") for name, at in classes.items()}
+
+
+def cnr(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+    """Contrast to noise ratio |mean_1 - mean_2| / sqrt((var_1 + var_2) / 2) of two regions given as masks.
+
+    The same masks for every method, made from the reference. Structure inside a region counts as noise.
+    """
+    if not first.any() or not second.any():
+        return float("nan")
+    one, two = np.asarray(x, np.float64)[first], np.asarray(x, np.float64)[second]
+    noise = np.sqrt((one.var() + two.var()) / 2)
+    return float(abs(one.mean() - two.mean()) / noise) if noise > 0 else float("inf")
