@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -26,6 +27,7 @@ SolverName = Literal[
     "unipc_3",
 ]
 SpacingName = Literal["linspace", "trailing", "leading", "quadratic", "logsnr", "karras"]
+NotNegative = Annotated[int, Field(ge=0)]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
 
 
@@ -209,6 +211,9 @@ class SamplingConfig(Section):
     steps: Count = 200
     eta: Fraction = Field(0.0, description="ddim: 0 deterministic, 1 the noise of ddpm")
     spacing: SpacingName = "trailing"
+    times: Annotated[list[NotNegative], Field(min_length=1)] | None = Field(
+        None, description="the times to visit, falling, in place of steps and spacing"
+    )
     start_from: Literal["noise", "y"] = Field(
         "noise", description="y: begin in the middle of the path, with the noisy input as a latent"
     )
@@ -223,6 +228,13 @@ class SamplingConfig(Section):
     samples: Count = Field(8, description="K of estimate mean-of-k")
     tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+
+    @model_validator(mode="after")
+    def _falling(self) -> SamplingConfig:
+        for now, after in pairwise(self.times or []):
+            if after >= now:
+                raise ValueError(f"times has {now} then {after}, expected them to fall")
+        return self
 
 
 class Config(Section):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -55,6 +57,14 @@ def time_list(spacing: str, path: GaussianPath | int, steps: int, start: int | N
     times = np.maximum.accumulate(times - order) + order
     times = np.minimum(times, last - order[::-1])
     return [int(t) for t in times[::-1]]
+
+
+def given_times(times: Sequence[int], path: GaussianPath) -> list[int]:
+    """The user's own times, which fall, as a list. Raises UserError where the path has no such times."""
+    for t in times:
+        if not 0 <= t < path.timesteps:
+            raise UserError(f"times: found {t}, expected 0 to {path.timesteps - 1} (the model's timesteps)")
+    return list(times)
 
 
 def _log_noise(path: GaussianPath, timesteps: int, spacing: str) -> np.ndarray:

@@ -19,7 +19,7 @@ from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import time_list
+from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.errors import UserError
 from cdm4mi.inference.tiling import TiledEstimate
 from cdm4mi.io import Volume
@@ -73,7 +73,11 @@ class Restorer:
         self.steps = 1 if self.one_call else self.sampling.steps
         if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
             self.steps = min(self.steps, path.timesteps)
-        self.times = time_list(self.sampling.spacing, path, self.steps)
+        if self.sampling.times is not None and not self.one_call:
+            self.times = given_times(self.sampling.times, path)
+            self.steps = len(self.times)
+        else:
+            self.times = time_list(self.sampling.spacing, path, self.steps)
         self.solver = make_solver(self.sampling.solver, self.sampling.eta, path)
         tile = self.sampling.tile or model.config.model.image_size
         multiple = self.network.diffusion_model.size_multiple
@@ -84,7 +88,7 @@ class Restorer:
 
     def times_for(self, level: float) -> list[int]:
         """The times that sampling visits for an input with noise ``level`` on [-1, 1]: fewer where it starts from y."""
-        if self.one_call or self.sampling.start_from == "noise":
+        if self.one_call or self.sampling.start_from == "noise" or self.sampling.times is not None:
             return self.times
         path = self.model.process.path
         start = start_time(path, max(level, self.sampling.start_level or FACTOR * level))

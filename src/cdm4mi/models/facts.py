@@ -55,4 +55,5 @@ def _estimate(model: TrainedModel) -> str:
     if sampling.estimate == "mean":
         return "mean"
     many = "" if sampling.estimate == "sample" else f" of {sampling.samples}"
-    return f"{sampling.estimate}{many}, {sampling.solver}, {sampling.steps} steps, eta {sampling.eta:g}"
+    where = f"{sampling.steps} steps" if sampling.times is None else f"times {', '.join(map(str, sampling.times))}"
+    return f"{sampling.estimate}{many}, {sampling.solver}, {where}, eta {sampling.eta:g}"
