@@ -91,18 +91,19 @@ class LowDoseCT(Degradation[float]):
     ) -> Tensor:
         """The noise to add to slices (N, H, W) in HU, with pixels of ``spacing`` mm: (N, H, W) in HU.
 
-        Slices are drawn one after another, so that a slice's noise does not depend on those that follow it.
+        Slices are projected and drawn one after another, so that a slice's noise does not depend on those that follow
+        it: the last bit of a line integral can change how many random numbers a Poisson number takes.
         """
         scan = ScanGeometry(hu.shape[1], hu.shape[2], spacing, self.views, self.geometry)
-        line = project(attenuation(hu), scan)
-        error = torch.empty_like(line)
+        error = hu.new_empty((len(hu), scan.views, scan.channels))
         for k in range(len(hu)):
-            dose = self.dose_for(parameter, line[k], hu[k], scan) if self.by_target else parameter
+            line = project(attenuation(hu[k : k + 1]), scan)[0]
+            dose = self.dose_for(parameter, line, hu[k], scan) if self.by_target else parameter
             if self.thinning:
-                drawn = thinned_error(line[k], self.i0, dose, self.electronic, generator)
+                drawn = thinned_error(line, self.i0, dose, self.electronic, generator)
             else:
-                drawn = measured_error(line[k], dose * self.i0, self.electronic, generator)
-            error[k] = drawn.to(line.device)
+                drawn = measured_error(line, dose * self.i0, self.electronic, generator)
+            error[k] = drawn.to(hu.device)
         noise = fbp(error, scan, self.filter) * (1000 / MU_WATER)
         return noise.masked_fill(hu < PADDING_HU, 0.0)
 
