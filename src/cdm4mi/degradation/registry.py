@@ -10,6 +10,7 @@ from cdm4mi.degradation.base import Degradation, Range
 from cdm4mi.degradation.composition import Composition
 from cdm4mi.degradation.gaussian import GaussianNoise, Unit
 from cdm4mi.degradation.identity import Identity
+from cdm4mi.degradation.lowdose_ct import LowDoseCT
 from cdm4mi.degradation.noncentral_chi import NoncentralChiNoise
 from cdm4mi.degradation.pet import PetThinning
 from cdm4mi.degradation.rician import RicianNoise
@@ -30,6 +31,7 @@ MAKERS: dict[str, Callable[..., Degradation]] = {
     "rician": RicianNoise,
     "noncentral_chi": NoncentralChiNoise,
     "undersampled": Undersampled,
+    "low_dose_ct": LowDoseCT,
     "pet": PetThinning,
     "identity": Identity,
 }
