@@ -1,30 +1,130 @@
-"""How strong the noise of an image is, measured from the image."""
+"""How strong the noise of an image is, and how far it is correlated, measured from the image."""
 
 from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
 
-# Daubechies' wavelet with two vanishing moments ("Ten Lectures on Wavelets", table 6.1), high-pass side
+# Daubechies' wavelet with two vanishing moments ("Ten Lectures on Wavelets", table 6.1)
 _DB2_HIGH = np.array([1 - 3**0.5, -(3 - 3**0.5), 3 + 3**0.5, -(1 + 3**0.5)]) / (4 * 2**0.5)
+_DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / (4 * 2**0.5)
 _NORMAL_MAD = 0.6744897501960817  # third quartile of the standard normal
+
+FLATTEST = 0.25
+"""Share of the foreground that is looked at: where a smoothed image changes least, anatomy is least."""
+LEAST_PIXELS = 1024
+"""A small image gives more than that share."""
+WHITE, CORRELATED = 1.2, 1.5
+"""Ratio of the second scale to the first: below, anatomy alone can make it of white noise; above, it is believed."""
+SMOOTHEST = 2.0
+"""Pixels: noise smoothed further is taken as smoothed so far."""
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """``sigma``: standard deviation in the image's units. ``correlation``: width of the autocorrelation in pixels, the
+    sum of its coefficients along an axis: 1 for white noise."""
+
+    sigma: float
+    correlation: float
 
 
 def estimate_sigma(y: np.ndarray) -> float:
-    """Standard deviation of white noise in one image: median |HH| / 0.6745 of the finest wavelet scale.
+    """Standard deviation of the noise in one image (rows, columns), in its units: ``estimate_noise``."""
+    return estimate_noise(y).sigma
 
-    Donoho and Johnstone (1994, section 4.2) with db2, as scikit-image's ``estimate_sigma``, but over all shifts of the
-    wavelet, which steadies it, and without PyWavelets. Where the coefficient is exactly zero (masked or padded areas)
-    nothing is counted. y: (rows, columns); in its units; 0 for a constant image. Fine texture counts as noise, and
-    correlated noise reads too low. Raises UserError for pixels that are not finite.
+
+def estimate_noise(y: np.ndarray) -> NoiseEstimate:
+    """Noise in one image (rows, columns): median |HH| / 0.6745 over all shifts of db2, corrected for correlation.
+
+    The finest wavelet scale gives sigma of white noise (Donoho and Johnstone 1994, section 4.2). Smoothed noise has
+    less there and more in the next scale; the ratio of the two says how far it is smoothed (as by a Gaussian), and so
+    what the first reads too low. Looked at is the flattest part of the foreground: not padding (areas of one value),
+    not air. Fine texture counts as noise. Zero for a constant image. Raises UserError for pixels that are not finite.
     """
+    y = np.asarray(y, dtype=np.float64)
     if not np.isfinite(y).all():
         raise UserError("image has pixels that are not finite, expected none")
-    details = np.asarray(y, dtype=np.float64)
-    for axis in (0, 1):
-        details = ndimage.convolve1d(details, _DB2_HIGH, axis=axis, mode="reflect")
-    details = np.abs(details)
-    details = details[details > 1e-12 * max(float(np.abs(y).max()), 1e-30)]
-    return float(np.median(details) / _NORMAL_MAD) if details.size else 0.0
+    place = _flat_foreground(y)
+    if not place.any():
+        return NoiseEstimate(0.0, 1.0)
+    first, second = (float(np.median(np.abs(band[place]))) / _NORMAL_MAD for band in _diagonal_bands(y))
+    if first <= 1e-12 * max(float(np.abs(y).max()), 1e-30):
+        return NoiseEstimate(0.0, 1.0)
+    smoothing, responses = _smoothed_noise()
+    ratio = second / first
+    believed = float(np.clip((ratio - WHITE) / (CORRELATED - WHITE), 0, 1))
+    width = float(np.interp(ratio, responses[:, 1] / responses[:, 0], smoothing)) * believed
+    sigma = first / float(np.interp(width, smoothing, responses[:, 0]))
+    return NoiseEstimate(sigma, _correlation(width))
+
+
+def _flat_foreground(y: np.ndarray) -> np.ndarray:
+    """Where the noise is looked at, bool."""
+    constant = ndimage.maximum_filter(y, 3) == ndimage.minimum_filter(y, 3)
+    # by as much as the filters reach into it
+    padding = ndimage.binary_dilation(ndimage.binary_opening(constant, np.ones((3, 3))), np.ones((9, 9)))
+    inside = ~padding
+    if not inside.any():
+        return inside
+    values = y[inside]
+    low = float(np.percentile(values, 1))
+    # air: below half the mean, as everywhere, but for any zero of the scale
+    inside &= ndimage.uniform_filter(y, 5) > low + 0.5 * (float(values.mean()) - low)
+    slope = ndimage.gaussian_gradient_magnitude(y, 2.0)
+    count = int(inside.sum())
+    if count == 0:
+        return inside
+    share = min(1.0, max(FLATTEST, LEAST_PIXELS / count))
+    return inside & (slope <= np.quantile(slope[inside], share))
+
+
+def _diagonal_bands(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """HH of the two finest scales, undecimated: of white noise both have its standard deviation."""
+    bands, smooth = [], y
+    for spread in (1, 2):
+        high, low = _spread(_DB2_HIGH, spread), _spread(_DB2_LOW, spread)
+        band = smooth
+        for axis in (0, 1):
+            band = ndimage.convolve1d(band, high, axis=axis, mode="reflect")
+        bands.append(band)
+        for axis in (0, 1):
+            smooth = ndimage.convolve1d(smooth, low, axis=axis, mode="reflect")
+    return bands[0], bands[1]
+
+
+@functools.cache
+def _smoothed_noise() -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations of a smoothing Gaussian, pixels, and what both bands read of unit noise smoothed by it."""
+    smoothing = np.linspace(0, SMOOTHEST, 81)
+    w = 2 * np.pi * np.fft.fftfreq(256)
+    high, low, wide = _gain(_DB2_HIGH, w), _gain(_DB2_LOW, w), _gain(_DB2_HIGH, 2 * w)
+    responses = []
+    for s in smoothing:
+        power = np.exp(-((s * w) ** 2))
+        # separable: the square over one axis is the standard deviation over both
+        responses.append([float((gain * power).mean() / power.mean()) for gain in (high, low * wide)])
+    return smoothing, np.array(responses)
+
+
+def _gain(taps: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return np.abs(np.exp(-1j * w[:, None] * np.arange(len(taps))) @ taps) ** 2
+
+
+def _spread(taps: np.ndarray, spread: int) -> np.ndarray:
+    """A filter with zeros between its taps."""
+    out = np.zeros((len(taps) - 1) * spread + 1)
+    out[::spread] = taps
+    return out
+
+
+def _correlation(smoothing: float) -> float:
+    """Sum of the autocorrelation exp(-k^2 / 4 s^2) of white noise that a Gaussian of s pixels smoothed."""
+    if smoothing == 0:
+        return 1.0
+    return float(1 + 2 * np.exp(-(np.arange(1, 20) ** 2) / (4 * smoothing**2)).sum())
