@@ -69,10 +69,22 @@ def test_a_deidentified_output_and_its_map_name_nobody(command, trained_run, tmp
     assert deviation.array.min() >= 0 and deviation.array.max() > 1  # HU
 
 
-def test_a_map_needs_several_samples(command, trained_run, tmp_path):
+def test_a_map_needs_several_samples_and_draws_them(command, trained_run, tmp_path):
     scan = dicom_slice(tmp_path / "in.dcm")
-    code, _, err = command(
-        "denoise", scan, tmp_path / "out.dcm", "--model", trained_run, "--uncertainty", tmp_path / "map.nii.gz"
+    arguments = (
+        "denoise",
+        scan,
+        tmp_path / "out.dcm",
+        "--model",
+        trained_run,
+        "--uncertainty",
+        tmp_path / "map.nii.gz",
     )
+    code, _, err = command(*arguments, "--estimate", "mean")
     assert code == 2 and "mean-of-k" in err and len(err.strip().splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.dcm"]
+    code, _, err = command(*arguments, "--steps", 2, "--samples", 2)
+    assert code == 0, err
+    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    assert record["settings"]["estimate"] == "mean-of-k"
+    assert record["uncertainty"]["calibrated"] is False and "calibrate" in record["uncertainty"]["why"]

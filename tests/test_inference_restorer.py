@@ -105,9 +105,18 @@ def test_slices_restored_alone_and_together_are_the_same_and_another_seed_is_ano
 def test_mean_of_k_is_the_mean_of_its_samples(tiny):
     _, noisy = ct(32, 32, slices=1)
     y = noisy.array / HU
-    single = [asked(tiny, estimate="sample", steps=2).restore_slices(y, 0.15, seed=s) for s in (4, 5, 6)]
-    mean = asked(tiny, estimate="mean-of-k", samples=3, steps=2).restore_slices(y, 0.15, seed=4)
-    np.testing.assert_allclose(mean, np.mean(single, 0), rtol=0, atol=1e-6)
+
+    def moments(k, seed=4):
+        return asked(tiny, estimate="mean-of-k", samples=k, steps=2).restore_moments(y, 0.15, seed=seed)
+
+    first = asked(tiny, estimate="sample", steps=2).restore_slices(y, 0.15, seed=4)
+    np.testing.assert_allclose(moments(1)[0], first, rtol=0, atol=1e-6)
+    mean, spread = moments(2)
+    second = 2 * mean - first
+    np.testing.assert_allclose(spread, np.abs(second - first) / 2**0.5, rtol=0, atol=1e-5)
+    assert np.std(second - first) > 0.01
+    # the samples of the next seed are others, not these one further on
+    assert np.std(moments(1, seed=5)[0] - second) > 0.01
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def denoise(
         bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
     ] = False,
     uncertainty: Annotated[
-        Path | None, typer.Option(help="write the samples' standard deviation here (with --estimate mean-of-k)")
+        Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
@@ -114,7 +114,8 @@ def denoise(
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
-        estimate=estimate.value if estimate else None,
+        # a map of the uncertainty needs samples
+        estimate=estimate.value if estimate else "mean-of-k" if uncertainty else None,
         solver=solver.value if solver else None,
         steps=steps,
         spacing=spacing.value if spacing else None,

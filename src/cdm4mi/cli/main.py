@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from cdm4mi import __version__
+from cdm4mi.cli.calibrate import calibrate
 from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
 from cdm4mi.cli.evaluate import evaluate
@@ -28,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (denoise, train, prepare, evaluate, inspect, noise, demo):
+for command in (denoise, train, prepare, calibrate, evaluate, inspect, noise, demo):
     app.command()(command)
 
 

@@ -16,16 +16,21 @@ def generator(*key: int) -> torch.Generator:
 
 
 class SeededNoise:
-    """Unit noise for a batch of images: image i at draw n has the stream (seed, index[i], n).
+    """Unit noise for a batch of images: image i at draw n of the k-th sample has the stream (seed, index[i], n, k).
 
-    shape: (C, H, W) of one image. ``draw(n)`` returns (N, C, H, W) float32 on ``device``.
+    shape: (C, H, W) of one image; sample: k. ``draw(n)`` returns (N, C, H, W) float32 on ``device``.
     """
 
     def __init__(
-        self, seed: int, indices: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu"
+        self,
+        seed: int,
+        indices: Sequence[int],
+        shape: tuple[int, ...],
+        device: torch.device | str = "cpu",
+        sample: int = 0,
     ) -> None:
-        self.seed, self.indices, self.shape, self.device = seed, list(indices), shape, device
+        self.seed, self.indices, self.shape, self.device, self.sample = seed, list(indices), shape, device, sample
 
     def draw(self, n: int) -> Tensor:
-        images = [torch.randn(self.shape, generator=generator(self.seed, i, n)) for i in self.indices]
+        images = [torch.randn(self.shape, generator=generator(self.seed, i, n, self.sample)) for i in self.indices]
         return torch.stack(images).to(self.device)

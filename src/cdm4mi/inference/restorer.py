@@ -21,6 +21,7 @@ from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.errors import UserError
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import TiledEstimate
 from cdm4mi.io import Volume
 from cdm4mi.measure.noise_level import estimate_sigma
@@ -36,8 +37,9 @@ Hook = Callable[[SamplingState], None]
 class Restoration:
     """A restored volume and the record of how it came about (no patient data).
 
-    spread: the standard deviation of the K samples at every voxel, in the scan's units, where the mean of K was asked
-    for; not calibrated.
+    spread: the standard deviation of the estimate at every voxel, in the scan's units, where the mean of K samples was
+    asked for: calibrated where the model holds a calibration for these settings, else that of the samples
+    (``record["uncertainty"]`` says which).
     """
 
     volume: Volume
@@ -140,7 +142,7 @@ class Restorer:
         restored, spread = np.empty_like(y), np.empty_like(y)
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
-            restored[index], spread[index] = self._mean_and_spread(
+            restored[index], spread[index] = self.restore_moments(
                 y[index].clip(-limit, limit), used, seed=seed, indices=index, spacing=volume.spacing
             )
             if progress is not None:
@@ -163,8 +165,24 @@ class Restorer:
         }
         result = Restoration(volume.with_array(out.reshape(volume.array.shape)), record)
         if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
+            spread, record["uncertainty"] = self._calibrated(spread, used)
             result.spread = volume.with_array((spread / scale).reshape(volume.array.shape))
         return result
+
+    def _calibrated(self, spread: np.ndarray, level: float) -> tuple[np.ndarray, dict[str, Any]]:
+        """The calibrated standard deviation where there is one, and what the record says of it."""
+        if "calibration" not in self.model.about:
+            return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
+        calibration = Calibration.from_dict(self.model.about["calibration"])
+        if not calibration.fits(self.sampling):
+            return spread, {"calibrated": False, "why": "the calibration is for other sampling settings"}
+        said = {
+            "calibrated": True,
+            "interval": INTERVAL,
+            "half_width_in_standard_deviations": HALF_WIDTH,
+            "coverage_on_validation_patients": calibration.coverage_after,
+        }
+        return calibration.apply(spread, level), said
 
     def restore_slices(
         self,
@@ -181,20 +199,23 @@ class Restorer:
         seed: decides the samples; indices: which images these are, for the noise; spacing: millimetres, for models
         told of the acquisition; hook: receives every intermediate state of the first sample.
         """
-        return self._mean_and_spread(y, level, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
+        return self.restore_moments(y, level, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
 
     @torch.no_grad()
-    def _mean_and_spread(
+    def restore_moments(
         self,
         y: np.ndarray,
         level: float,
         *,
-        seed: int,
-        indices: list[int] | None,
-        spacing: Spacing,
+        seed: int = 0,
+        indices: list[int] | None = None,
+        spacing: Spacing = UNKNOWN_SPACING,
         hook: Hook | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (of K - 1 degrees of freedom; 0 for one) of the estimates of each slice."""
+        """Mean and standard deviation (of K - 1 degrees of freedom; 0 for one) of the estimates of each slice.
+
+        Arguments as ``restore_slices``; both (N, rows, columns) on [-1, 1]. The deviation is not calibrated.
+        """
         condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32))[:, None])
         condition = condition.to(self.device)
         levels = torch.full((len(y),), float(level), device=self.device)
@@ -263,7 +284,7 @@ class Restorer:
             return
         times = self.times_for(float(levels[0]))
         for k in range(1 if self.sampling.estimate == "sample" else self.sampling.samples):
-            noise = SeededNoise(seed + k, indices, tuple(y.shape[1:]), self.device)
+            noise = SeededNoise(seed, indices, tuple(y.shape[1:]), self.device, k)
             if self.sampling.start_from == "y":
                 x_start = start_from(process.path, y, levels, times[0], noise.draw(0))
             else:

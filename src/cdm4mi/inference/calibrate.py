@@ -1,0 +1,86 @@
+"""Fit a model's calibration on its own validation patients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cdm4mi.config.schema import Config, SamplingConfig
+from cdm4mi.data.pairs import PairDataset
+from cdm4mi.errors import UserError
+from cdm4mi.inference.calibration import Calibration, fit_calibration
+from cdm4mi.inference.restorer import Restorer
+from cdm4mi.models.checkpoint import TrainedModel
+
+FOREGROUND = -0.9
+"""On [-1, 1]: what is above is taken for the patient."""
+
+
+def calibrate(
+    model: TrainedModel,
+    config: Config | None = None,
+    sampling: SamplingConfig | None = None,
+    *,
+    patches: int = 64,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Calibration:
+    """Restore noisy patches of the validation patients and fit a calibration to the errors.
+
+    config: where the data are (the model's own configuration when None); sampling: how samples are drawn (the model's
+    own, as a mean of K); patches: how many, spread evenly over the patients; progress: called with (done, all). Raises
+    UserError where the patients are not those that the model kept for validation.
+    """
+    from cdm4mi.training.run import PairData
+
+    config = config or model.config
+    sampling = (sampling or model.config.sampling).model_copy(update={"estimate": "mean-of-k"})
+    if sampling.samples < 2:
+        raise UserError(f"samples: found {sampling.samples}, expected at least 2 for a spread")
+    restorer = Restorer(model, sampling)
+    data = PairData(config)
+    _check_unseen(model, data.summary)
+    patients = [patient for source in data.val_pairs.sources for patient in source]
+    each = max(1, patches // len(patients))
+    errors, spreads, levels, inside, groups = [], [], [], [], []
+    for number, patient in enumerate(patients):
+        pairs = PairDataset(
+            [patient],
+            data.val_pairs.degradation,
+            config.model.image_size,
+            seed + number,
+            least_foreground=max(config.data.foreground, 0.1),
+            length=each,
+            validation=True,
+        )
+        for k in range(each):
+            pair = pairs[k]
+            level = float(pair["level"])
+            mean, spread = restorer.restore_moments(
+                pair["y"].numpy(), level, seed=seed, indices=[number * each + k], spacing=patient.spacing
+            )
+            x0 = pair["x0"].numpy()
+            errors.append(mean - x0)
+            spreads.append(spread)
+            levels.append(level)
+            inside.append(x0 > FOREGROUND)
+            groups.append(patient.name)
+            if progress is not None:
+                progress(len(levels), each * len(patients))
+    return fit_calibration(
+        np.concatenate(errors), np.concatenate(spreads), levels, np.concatenate(inside), groups, restorer.sampling
+    )
+
+
+def _check_unseen(model: TrainedModel, summary: dict) -> None:
+    """Intervals fitted on patients of the training would be too narrow."""
+    trained_on = model.about.get("data")
+    seen = set(trained_on.get("patients_train", ())) if isinstance(trained_on, dict) else set()
+    if not seen:
+        raise UserError(f"{model.name}: does not say whom it was trained on, expected a checkpoint of cdm4mi train")
+    if seen & set(summary["patients_val"]):
+        raise UserError(
+            f"{model.name}: {len(seen & set(summary['patients_val']))} of the validation patients were trained on, "
+            "expected others (the data section or the seed is not the one of its training)"
+        )

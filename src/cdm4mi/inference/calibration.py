@@ -1,0 +1,134 @@
+"""Calibration: from the spread of a few samples to a standard deviation whose intervals cover what they claim.
+
+Fitted on patients that the model was not trained on. With s the samples' standard deviation, smoothed over a few pixels
+(a handful of samples says little of one pixel), and the noise level l of the scan, the calibrated standard deviation is
+scale sqrt(s^2 + (floor l)^2); the interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of
+|error| / sqrt(s^2 + (floor l)^2) that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk
+et al. 2005; normalised scores as Lei et al. 2018, section 5.2); smoothing and floor are those of least width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.errors import UserError
+
+INTERVAL = 0.9
+HALF_WIDTH = 1.6448536
+"""Standard deviations from the middle of a 90 % interval of a Gaussian to its ends."""
+
+SMOOTHING = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0)
+FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4)
+SETTINGS = (
+    "solver",
+    "steps",
+    "eta",
+    "spacing",
+    "times",
+    "start_from",
+    "start_level",
+    "clip",
+    "dynamic_threshold",
+    "samples",
+)
+"""What of the sampling settings decides the spread of the samples."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """smoothing in pixels, floor in noise levels, scale; for which settings, and the coverages that were measured."""
+
+    smoothing: float
+    floor: float
+    scale: float
+    settings: Mapping[str, Any]
+    coverage_before: float
+    coverage_after: float
+
+    def apply(self, spread: np.ndarray, level: float) -> np.ndarray:
+        """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level."""
+        return (self.scale * _floored(spread, np.full(len(spread), level), self.smoothing, self.floor)).astype(
+            np.float32
+        )
+
+    def fits(self, sampling: SamplingConfig) -> bool:
+        """Whether samples are drawn as those that it was fitted on."""
+        return settings_of(sampling) == dict(self.settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for a checkpoint."""
+        return asdict(self) | {"settings": dict(self.settings)}
+
+    @classmethod
+    def from_dict(cls, data: object) -> Calibration:
+        """The inverse of ``to_dict``. Raises UserError for anything else."""
+        try:
+            if not isinstance(data, dict) or not isinstance(data["settings"], dict):
+                raise TypeError
+            numbers = {k: float(data[k]) for k in cls.__dataclass_fields__ if k != "settings"}
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                "calibration: found something else in the checkpoint, expected what calibrate fits"
+            ) from None
+        return cls(settings=data["settings"], **numbers)
+
+
+def settings_of(sampling: SamplingConfig) -> dict[str, Any]:
+    """The settings that decide the spread of the samples."""
+    return {name: value for name, value in sampling.model_dump(mode="json").items() if name in SETTINGS}
+
+
+def fit_calibration(
+    error: np.ndarray,
+    spread: np.ndarray,
+    levels: Sequence[float],
+    inside: np.ndarray,
+    groups: Sequence[str],
+    sampling: SamplingConfig,
+) -> Calibration:
+    """Fit on images that the model was not trained on.
+
+    error, spread: mean of the samples minus truth, and their standard deviation, (N, rows, columns) on [-1, 1]; levels:
+    the noise level of each image; inside: the foreground, bool; groups: whose image it is. ``coverage_after`` is
+    measured on each group by what the others give (on the odd images by the even ones where there is one group only).
+    """
+    levels = np.asarray(levels, np.float64)
+    names = np.array(groups)
+    if len(set(groups)) == 1:
+        names = np.arange(len(error)) % 2
+    before = float((np.abs(error) <= HALF_WIDTH * spread)[inside].mean())
+    hits = []
+    for name in np.unique(names):
+        rest = names != name
+        smoothing, floor, scale = _fit(error[rest], spread[rest], levels[rest], inside[rest])
+        width = HALF_WIDTH * scale * _floored(spread[~rest], levels[~rest], smoothing, floor)
+        hits.append((np.abs(error[~rest]) <= width)[inside[~rest]])
+    smoothing, floor, scale = _fit(error, spread, levels, inside)
+    after = float(np.concatenate(hits).mean())
+    return Calibration(smoothing, floor, scale, settings_of(sampling), before, after)
+
+
+def _fit(error: np.ndarray, spread: np.ndarray, levels: np.ndarray, inside: np.ndarray) -> tuple[float, float, float]:
+    """(smoothing, floor, scale) of the narrowest intervals that cover their share of these images."""
+    best, least = (0.0, FLOORS[0], 1.0), np.inf
+    for smoothing, floor in product(SMOOTHING, FLOORS):
+        predicted = _floored(spread, levels, smoothing, floor)[inside]
+        scale = float(np.quantile(np.abs(error[inside]) / predicted, INTERVAL)) / HALF_WIDTH
+        width = scale * float(predicted.mean())
+        if width < least:
+            best, least = (smoothing, floor, scale), width
+    return best
+
+
+def _floored(spread: np.ndarray, levels: np.ndarray, smoothing: float, floor: float) -> np.ndarray:
+    variance = spread.astype(np.float64) ** 2
+    if smoothing > 0:
+        variance = gaussian_filter(variance, (0, smoothing, smoothing))
+    return np.sqrt(variance + (floor * levels[:, None, None]) ** 2)

@@ -1,0 +1,67 @@
+"""`cdm4mi calibrate`: what it writes into a checkpoint is what `denoise --uncertainty` goes by."""
+
+import json
+import shutil
+
+import pytest
+from scans_on_disk import dicom_slice
+
+from cdm4mi import io
+from cdm4mi.data.sources import load_patients
+from cdm4mi.inference.calibration import Calibration
+from cdm4mi.models.checkpoint import load_model
+
+WAY = ("--steps", 2, "--samples", 3)
+
+
+@pytest.fixture(scope="module")
+def run(trained_run, tmp_path_factory):
+    """A copy of the trained run, to write into."""
+    return shutil.copytree(trained_run, tmp_path_factory.mktemp("calibrated") / "run")
+
+
+def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
+    before = load_model(run)
+    code, said, err = command("calibrate", run, *WAY, "--patches", 6)
+    assert code == 0, err
+    assert "90 % intervals cover" in said and "best.ckpt" in said
+    after = load_model(run)
+    assert after.weight_hash == before.weight_hash
+    calibration = Calibration.from_dict(after.about["calibration"])
+    assert calibration.settings["steps"] == 2 and calibration.settings["samples"] == 3
+    scan, out, deviation = dicom_slice(tmp_path / "in.dcm", sigma=60), tmp_path / "out.dcm", tmp_path / "map.nii.gz"
+    arguments = ("denoise", scan, out, "--model", run, "--uncertainty", deviation, "--noise", 100)
+    code, _, err = command(*arguments, *WAY)
+    assert code == 0, err
+    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
+    # nowhere surer than the floor: it is in the scan's units, HU here
+    floor = calibration.scale * calibration.floor * record["noise_level"]["used"]
+    assert io.read(deviation).array.min() >= floor * 0.999
+    for path in (out, deviation, tmp_path / "out.cdm4mi.json"):
+        path.unlink()
+    code, _, err = command(*arguments, "--steps", 3, "--samples", 3)
+    assert code == 0, err
+    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    assert not record["uncertainty"]["calibrated"] and "other sampling settings" in record["uncertainty"]["why"]
+
+
+def test_patients_of_the_training_are_refused(command, run):
+    config = load_model(run).config
+    names = [p.name for p in load_patients(config.data, config.model.image_size, config.seed)]
+    code, _, err = command("calibrate", run, *WAY, f"val_patients=[{names[0]}, {names[1]}]")
+    assert code == 2 and "were trained on" in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nothing",), "no such file"),
+        (("RUN", "--samples", 1), "samples: found 1, expected at least 2"),
+        (("RUN", "paths=nowhere"), "nowhere"),
+        (("RUN", "--patches", 0), "patches"),
+    ],
+)
+def test_a_mistake_is_one_line(command, run, tmp_path, arguments, message):
+    code, _, err = command("calibrate", *(run if a == "RUN" else a for a in arguments))
+    assert code == 2 and message in err, err

@@ -1,0 +1,62 @@
+"""Calibrated intervals cover what they claim, on images that the fit has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.errors import UserError
+from cdm4mi.inference.calibration import HALF_WIDTH, Calibration, fit_calibration
+
+SAMPLING = SamplingConfig(estimate="mean-of-k", samples=8, steps=10)
+
+
+def world(n, seed, overconfidence=2.0):
+    """Errors of a known, varying standard deviation, and what 8 overconfident samples show of it."""
+    rng = np.random.default_rng(seed)
+    true = 0.02 + 0.1 * (np.indices((48, 48)).sum(0) % 24 > 11)[None].repeat(n, 0)
+    error = true * rng.standard_normal(true.shape)
+    samples = true / overconfidence * rng.standard_normal((8, *true.shape))
+    return error, samples.std(0, ddof=1), true
+
+
+def fitted(**kind):
+    error, spread, _ = world(20, 0, **kind)
+    groups = [f"patient {k % 2}" for k in range(20)]
+    return fit_calibration(error, spread, [0.2] * 20, np.ones(error.shape, bool), groups, SAMPLING)
+
+
+@pytest.mark.parametrize("overconfidence", [0.5, 1.0, 3.0])
+def test_intervals_cover_ninety_percent_of_unseen_images(overconfidence):
+    calibration = fitted(overconfidence=overconfidence)
+    error, spread, _ = world(10, 1, overconfidence)
+    covered = np.abs(error) <= HALF_WIDTH * calibration.apply(spread, 0.2)
+    assert covered.mean() == pytest.approx(0.9, abs=0.01)
+    assert calibration.coverage_after == pytest.approx(0.9, abs=0.01)
+
+
+def test_overconfident_samples_are_told_of():
+    assert fitted(overconfidence=3.0).coverage_before < 0.5
+    # the spread of eight samples is itself uncertain, so that even honest samples cover less than their intervals say
+    assert 0.8 < fitted(overconfidence=1.0).coverage_before < 0.9
+
+
+def test_the_calibrated_deviation_follows_the_error():
+    calibration = fitted()
+    _, spread, true = world(1, 2)
+    predicted = calibration.apply(spread, 0.2)
+    noisy, quiet = true > 0.05, true < 0.05
+    assert predicted[noisy].mean() > 3 * predicted[quiet].mean()
+    assert np.corrcoef(predicted.ravel(), true.ravel())[0, 1] > np.corrcoef(spread.ravel(), true.ravel())[0, 1]
+
+
+def test_it_is_for_the_settings_it_was_fitted_on_and_survives_a_checkpoint():
+    calibration = fitted()
+    again = Calibration.from_dict(calibration.to_dict())
+    assert again == calibration and again.fits(SAMPLING)
+    assert not again.fits(SAMPLING.model_copy(update={"steps": 20}))
+    assert again.fits(SAMPLING.model_copy(update={"tile": 64}))
+    for damaged in (None, [], {"scale": 1}, calibration.to_dict() | {"scale": "much"}):
+        with pytest.raises(UserError, match="calibration: found something else"):
+            Calibration.from_dict(damaged)
