@@ -1,6 +1,7 @@
 """``cdm4mi evaluate`` as a user meets it: files and folders in, a table with its range out, one line for a mistake."""
 
 import csv
+import json
 import re
 
 import nibabel as nib
@@ -14,6 +15,8 @@ from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import compare as judge
+from cdm4mi.evaluation.protocol import load_protocol
+from cdm4mi.evaluation.ruler import ruler_for
 from cdm4mi.measure.metrics import psnr, ssim
 
 app = typer.Typer()
@@ -29,7 +32,7 @@ def save(path, slices, affine=AFFINE):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "160"})
+    return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "250"})
 
 
 def failure(*arguments):
@@ -50,29 +53,34 @@ def scans(tmp_path):
 
 
 def numbers(output, method):
-    line = next(line for line in output.splitlines() if method in line)
-    return [float(n) for n in re.findall(r"-?\d+\.?\d*", line.replace("non-local", ""))]
+    """The cells of the first row that is the method's, in the table of the means."""
+    line = next(line for line in output.splitlines() if re.match(rf"\W*{method}\s", line))
+    return [float(n) for n in re.findall(r"-?\d+\.?\d*", re.sub(r"non-local|\[.*?\]", "", line))]
 
 
 def test_table_holds_each_method_and_the_range(scans):
     pred, ref, noisy = scans
     result = run(pred, ref, "--noisy", noisy)
     assert result.exit_code == 0, result.output
-    x, y = (io.read(p).array.clip(-1000, 1000) for p in (pred, ref))
+    x, y = (io.read(p).array.clip(-1000, 1000) + 1000 for p in (pred, ref))
     whole = numbers(result.output, "prediction")
     assert whole[0] == pytest.approx(np.mean([psnr(a, b, 2000) for a, b in zip(x, y, strict=True)]), abs=0.01)
     assert whole[1] == pytest.approx(np.mean([ssim(a, b, 2000) for a, b in zip(x, y, strict=True)]), abs=1e-4)
     assert whole[2] == pytest.approx(np.abs(x - y).mean(), rel=1e-3)
     assert len(whole) == 6
     assert numbers(result.output, "non-local means")[0] > numbers(result.output, "noisy input")[0] + 2
-    assert "Range: -1000 to 1000 HU, 2000 wide (default for CT, told from the values)" in result.output
+    assert "Range: -1000 to 1000 HU, 2000 wide" in result.output
+    label = load_protocol("ct-1000").label
+    assert f"Protocol: {label} (the default for CT, told from the values)." in result.output
+    assert result.output.count(label) >= 3  # both tables and the caption
 
 
 def test_range_shifts_psnr_as_it_must(scans):
     pred, ref, _ = scans
     default = numbers(run(pred, ref, "--no-mask").output, "prediction")
     wide = run(pred, ref, "--range", -3000, 3000, "--no-mask")
-    assert "-3000 to 3000 HU, 6000 wide (given)" in wide.output
+    assert "-3000 to 3000 HU, 6000 wide" in wide.output
+    assert "Protocol: given-range v1" in wide.output
     assert len(default) == 3
     # what the narrower window clips differs a little
     assert numbers(wide.output, "prediction")[0] - default[0] == pytest.approx(20 * np.log10(3), abs=2.0)
@@ -98,9 +106,12 @@ def test_folders_match_by_name_and_count_each_scan_once(tmp_path):
     expected = 20 * np.log10(6000 / np.array([20.0, 80.0])).mean()
     assert numbers(result.output, "prediction")[0] == pytest.approx(expected, abs=0.3)  # 47.5 over slices alike
     with open(out, newline="") as file:
-        rows = list(csv.DictReader(file))
+        every = list(csv.DictReader(file))
+    rows = [row for row in every if row["level"] == "slice"]
     assert [row["scan"] for row in rows] == ["a"] * 5 + ["b"]
-    assert rows[0]["range_low"] == "-3000"
+    assert [row["patient"] for row in every if row["level"] == "patient"] == ["a", "b"]
+    assert float(rows[0]["range_low"]) == -3000
+    assert rows[0]["protocol"].startswith("given-range v1 (")
     means = [np.mean([float(r["psnr"]) for r in rows if r["scan"] == s]) for s in "ab"]
     assert np.mean(means) == pytest.approx(numbers(result.output, "prediction")[0], abs=0.01)
 
@@ -111,8 +122,91 @@ def test_the_same_scan_stored_mirrored_is_the_same_scan(tmp_path, scans):
     flipped = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
     flipped[:3, 3] = AFFINE[:3, 0] * (volume.shape[-1] - 1)
     mirrored = save(tmp_path / "mirrored.nii.gz", volume.array[:, :, ::-1], flipped)
-    rows = judge.compare("x", io.read(mirrored), volume)
+    rows = judge.compare("x", "x", io.read(mirrored), volume, ruler_for(load_protocol("ct-1000"), volume))
+    assert rows
     assert all(row.scores["mae"] == 0 for row in rows)
+
+
+def test_a_protocol_decides_the_figures(scans, tmp_path):
+    pred, ref, _ = scans
+    x, y = (io.read(p).array for p in (pred, ref))
+    chest = run(pred, ref, "--protocol", "ldct-chest", "--no-mask")
+    expected = [psnr(a.clip(-1350, 150), b.clip(-1350, 150), 1500) for a, b in zip(x, y, strict=True)]
+    assert numbers(chest.output, "prediction")[0] == pytest.approx(np.mean(expected), abs=0.01)
+    whole = run(pred, ref, "--no-mask", "--protocol", "ct-1000")
+    assert numbers(whole.output, "prediction")[0] - np.mean(expected) > 1  # the same scan, 2000 against 1500 HU
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("{name: mine, version: 3, about: x, window: {low: -160, high: 240}, metrics: [psnr, mae]}")
+    result = run(pred, ref, "--protocol", mine, "--no-mask")
+    assert "mine v3 (" in result.output
+    expected = np.mean([psnr(a.clip(-160, 240), b.clip(-160, 240), 400) for a, b in zip(x, y, strict=True)])
+    assert numbers(result.output, "prediction")[0] == pytest.approx(expected, abs=0.01)
+    assert "SSIM" not in result.output
+
+
+def test_patients_count_once_and_carry_an_interval_and_a_test(tmp_path):
+    """Seven subjects, one of them scanned twice, told by their BIDS labels; the restored scan is always the better."""
+    rng = np.random.default_rng(2)
+    for subject in range(7):
+        for scan in range(2 if subject == 0 else 1):
+            clean = phantom("MR", subject, 64)[None]
+            name = f"sub-{subject:02d}_run-{scan}.nii"
+            noise = rng.standard_normal(clean.shape)
+            save(tmp_path / "ref" / name, clean)
+            save(tmp_path / "noisy" / name, clean + 40 * noise)
+            save(tmp_path / "pred" / name, clean + (10 + subject) * noise)
+    out = tmp_path / "scores.json"
+    result = run(
+        *(tmp_path / n for n in ("pred", "ref")), "--noisy", tmp_path / "noisy",
+        "--protocol", "cdm4mi-mr-gaussian", "--json", out,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "over 8 scan(s) by patient, then over 7 patient(s)" in result.output
+    assert re.search(r"sub-03, prediction\s", result.output)
+    content = json.loads(out.read_text())
+    assert content["protocol"]["label"] == load_protocol("cdm4mi-mr-gaussian").label
+    assert content["ranges"]["sub-00_run-0"]["low"] == 0
+    mean = next(
+        m for m in content["means"] if (m["method"], m["region"], m["metric"]) == ("prediction", "image", "psnr")
+    )
+    figures = [
+        p["scores"]["psnr"] for p in content["patients"] if (p["method"], p["region"]) == ("prediction", "image")
+    ]
+    assert mean["patients"] == len(figures) == 7
+    assert mean["value"] == pytest.approx(np.mean(figures))
+    assert mean["low"] < mean["value"] < mean["high"]
+    test = next(
+        t for t in content["tests"] if (t["other"], t["metric"], t["region"]) == ("noisy input", "psnr", "image")
+    )
+    assert test["p"] == pytest.approx(2 / 2**7)
+    assert test["adjusted"] > test["p"]
+    assert {row["slice"] for row in content["rows"]} == {0, None}
+
+
+def test_a_stated_uncertainty_is_judged(scans, tmp_path):
+    pred, ref, _ = scans
+    clean = io.read(ref).array
+    sd = save(tmp_path / "sd.nii", np.full_like(clean, 30))
+    out = tmp_path / "scores.json"
+
+    def scores():
+        rows = json.loads(out.read_text())["rows"]
+        return next(r["scores"] for r in rows if r["slice"] is None and r["region"] == "image")
+
+    assert run(pred, ref, "--uncertainty", sd, "--json", out).exit_code == 0
+    assert scores()["interval_level"] == 0.9
+    assert scores()["coverage"] == pytest.approx(0.9, abs=0.01)  # the noise of ``pred`` is of 30 HU
+    assert scores()["crps"] == pytest.approx(30 / np.sqrt(np.pi), rel=0.02)
+    rng = np.random.default_rng(5)
+    truth = clean + 20 * rng.standard_normal(clean.shape)
+    draws = [save(tmp_path / f"s{k}.nii", clean + 20 * rng.standard_normal(clean.shape)) for k in range(4)]
+    drawn = save(tmp_path / "truth.nii", truth)
+    result = run(pred, drawn, *(a for d in draws for a in ("--sample", d)), "--json", out, "--protocol", "ct-1000")
+    assert result.exit_code == 0, result.output
+    assert scores()["interval_level"] == pytest.approx(0.6)
+    assert scores()["coverage"] == pytest.approx(0.6, abs=0.01)
+    assert scores()["crps"] == pytest.approx(20 / np.sqrt(np.pi), rel=0.02)
+    assert "expected one of them" in failure(pred, ref, "--uncertainty", sd, "--sample", sd)
 
 
 def test_mistakes_are_one_line(tmp_path, scans):
@@ -136,5 +230,16 @@ def test_mistakes_are_one_line(tmp_path, scans):
     assert "is one scan" in failure(tmp_path / "p", ref)
     (tmp_path / "empty").mkdir()
     assert "holds no scan" in failure(tmp_path / "empty", ref)
+    assert "expected MR for the protocol cdm4mi-mr-gaussian" in failure(pred, ref, "--protocol", "cdm4mi-mr-gaussian")
+    assert "no such protocol" in failure(pred, ref, "--protocol", "mine")
+    assert "expected one of them" in failure(pred, ref, "--protocol", "ct-1000", "--range", 0, 1)
+    head = save(tmp_path / "head.nii", phantom("MR", 0, 96)[None])
+    assert "holds no HU" in failure(head, head, "--protocol", "ct-1000")
+    for folder in ("p2", "r2"):
+        save(tmp_path / folder / "a.nii", clean)
+        save(tmp_path / folder / "b.nii", phantom("MR", 0, 96)[None])
+    assert "b: would be judged by percentiles, the scans before it by ct-1000" in failure(
+        tmp_path / "p2", tmp_path / "r2"
+    )
     constant = save(tmp_path / "constant.nii.gz", np.zeros_like(clean))
     assert "--range" in failure(pred, constant)

@@ -11,95 +11,94 @@ import typer
 def evaluate(
     pred: Annotated[Path, typer.Argument(help="restored scan, or a folder of scans")],
     ref: Annotated[Path, typer.Argument(help="reference scan, or a folder of scans with the same names")],
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="what the figures mean: a name or a YAML file (default: ct-1000 for CT, else percentiles)"),
+    ] = None,
     noisy: Annotated[
         Path | None, typer.Option(help="noisy input: its scores, and those of its non-local means, stand beside")
     ] = None,
     window: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            "--range",
-            metavar="LOW HIGH",
-            help="window to judge in, physical units (default: -1000 1000 for CT, else percentiles of the reference)",
+            "--range", metavar="LOW HIGH", help="window to judge in, physical units, instead of the default protocol's"
         ),
     ] = None,
     mask: Annotated[
         bool | None,
-        typer.Option("--mask/--no-mask", help="only inside the body, or only the whole image (default: both)"),
+        typer.Option("--mask/--no-mask", help="only inside the body, or only the whole image (default: protocol's)"),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="write the scores of every slice here")] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="standard deviations of PRED: coverage and width of intervals, CRPS")
+    ] = None,
+    sample: Annotated[
+        list[Path] | None, typer.Option(help="one of several samples behind PRED (repeat): the same from samples")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="write the scores of every slice, scan and patient here")] = None,
+    json: Annotated[Path | None, typer.Option(help="write protocol, means, tests and all scores here")] = None,
 ) -> None:
-    """Print PSNR, SSIM and mean absolute error of restored scans against their references.
+    """Print PSNR, SSIM, mean absolute error and more of restored scans against their references.
 
-    Means are over the slices of a scan first, then over scans.
+    Means are over the slices of a scan first, then over a patient's scans, then over patients.
     """
     from rich.console import Console
     from rich.progress import Progress
 
     from cdm4mi import io
+    from cdm4mi.data.names import patient_names
+    from cdm4mi.errors import UserError
+    from cdm4mi.evaluation import choice, tables, text
     from cdm4mi.evaluation import compare as judge
+    from cdm4mi.evaluation.aggregate import Row
+    from cdm4mi.evaluation.ruler import Ruler, ruler_for
 
-    regions = (judge.WHOLE, judge.BODY) if mask is None else (judge.BODY,) if mask else (judge.WHOLE,)
-    rows: list[judge.Row] = []
-    windows: dict[str, judge.Window] = {}
-    units: set[str] = set()
+    if uncertainty is not None and sample:
+        raise UserError("--sample: found with --uncertainty, expected one of them")
+    others = [path for path in (ref, noisy, uncertainty, *(sample or [])) if path is not None]
+    scans = list(judge.pair_scans(pred, *others))
+    patients = patient_names([paths[1] for _, paths in scans])
+    rows: list[Row] = []
+    rulers: dict[str, Ruler] = {}
     clipped = []
-    others = (ref,) if noisy is None else (ref, noisy)
+    pick = choice.Choice(protocol, window, mask)
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        for name, paths in judge.pair_scans(pred, *others):
+        for patient, (name, paths) in zip(patients, scans, strict=True):
             task = bar.add_task(name)
             prediction, reference, *rest = (io.read(path) for path in paths)
-            windows[name] = judge.window_for(reference, window)
-            clipped.append(windows[name].outside(reference.array))
-            units.add(reference.units or ("HU" if judge.is_ct(reference) else "scanner units"))
+            rulers[name] = ruler_for(pick.for_scan(reference, name), reference, name)
+            clipped.append(rulers[name].outside(reference.array))
             rows += judge.compare(
+                patient,
                 name,
                 prediction,
                 reference,
-                rest[0] if rest else None,
-                windows[name],
-                regions,
-                lambda done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
+                rulers[name],
+                noisy=rest.pop(0) if noisy is not None else None,
+                sd=rest.pop(0) if uncertainty is not None else None,
+                samples=rest,
+                progress=lambda done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
             )
             bar.remove_task(task)
-    unit = units.pop() if len(units) == 1 else "mixed units"
+    study = tables.study_of(pick.protocol, rows, rulers, judge.PREDICTION)
     console = Console()
-    console.print(_table(judge.summary(rows), regions, unit))
-    for line in _protocol(list(windows.values()), unit, sum(clipped) / len(clipped), rows):
-        console.print(line, highlight=False, soft_wrap=True)
-    if csv is not None:
-        judge.write_csv(csv, rows, windows)
-        console.print(f"Every slice: {csv}", highlight=False, soft_wrap=True)
+    for table in text.tables(study):
+        console.print(_rich(table))
+    for line in text.caption(study, pick.why, sum(clipped) / len(clipped)):
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    for path, write in ((csv, tables.write_csv), (json, tables.write_json)):
+        if path is not None:
+            write(path, study)
+            console.print(f"Every score: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _table(means, regions, unit):
+def _rich(table):
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table()
-    table.add_column("")
-    for region in regions:
-        for title in ("PSNR dB", "SSIM", f"MAE {unit}"):
-            table.add_column(f"{region}\n{title}", justify="right")
-    for method in dict.fromkeys(method for method, _ in means):
-        cells = []
-        for region in regions:
-            scores = means[method, region]
-            cells += [f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}", f"{scores['mae']:.4g}"]
-        table.add_row(method, *cells)
-    return table
-
-
-def _protocol(windows, unit, clipped, rows):
-    """What a reader must know to compare these figures with others."""
-    whys = ", ".join(dict.fromkeys(window.why for window in windows))
-    spans = list(dict.fromkeys((window.low, window.high) for window in windows))
-    if len(spans) == 1:
-        low, high = spans[0]
-        yield f"Range: {low:g} to {high:g} {unit}, {high - low:g} wide ({whys})."
-    else:
-        widths = [high - low for low, high in spans]
-        yield f"Range: one for each scan, {min(widths):g} to {max(widths):g} {unit} wide ({whys})."
-    yield f"Both images are clipped to the range ({100 * clipped:.2g} % of the reference lies outside)."
-    slices = len({(row.scan, row.slice) for row in rows})
-    yield "SSIM: Gaussian window 11 x 11, sigma 1.5."
-    yield f"Mean over the {slices} slice(s) that show a body, by scan, then over {len(windows)} scan(s)."
+    drawn = Table(title=escape(table.title), title_justify="left")
+    for number, column in enumerate(table.columns):
+        drawn.add_column(escape(column), justify="right" if number else "left")
+    for row in table.rows:
+        drawn.add_row(*map(escape, row))
+    return drawn

@@ -76,7 +76,7 @@ Window = Annotated[
 
 
 class Protocol(Section):
-    """How two scans are compared. A change of any field but ``about`` and ``faults`` needs a new name or version."""
+    """How two scans are compared. A change that changes ``digest`` needs a new name or version."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="lower case, no spaces")
     version: int = Field(ge=1)
@@ -121,8 +121,11 @@ class Protocol(Section):
 
     @property
     def digest(self) -> str:
-        """Eight hex digits of all that decides a figure, so that two protocols of one name are told apart."""
-        content = self.model_dump(exclude={"about", "faults", "noise"})
+        """Eight hex digits of all that decides a figure's value, so that two protocols of one name are told apart.
+
+        Which metrics and regions are reported decides no figure that is.
+        """
+        content = self.model_dump(exclude={"about", "faults", "metrics", "regions", "noise"})
         content["noise"] = [noise.model_dump(exclude_unset=True) for noise in self.noise]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -130,6 +133,12 @@ class Protocol(Section):
     def label(self) -> str:
         """What stands beside every figure."""
         return f"{self.name} v{self.version} ({self.digest})"
+
+    @property
+    def main_metrics(self) -> list[str]:
+        """PSNR, the first SSIM and MAE, as far as they are among the metrics: what is printed large, and tested."""
+        ssim = [name for name in self.metrics if name.startswith("ssim")][:1]
+        return [name for name in ("psnr", *ssim, "mae") if name in self.metrics]
 
     def described(self) -> str:
         """The window in words."""

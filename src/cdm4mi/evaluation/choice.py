@@ -1,0 +1,64 @@
+"""Which protocol a command judges by: the one that was named, or the default for the scans it meets."""
+
+from __future__ import annotations
+
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.protocol import FixedWindow, Protocol, load_protocol
+from cdm4mi.evaluation.ruler import is_ct
+from cdm4mi.io import Volume
+
+
+class Choice:
+    """One protocol for all scans of a run.
+
+    name: of a protocol or a YAML file; None leaves it to the first scan, ``ct-1000`` for CT and ``percentiles`` for
+    others. window: physical values in place of the default's. mask: only the body (True) or the whole image (False).
+    """
+
+    def __init__(
+        self, name: str | None = None, window: tuple[float, float] | None = None, mask: bool | None = None
+    ) -> None:
+        if name is not None and window is not None:
+            raise UserError("--range: found with --protocol, expected one of them: a protocol fixes the range")
+        if window is not None and not window[0] < window[1]:
+            raise UserError(f"--range: found {window[0]:g} {window[1]:g}, expected two numbers, the lower one first")
+        self.why = "as asked"
+        self._window = window
+        self._mask = mask
+        self._default: str | None = None
+        self._protocol = None if name is None else self._masked(load_protocol(name))
+
+    @property
+    def protocol(self) -> Protocol:
+        """What was chosen, once a scan has been met."""
+        if self._protocol is None:
+            raise UserError("no scan to compare, expected at least one")
+        return self._protocol
+
+    def for_scan(self, reference: Volume, name: str) -> Protocol:
+        """The protocol for this scan, the same for all. Raises UserError where the defaults of two scans differ."""
+        if self._protocol is not None and self._default is None:
+            return self._protocol
+        default = "ct-1000" if is_ct(reference) else "percentiles"
+        if self._protocol is None:
+            self._default = default
+            protocol = load_protocol(default)
+            told = "" if reference.modality else ", told from the values"
+            self.why = f"the default for {'CT' if default == 'ct-1000' else 'what is no CT'}{told}"
+            if self._window is not None:
+                low, high = self._window
+                update = {"name": "given-range", "modality": "any", "window": FixedWindow(low=low, high=high)}
+                protocol = protocol.model_copy(update=update)
+                self.why = "the range as asked"
+            self._protocol = self._masked(protocol)
+        elif default != self._default and self._window is None:
+            raise UserError(
+                f"{name}: would be judged by {default}, the scans before it by {self._default}; "
+                "expected scans of one kind, or a --protocol for all"
+            )
+        return self._protocol
+
+    def _masked(self, protocol: Protocol) -> Protocol:
+        if self._mask is None:
+            return protocol
+        return protocol.model_copy(update={"regions": ["body" if self._mask else "image"]})
