@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Scores
 from cdm4mi.evaluation.ruler import Ruler
 from cdm4mi.measure.fidelity import LEAST_SIDE, vif
@@ -37,7 +38,14 @@ class SlicePair:
     ruler: Ruler
 
     def scores(self) -> dict[str, Scores]:
-        """By region; a slice without a body has none there. nan stands for what a slice cannot have."""
+        """By region; a slice without a body has none there. nan stands for what a slice cannot have.
+
+        Raises:
+            UserError: pixels that are not finite (a window would clip infinities out of sight), or a slice too small.
+        """
+        for name, image in (("image", self.x), ("reference", self.ref)):
+            if bad := image.size - int(np.count_nonzero(np.isfinite(image))):
+                raise UserError(f"{name} has {bad} pixels that are not finite, expected none")
         found: dict[str, Scores] = {}
         for region in self.ruler.protocol.regions:
             if region == WHOLE or self.body.any():
