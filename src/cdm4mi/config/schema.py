@@ -109,7 +109,7 @@ class ModelConfig(Section):
     @classmethod
     def _defaults_of_the_path(cls, data: Any) -> Any:
         """``path`` alone is enough: it brings the schedule and parameterization that suit it."""
-        suited = PATH_DEFAULTS.get(data.get("path"), {}) if isinstance(data, dict) else {}
+        suited = PATH_DEFAULTS.get(str(data.get("path")), {}) if isinstance(data, dict) else {}
         return suited | data if suited else data
 
     @model_validator(mode="after")
@@ -241,7 +241,7 @@ class Config(Section):
     """Everything a run needs; written beside the checkpoint as config.yaml."""
 
     name: str = "run"
-    seed: int = 0
+    seed: NotNegative = 0
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()

@@ -99,7 +99,7 @@ def fit_calibration(
     the noise level of each image; inside: the foreground, bool; groups: whose image it is. ``coverage_after`` is
     measured on each group by what the others give (on the odd images by the even ones where there is one group only).
     """
-    levels = np.asarray(levels, np.float64)
+    told = np.asarray(levels, np.float64)
     names = np.array(groups)
     if len(set(groups)) == 1:
         names = np.arange(len(error)) % 2
@@ -107,10 +107,10 @@ def fit_calibration(
     hits = []
     for name in np.unique(names):
         rest = names != name
-        smoothing, floor, scale = _fit(error[rest], spread[rest], levels[rest], inside[rest])
-        width = HALF_WIDTH * scale * _floored(spread[~rest], levels[~rest], smoothing, floor)
+        smoothing, floor, scale = _fit(error[rest], spread[rest], told[rest], inside[rest])
+        width = HALF_WIDTH * scale * _floored(spread[~rest], told[~rest], smoothing, floor)
         hits.append((np.abs(error[~rest]) <= width)[inside[~rest]])
-    smoothing, floor, scale = _fit(error, spread, levels, inside)
+    smoothing, floor, scale = _fit(error, spread, told, inside)
     after = float(np.concatenate(hits).mean())
     return Calibration(smoothing, floor, scale, settings_of(sampling), before, after)
 
