@@ -86,7 +86,7 @@ def test_ssim_of_a_stack_depends_on_the_order_of_its_images(pair):
     assert ssim_across_slices(noisy, stack, 2) == pytest.approx(theirs)
     order = rng.permutation(12)
     assert ssim_across_slices(noisy[order], stack[order], 2) != pytest.approx(theirs, abs=1e-6)
-    with pytest.raises(UserError, match="7\\^3"):
+    with pytest.raises(UserError, match="at least 7 slices"):
         ssim_across_slices(stack[:6], stack[:6], 2)
 
 

@@ -83,6 +83,7 @@ def evaluate(
     study = tables.study_of(pick.protocol, rows, rulers, judge.PREDICTION)
     console = Console()
     for table in text.tables(study):
+        console.print(table.title, highlight=False, soft_wrap=True, markup=False)
         console.print(_rich(table))
     for line in text.caption(study, pick.why, sum(clipped) / len(clipped)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
@@ -96,7 +97,7 @@ def _rich(table):
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(title=escape(table.title), title_justify="left")
+    drawn = Table()
     for number, column in enumerate(table.columns):
         drawn.add_column(escape(column), justify="right" if number else "left")
     for row in table.rows:

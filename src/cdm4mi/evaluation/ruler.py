@@ -41,7 +41,7 @@ class Ruler:
     @property
     def error_unit(self) -> str:
         """The unit of MAE, RMSE and bias, in words."""
-        return self.unit if self.protocol.error_unit == "physical" else f"of {self.scale[1] - self.scale[0]:g}"
+        return self.unit if self.protocol.error_unit == "physical" else f"on [{self.scale[0]:g}, {self.scale[1]:g}]"
 
     def windowed(self, x: np.ndarray) -> np.ndarray:
         """Physical values clipped to the window, on the protocol's scale. float64."""

@@ -28,6 +28,7 @@ _WORDS = {
     "rmse": "RMSE",
 }
 _WITH_UNIT = ("mae", "rmse", "bias", "flicker")
+NOTHING = "-"
 MOST_PATIENTS = 25
 """More than these are not listed one by one."""
 
@@ -60,16 +61,12 @@ def tables(study: Study) -> Iterator[TextTable]:
                 by_region = [study.patients.get((method, region), {}).get(patient, {}) for region in regions]
                 rows.append([f"{patient}, {method}", *(_cell(s.get(n), n) for s in by_region for n in main)])
         yield TextTable(f"{label}: every patient", columns, rows)
-    rest = [name for name in study.metrics if name not in main]
-    if rest:
-        yield TextTable(
-            f"{label}: further metrics, mean over patients",
-            ["", *(f"{region}\n{method}" for region in regions for method in methods)],
-            [
-                [title(n, study), *(_mean_cell(study.means.get((m, r), {}), n) for r in regions for m in methods)]
-                for n in rest
-            ],
-        )
+    for region in regions:
+        found = [study.means.get((method, region), {}) for method in methods]
+        rest = [name for name in study.metrics if name not in main]
+        told = [[title(name, study), *(_mean_cell(means, name) for means in found)] for name in rest]
+        if rows := [row for row in told if any(cell != NOTHING for cell in row[1:])]:
+            yield TextTable(f"{label}: further metrics of the {region}, mean over patients", ["", *methods], rows)
 
 
 def title(name: str, study: Study) -> str:
@@ -142,12 +139,12 @@ def _tests(study: Study, patients: int) -> Iterator[str]:
 def _mean_cell(by_metric: Mapping[str, Mean], name: str) -> str:
     mean = by_metric.get(name)
     if mean is None or math.isnan(mean.value):
-        return "-"
+        return NOTHING
     text = _cell(mean.value, name)
     return text if math.isnan(mean.low) else f"{text} [{_cell(mean.low, name)}, {_cell(mean.high, name)}]"
 
 
 def _cell(value: float | None, name: str) -> str:
     if value is None or math.isnan(value):
-        return "-"
+        return NOTHING
     return format(value, ".4f" if name in SSIM else _DIGITS.get(name, ".4g"))

@@ -33,5 +33,7 @@ def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float
 def ssim_across_slices(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
     """A 7 x 7 x 7 uniform window over a stack (slices, rows, columns), as the original work calls scikit-image."""
     if x.ndim != 3 or x.shape != ref.shape or min(x.shape) < 7:
-        raise UserError(f"SSIM (3-D) of shapes {x.shape} and {ref.shape}, expected two equal stacks of at least 7^3")
+        raise UserError(
+            f"SSIM (7 x 7 x 7): found a stack of shape {x.shape}, expected at least 7 slices and 7 x 7 pixels"
+        )
     return float(structural_similarity(np.asarray(ref, np.float64), np.asarray(x, np.float64), data_range=data_range))
