@@ -25,9 +25,8 @@ MODELS = {
 def main() -> None:
     torch.set_num_threads(1)
     test = images(TEST, SLICES, SIDE)
-    print(
-        f"PSNR (dB, range 2) / SSIM / MAE of the one-call mean, {len(TEST)} subjects, {SLICES} crops of {SIDE} x {SIDE} each\n"
-    )
+    print("PSNR (dB, range 2) / SSIM / MAE of the one-call mean,", end=" ")
+    print(f"{len(TEST)} subjects, {SLICES} crops of {SIDE} x {SIDE} each\n")
     print("| model | " + " | ".join(f"variance {v}" for v in VARIANCES) + " |")
     print("|---" * (len(VARIANCES) + 1) + "|")
     noisy = {}
