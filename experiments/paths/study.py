@@ -19,7 +19,7 @@ from methods import METHODS
 
 from cdm4mi import io
 from cdm4mi.data.normalise import foreground, normalisation_for
-from cdm4mi.evaluation.baselines import nlm, tune_nlm
+from cdm4mi.evaluation.baselines import BASELINES, nlm
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
@@ -126,7 +126,7 @@ def measure(methods: list[str]) -> None:
     if ("noisy input", "", "", 0) not in done:
         save("noisy input", ("", "", 0), y, test, 0.0)
         tuning = [(noisy(x0, 1000 + k), x0, VARIANCE**0.5) for k, (_, x0) in enumerate(images(TUNE, 4, CROP))]
-        best = tune_nlm(tuning)
+        best = BASELINES["nlm"].tuned(tuning)
         began = time.process_time()
         out = np.stack([nlm(image, VARIANCE**0.5, best) for image in y])
         save("non-local means, tuned", ("", "", 0), out, test, (time.process_time() - began) / len(y))

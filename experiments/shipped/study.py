@@ -20,7 +20,7 @@ import torch
 
 from cdm4mi import io
 from cdm4mi.data.normalise import foreground, normalisation_for
-from cdm4mi.evaluation.baselines import NlmSettings, nlm, tune_nlm
+from cdm4mi.evaluation.baselines import BASELINES, NlmSettings, nlm
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.measure.metrics import mae, per_patient_mean, psnr, ssim
 from cdm4mi.models.checkpoint import load_model
@@ -81,7 +81,7 @@ def tuned_nlm() -> dict[str, NlmSettings]:
             rng = np.random.default_rng(7)
             sigma = variance**0.5
             pairs = [((x + sigma * rng.standard_normal(x.shape)).astype(np.float32), x, sigma) for x in clean]
-            out[f"{modality} {variance}"] = tune_nlm(pairs)
+            out[f"{modality} {variance}"] = BASELINES["nlm"].tuned(pairs)
             print(modality, variance, out[f"{modality} {variance}"], flush=True)
     cache.write_text(json.dumps({k: asdict(v) for k, v in out.items()}))
     return out
