@@ -76,7 +76,7 @@ def test_sampling_a_bridge_draws_from_the_posterior_given_y(name: str, eta: floa
     out = sample(
         lambda x_t, t: posterior_mean(path, x_t, t, y, r),
         path,
-        time_list("linspace", path.timesteps, path.timesteps),
+        time_list("linspace", path, path.timesteps),
         make_solver("ddim", eta, path),
         path.start(drawn[0], y),
         noise=lambda k: drawn[k],
@@ -84,6 +84,25 @@ def test_sampling_a_bridge_draws_from_the_posterior_given_y(name: str, eta: floa
     )
     assert float(out.mean()) == pytest.approx(0.4, abs=0.015)
     assert float(out.std()) == pytest.approx(r, rel=0.06)
+
+
+@pytest.mark.parametrize("solver", ["ddpm", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m", "unipc_2", "unipc_3", "heun"])
+def test_solvers_for_pure_noise_draw_from_the_posterior_on_a_noisy_bridge(solver: str) -> None:
+    path, r, n = BRIDGES["flow"], 0.25, 4000
+    y = torch.full((n, 1, 1, 1), 0.4)
+    gen = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(y.shape, generator=gen) for _ in range(60)]
+    out = sample(
+        lambda x_t, t: posterior_mean(path, x_t, t, y, r),
+        path,
+        time_list("linspace", path, 50),
+        make_solver(solver, 0.0, path),
+        path.start(drawn[0], y),
+        noise=lambda k: drawn[k],
+        y=y,
+    )
+    assert float(out.mean()) == pytest.approx(0.4, abs=0.015)
+    assert float(out.std()) == pytest.approx(r, rel=0.08)
 
 
 def test_one_line_of_the_configuration_chooses_the_path() -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
+from cdm4mi.diffusion.bridges import on_residual
 from cdm4mi.diffusion.dpm_solver import dpmpp_2m, dpmpp_2m_sde, dpmpp_3m
 from cdm4mi.diffusion.heun import heun
 from cdm4mi.diffusion.paths import GaussianPath
@@ -17,7 +20,8 @@ from cdm4mi.errors import UserError
 class Entry:
     """A solver and what it needs.
 
-    bridges: whether it is defined for paths with b != 0; calls: of the denoiser in a step, but for the last (one).
+    bridges: whether it takes paths with b != 0 as they are (another is run on the residual); calls: of the denoiser in
+    a step, but for the last (one).
     """
 
     solver: Solver
@@ -49,15 +53,21 @@ def _entry(name: str) -> Entry:
 def make_solver(name: str, eta: float = 0.0, path: GaussianPath | None = None) -> Solver:
     """The solver ``name``; eta in [0, 1] counts for ddim only. Raises UserError for anything else.
 
-    path: where given, a solver that is not defined on it is refused too.
+    path: where given, the solver is one for this path; what is not defined on it is refused too.
     """
     if not 0 <= eta <= 1:
         raise UserError(f"eta: found {eta}, expected 0 to 1")
     entry = _entry(name)
-    if path is not None and path.is_bridge and not entry.bridges:
+    solver = partial(ddim, eta=eta) if name == "ddim" else entry.solver
+    if path is None or not path.is_bridge or entry.bridges:
+        return solver
+    if bool((path.at(torch.arange(path.timesteps)).c == 0).any()):
         fitting = ", ".join(other for other, its in SOLVERS.items() if its.bridges)
-        raise UserError(f"solver: found {name} on a bridge ({type(path).__name__}, b is not 0), expected {fitting}")
-    return partial(ddim, eta=eta) if name == "ddim" else entry.solver
+        raise UserError(
+            f"solver: found {name} on a bridge that is without noise somewhere ({type(path).__name__}), "
+            f"expected {fitting}"
+        )
+    return on_residual(solver)
 
 
 def network_calls(name: str, steps: int) -> int:
