@@ -1,0 +1,190 @@
+"""The methods of a study behind one contract: what decides their output, and restoring one noisy scan."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm4mi.config.noise import NoiseSection
+from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.data.normalise import Normalisation
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.baselines import BASELINES
+from cdm4mi.evaluation.benchmark.noising import NoisyScan
+from cdm4mi.inference.restorer import Restorer, measured_level
+from cdm4mi.inference.settings import changed
+from cdm4mi.io.atomic import replacing_file
+from cdm4mi.models.checkpoint import TrainedModel
+
+
+@dataclass
+class Restored:
+    """array, sd: (N, rows, columns) in physical units, the second the method's own standard deviation or None.
+
+    calls: of a network for each pixel. seconds: of one slice, wall clock. notes: what the method has to say.
+    """
+
+    array: np.ndarray
+    seconds: float
+    calls: int = 0
+    sd: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+class StudyMethod(ABC):
+    """title: in tables. family: what methods share that differ only in how they are sampled, or "" for none."""
+
+    title: str
+    family: str = ""
+
+    @abstractmethod
+    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+        """Whatever has to be known for this noise level, before its scans."""
+
+    @abstractmethod
+    def key(self) -> dict[str, Any]:
+        """What decides the output at the level that was prepared, as JSON values."""
+
+    @abstractmethod
+    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+        """The restored scan. known: told the level of the noise, else measuring it."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a report says of it, as JSON values."""
+        return {"title": self.title, "family": self.family}
+
+    def inside_training(self, noisy: NoisyScan) -> bool | None:
+        """Whether the level is one that it was trained for; None for what is not trained."""
+        return None
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Validation images at one noise level, in which baselines are tuned; key: what decides them."""
+
+    noisy: list[NoisyScan]
+    key: str
+
+    def images(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
+        """(noisy, reference, sigma) on [-1, 1], a slice each."""
+        return [
+            (scan.scan.norm.apply(y), scan.scan.norm.apply(x0).clip(-1, 1), sigma)
+            for scan in self.noisy
+            for y, x0, sigma in zip(scan.array, scan.scan.target, scan.sigma, strict=True)
+        ]
+
+
+class Noisy(StudyMethod):
+    """The noisy input."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+        pass
+
+    def key(self) -> dict[str, Any]:
+        return {"type": "noisy"}
+
+    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+        return Restored(noisy.array, 0.0)
+
+
+class Classical(StudyMethod):
+    """A baseline, tuned for each noise level by ``Baseline.tuned``; what was found is kept in ``folder``."""
+
+    def __init__(self, title: str, type: str, folder: Path) -> None:
+        self.title, self.type, self.folder = title, type, folder
+        self.baseline = BASELINES[type]
+        self.baseline.require()
+        self.settings: dict[str, Any] = {}
+        self.tuned: dict[str, dict[str, Any]] = {}
+
+    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+        if not pairs.noisy:
+            raise UserError(
+                f"methods: {self.type} is tuned on validation patients, found none; expected data.val_patients "
+                "(a store: a split with val)"
+            )
+        file = self.folder / f"{self.type}-{pairs.key}.json"
+        if not file.exists():
+            best = dataclasses.asdict(self.baseline.tuned(pairs.images()))
+            with replacing_file(file) as temporary:
+                temporary.write_text(json.dumps(best))
+        self.settings = json.loads(file.read_text())
+        self.tuned[noise.described()] = self.settings
+
+    def key(self) -> dict[str, Any]:
+        return {"type": self.type, "settings": self.settings}
+
+    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+        norm = noisy.scan.norm
+        images = norm.apply(noisy.array)
+        sigmas = noisy.sigma if known else [measured_level(images)] * len(images)
+        settings = type(self.baseline.grid[0])(**self.settings)
+        began = time.perf_counter()
+        out = np.stack([self.baseline.run(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
+        return Restored(norm.invert(out), (time.perf_counter() - began) / len(images))
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | {"tuned": self.tuned, "tried": len(self.baseline.grid)}
+
+
+class Model(StudyMethod):
+    """A trained model, sampled in one way."""
+
+    def __init__(self, title: str, model: TrainedModel, sampling: dict[str, Any], trained_by_study: bool) -> None:
+        self.title, self.model, self.trained_by_study = title, model, trained_by_study
+        self.hash = model.weight_hash
+        self.family = self.hash[:12]
+        self.sampling: SamplingConfig = changed(model.config.sampling, **sampling)
+        self.restorer = Restorer(model, self.sampling)
+
+    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+        pass
+
+    def key(self) -> dict[str, Any]:
+        process = self.model.config.model.model_dump(mode="json", exclude={"regression"})
+        return {"type": "model", "weights": self.hash, "model": process, "sampling": self.sampling.model_dump()}
+
+    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+        norm, data = noisy.scan.norm, self.model.config.data
+        if norm.modality == "CT":
+            norm = Normalisation(data.window[0], data.window[1], "CT")
+        level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if known else None
+        began = time.perf_counter()
+        result = self.restorer.restore(
+            noisy.scan.volume(noisy.array), level=level, seed=seed, batch=batch, normalisation=norm
+        )
+        seconds = (time.perf_counter() - began) / len(noisy.array)
+        spread = None if result.spread is None else result.spread.array
+        notes = [note for note in result.record["warnings"] if note not in self.model.notices]
+        return Restored(result.volume.array, seconds, result.record["network_calls"], spread, notes)
+
+    def facts(self) -> dict[str, Any]:
+        config, about = self.model.config, self.model.about
+        return super().facts() | {
+            "weights": self.hash,
+            "trained by this study": self.trained_by_study,
+            "parameters": sum(p.numel() for p in self.model.network.parameters()),
+            "training steps": about.get("step"),
+            "batch": config.training.batch_size * config.training.accumulate,
+            "noise in training": config.data.noise.described() if "layout" not in about else "not stated",
+            "path": config.model.path,
+            "parameterization": config.model.parameterization,
+            "sampling": self.sampling.model_dump(mode="json"),
+        }
+
+    def inside_training(self, noisy: NoisyScan) -> bool | None:
+        window = (noisy.scan.norm.low, noisy.scan.norm.high)
+        trained = self.model.config.data.noise.deviations(window)
+        if trained is None or "layout" in self.model.about:
+            return None
+        return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01

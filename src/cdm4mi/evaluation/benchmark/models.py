@@ -1,0 +1,59 @@
+"""The models of a study: read from their files, or trained into the study's folder where they are missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from cdm4mi.config.load import load_config
+from cdm4mi.config.schema import Config
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.benchmark.config import ModelMethod
+from cdm4mi.evaluation.benchmark.scans import StudyScan
+from cdm4mi.evaluation.leakage import refuse_leaks
+from cdm4mi.models.checkpoint import TrainedModel, load_model
+
+log = logging.getLogger("cdm4mi.evaluation")
+SHIPPED = "shipped"
+
+
+def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], progress: bool) -> TrainedModel:
+    """The model of a method, checked for leakage before and after training.
+
+    folder: of the models that the study trains; one that was stopped goes on where it was. Raises UserError where a
+    test patient was, or would be, trained on.
+    """
+    if method.config is None:
+        model = load_model(None if method.checkpoint == SHIPPED else method.checkpoint)
+    else:
+        config = load_config(method.config, method.overrides)
+        model = load_model(trained(config, folder / place_of(config), method.title, scans, progress, method.weights))
+    refuse_leaks(method.title, model.about.get("data", {}), scans)
+    return model
+
+
+def place_of(config: Config) -> str:
+    """Name of a run's folder: the configuration's name and a hash of all that it says."""
+    digest = hashlib.sha256(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    return f"{config.name}-{digest[:8]}"
+
+
+def trained(
+    config: Config, run: Path, title: str, scans: Sequence[StudyScan], progress: bool, weights: str = "best"
+) -> Path:
+    """The checkpoint of a finished run of this configuration, which is trained, or trained on, where need be."""
+    from cdm4mi.training.run import PairData, train
+
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.exists() or load_model(last).about["step"] < config.training.max_tsteps:
+        if config.data.kind != "store":
+            refuse_leaks(title, PairData(config).summary, scans)
+        log.info("%s: training %d steps", title, config.training.max_tsteps)
+        train(config, run, resume=last.exists(), progress=progress)
+    file = last.with_name(f"{weights}.ckpt")
+    if not file.exists():
+        raise UserError(f"{title}: its run has no checkpoints/{weights}.ckpt, expected a finished run")
+    return file

@@ -1,0 +1,62 @@
+"""One noise level on one scan: the same for every method, decided by seed, level and slice alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cdm4mi.config.noise import NoiseSection
+from cdm4mi.degradation.registry import make_degradation
+from cdm4mi.diffusion.noise import generator
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.benchmark.scans import StudyScan
+
+
+@dataclass(frozen=True)
+class NoisyScan:
+    """A scan with noise. array: (N, rows, columns) in physical units; sigma: of each slice, on [-1, 1]."""
+
+    scan: StudyScan
+    array: np.ndarray
+    sigma: list[float]
+
+    @property
+    def level(self) -> float:
+        """Root mean square of the slices' sigma, on [-1, 1]."""
+        return float(np.sqrt(np.mean(np.square(self.sigma))))
+
+
+def level_key(noise: NoiseSection) -> str:
+    """A noise section as text that is equal for equal noise."""
+    return json.dumps(noise.model_dump(mode="json"), sort_keys=True)
+
+
+def add_noise(scan: StudyScan, noise: NoiseSection, seed: int) -> NoisyScan:
+    """The scan at one noise level. Raises UserError where the noise does not suit the scan."""
+    degradation = make_degradation(noise)
+    degradation.check(scan.frame)
+    if (noise.type == "identity") != (scan.condition is not None):
+        found = "real noisy scans" if scan.condition is not None else "no real noisy scan"
+        expected = "the one level {type: identity}" if scan.condition is not None else "simulated noise"
+        raise UserError(f"levels: found {noise.type} with {found}, expected {expected}")
+    level, which = _number(level_key(noise)), _number("".join(sorted(h.hex() for h in scan.hashes)))
+    images, sigma = [], []
+    for k, place in enumerate(scan.places):
+        gen = generator(seed, level, which, place)
+        x0 = torch.from_numpy(scan.norm.apply(scan.target[k]))
+        parameter = degradation.draw(gen)
+        if scan.condition is not None:
+            y = torch.from_numpy(scan.norm.apply(scan.condition[k]))
+        else:
+            y = degradation.apply(x0, parameter, gen, scan.frame)
+        images.append(scan.norm.invert(y.numpy()))
+        sigma.append(degradation.level(x0, y, parameter, scan.frame))
+    return NoisyScan(scan, np.stack(images), sigma)
+
+
+def _number(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:15], 16)

@@ -1,0 +1,140 @@
+"""A whole study: reads the scans, trains what is missing, fills every cell, and writes the tables and pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cdm4mi.config.noise import NoiseSection
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.benchmark.cell import Cell, cell_key, load_cell, make_cell, save_cell, without_neighbours
+from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, MethodSection, ModelMethod, NoisyMethod, refuse_ranges
+from cdm4mi.evaluation.benchmark.methods import Classical, Model, Noisy, Pairs, StudyMethod
+from cdm4mi.evaluation.benchmark.models import model_of
+from cdm4mi.evaluation.benchmark.noising import NoisyScan, add_noise, level_key
+from cdm4mi.evaluation.benchmark.results import write_results
+from cdm4mi.evaluation.benchmark.scans import StudyScan, split_hash, study_scans
+from cdm4mi.evaluation.protocol import Protocol, load_protocol
+
+log = logging.getLogger("cdm4mi.evaluation")
+
+CACHE, MODELS, TUNING = "cache", "models", "tuning"
+"""Folders of a study; the first can be deleted when the study is finished."""
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Level:
+    """All that was found at one noise level. cells: by method title, then in the order of the scans."""
+
+    noise: NoiseSection
+    sigma: list[float] = field(default_factory=list)
+    cells: dict[str, list[Cell]] = field(default_factory=dict)
+    inside: dict[str, bool | None] = field(default_factory=dict)
+
+
+@dataclass
+class StudyRun:
+    """A finished study, as ``write_results`` takes it."""
+
+    config: BenchmarkConfig
+    protocols: list[Protocol]
+    scans: list[StudyScan]
+    tuning: list[StudyScan]
+    methods: list[StudyMethod]
+    levels: list[Level]
+
+    @property
+    def split(self) -> str:
+        """Hash of what is judged and tuned on."""
+        return split_hash(self.scans, self.tuning)
+
+
+def run_benchmark(
+    config: BenchmarkConfig,
+    out: Path,
+    progress: Progress = lambda what, done, total: None,
+    training_progress: bool = False,
+    command: str = "",
+) -> StudyRun:
+    """Run a study into the folder ``out``; what an earlier run of it has done is not done again.
+
+    progress: called with what is done now, and how many cells of all are done. command: for the record.
+    Raises UserError for what the user can mend; a test patient seen in training is refused before anything is restored.
+    """
+    spread = config.data.slices is not None
+    protocols = [without_neighbours(load_protocol(name), spread) for name in config.protocols]
+    levels: Sequence[NoiseSection] = config.levels or protocols[0].noise
+    if not levels:
+        raise UserError(f"levels: found none, and the protocol {protocols[0].name} has none of its own; expected some")
+    refuse_ranges(config.levels)
+    scans = study_scans(
+        config.data, "test", protocols, config.data.slices, config.data.crop, lambda what: progress(what, 0, 0)
+    )
+    if not scans:
+        raise UserError("data: found no test patient, expected at least one")
+    tuning: list[StudyScan] = []
+    if any(not isinstance(method, NoisyMethod | ModelMethod) for method in config.methods):
+        tuning = study_scans(
+            config.data, "val", [], config.tuning.slices, config.tuning.crop, lambda what: progress(what, 0, 0)
+        )
+        refuse_shared(scans, tuning)
+    methods = [method_of(method, out, scans, training_progress) for method in config.methods]
+    study = StudyRun(config, protocols, scans, tuning, methods, [])
+    done, total = 0, len(levels) * len(methods) * len(scans)
+    for noise in levels:
+        level = Level(noise)
+        study.levels.append(level)
+        noisy = [add_noise(scan, noise, config.seed) for scan in scans]
+        level.sigma = [scan.level for scan in noisy]
+        pairs = tuning_pairs(tuning, noise, config.seed)
+        for method in methods:
+            progress(f"{method.title}, {noise.described()}", done, total)
+            method.prepare(noise, pairs)
+            level.cells[method.title] = []
+            for scan in noisy:
+                level.cells[method.title].append(_cell(study, method, scan, noise, out / CACHE))
+                done += 1
+                progress(f"{method.title}, {noise.described()}", done, total)
+            told = [method.inside_training(scan) for scan in noisy]
+            level.inside[method.title] = None if None in told else all(told)
+    write_results(study, out, command)
+    return study
+
+
+def method_of(method: MethodSection, out: Path, scans: Sequence[StudyScan], progress: bool) -> StudyMethod:
+    """The method of a section, trained where need be."""
+    if isinstance(method, ModelMethod):
+        model = model_of(method, out / MODELS, scans, progress)
+        return Model(method.title, model, method.chosen_sampling, method.config is not None)
+    if isinstance(method, NoisyMethod):
+        return Noisy(method.title)
+    return Classical(method.title, method.type, out / TUNING)
+
+
+def refuse_shared(scans: Sequence[StudyScan], tuning: Sequence[StudyScan]) -> None:
+    """Refuse a patient, or a slice, that is tested on and tuned on."""
+    for test in scans:
+        for val in tuning:
+            if test.patient == val.patient or test.hashes & val.hashes:
+                raise UserError(f"data: {test.patient} (test) and {val.patient} (validation) share slices or a name")
+
+
+def tuning_pairs(tuning: Sequence[StudyScan], noise: NoiseSection, seed: int) -> Pairs:
+    """The validation images with this noise; it is not the noise of any test slice."""
+    said = "\n".join([level_key(noise), str(seed), *(scan.digest for scan in tuning)])
+    return Pairs([add_noise(s, noise, seed) for s in tuning], hashlib.sha256(said.encode()).hexdigest()[:16])
+
+
+def _cell(study: StudyRun, method: StudyMethod, noisy: NoisyScan, noise: NoiseSection, cache: Path) -> Cell:
+    config = study.config
+    known = config.level == "known"
+    file = cache / f"{cell_key(method, noisy, noise, study.protocols, config.seed, known)}.npz"
+    cell = load_cell(file, method.title, noisy)
+    if cell is None:
+        cell = make_cell(method, noisy, study.protocols, config.seed, known, config.batch)
+        save_cell(file, cell)
+    return cell

@@ -1,0 +1,48 @@
+"""A test patient seen in training stops a study, under the patient's name and under another one."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from cdm4mi.data.names import pseudonym
+from cdm4mi.data.store import slice_hash
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.benchmark.config import parse_benchmark
+from cdm4mi.evaluation.benchmark.run import run_benchmark
+from cdm4mi.evaluation.leakage import refuse_leaks
+from cdm4mi.training.run import hashed
+
+
+def test_a_patient_of_the_training_is_refused(study, tmp_path, trained_run):
+    study["data"]["paths"].append(str(trained_run.parent / "sub-00.nii.gz"))
+    with pytest.raises(UserError, match=r"two steps: found test patient patient-\w+ among its (training|validation)"):
+        run_benchmark(parse_benchmark(study), tmp_path / "run")
+    assert not (tmp_path / "run/cache").exists()
+
+
+def test_a_patient_is_known_by_name_and_by_pseudonym(study, tmp_path):
+    study["methods"] = study["methods"][:1]
+    scan = run_benchmark(parse_benchmark(study), tmp_path / "run").scans[0]
+    person = next(name for name in scan.names if name.startswith("sub-"))
+    for name in (person, pseudonym(person)):
+        for key in ("patients_train", "patients_val"):
+            with pytest.raises(UserError, match=scan.patient):
+                refuse_leaks("model", {key: [hashed("another"), hashed(name)]}, [scan])
+    refuse_leaks("model", {"patients_train": [hashed("another")]}, [scan])
+
+
+def test_pixels_are_known_again_under_another_name(study, tmp_path):
+    study["methods"] = study["methods"][:1]
+    scan = run_benchmark(parse_benchmark(study), tmp_path / "run").scans[0]
+    turned = slice_hash(np.rot90(scan.target[1])[:, ::-1])
+    with pytest.raises(UserError, match=r"1 slice\(s\).*under another name"):
+        refuse_leaks("model", {"slice_hashes": [turned[:8].hex()]}, [scan])
+    other = slice_hash(scan.target[1] + 1)
+    refuse_leaks("model", {"slice_hashes": [other[:8].hex()]}, [scan])
+
+
+def test_a_patient_is_not_tuned_on_and_tested_on(study, tmp_path, scans):
+    shutil.copy(scans / "sub-23.nii.gz", scans / "jane.nii.gz")
+    with pytest.raises(UserError, match=r"\(test\) and .* \(validation\) share"):
+        run_benchmark(parse_benchmark(study), tmp_path / "run")
