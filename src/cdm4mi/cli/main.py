@@ -13,10 +13,12 @@ from cdm4mi import __version__
 from cdm4mi.cli.calibrate import calibrate
 from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
+from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.noise import noise
 from cdm4mi.cli.prepare import prepare
+from cdm4mi.cli.steps import steps
 from cdm4mi.cli.train import train
 from cdm4mi.errors import UserError
 
@@ -29,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (denoise, train, prepare, calibrate, evaluate, inspect, noise, demo):
+for command in (denoise, train, prepare, calibrate, distill, steps, evaluate, inspect, noise, demo):
     app.command()(command)
 
 

@@ -89,13 +89,7 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
     out/checkpoints/last.ckpt, bit for bit on the CPU. Ctrl-C finishes the step, saves it and raises KeyboardInterrupt.
     Raises UserError for what the user can mend.
     """
-    last = out / "checkpoints" / "last.ckpt"
-    if resume and not last.exists():
-        raise UserError(f"--resume: {last} does not exist, expected a checkpoint of an earlier run")
-    if not resume and last.exists():
-        raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
-    if config.training.precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
+    check_place(config, out, resume)
     regression = regression_of(config)
     build_process(config.model)  # refuses what does not fit before the data are read
     torch.manual_seed(config.seed)
@@ -109,9 +103,31 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
         module = DDPM(network, process, config.training, config.seed)
     else:
         module = ConditionDDPM(network, process, config.training, config.seed, regression)
+    about: dict[str, Any] = {"version": __version__, "data": data.summary}
+    if regression is not None:
+        about["regression"] = regression.config.model_dump(mode="json")
+    return fit(module, data, config, out, about, resume=resume, progress=progress)
+
+
+def check_place(config: Config, out: Path, resume: bool) -> None:
+    """Refuse with a UserError what cannot be run: into a folder with a run, or resumed without one, or on no GPU."""
+    last = out / "checkpoints" / "last.ckpt"
+    if resume and not last.exists():
+        raise UserError(f"--resume: {last} does not exist, expected a checkpoint of an earlier run")
+    if not resume and last.exists():
+        raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
+    if config.training.precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
+
+
+def fit(
+    module: DDPM, data: PairData, config: Config, out: Path, about: dict[str, Any], *, resume: bool, progress: bool
+) -> Path:
+    """Run the training of a module in its folder and return its last checkpoint; ``about`` goes into every one."""
+    last = out / "checkpoints" / "last.ckpt"
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
-    trainer = make_trainer(config, out, data, progress, saver, regression)
+    trainer = make_trainer(config, out, about, progress, saver)
     with saver.on_ctrl_c(), warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
@@ -144,19 +160,9 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     return (total / count) ** 0.5
 
 
-def make_trainer(
-    config: Config,
-    out: Path,
-    data: PairData,
-    progress: bool,
-    last: LastCheckpoint,
-    regression: TrainedModel | None = None,
-) -> L.Trainer:
+def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
     """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
     training = config.training
-    about = {"version": __version__, "data": data.summary}
-    if regression is not None:
-        about["regression"] = regression.config.model_dump(mode="json")
     callbacks: list[L.Callback] = [ConfigInCheckpoint(config, about)]
     ema = EMACallback(training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
     if ema is not None:

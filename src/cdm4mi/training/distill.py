@@ -1,0 +1,180 @@
+"""Distillation: a student that gives in one or two network calls the images that its teacher's sampler gives in many.
+
+Knowledge distillation of the map from noise to image (Luhman and Luhman 2021, arXiv 2101.02388): the student starts
+from the teacher's weights and learns, for the same noise field, the image at which the teacher's deterministic sampler
+ends. With two calls the first is the teacher's first, an estimate of the mean given y alone, so that the student's mean
+is the teacher's; DDIM then takes it to a time in the middle of the path, where the second call gives the sample. So a
+student's sample of a seed is its teacher's sample of that seed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cdm4mi import __version__
+from cdm4mi.config.load import parse_config
+from cdm4mi.config.schema import Config, TrainingConfig
+from cdm4mi.diffusion.losses import loss_per_sample
+from cdm4mi.diffusion.middle import start_time
+from cdm4mi.diffusion.noise import generator
+from cdm4mi.diffusion.solvers import Step, ddim
+from cdm4mi.diffusion.times import given_times
+from cdm4mi.errors import UserError
+from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
+from cdm4mi.models.process import ConditionalProcess
+from cdm4mi.training.modules import Batch, ConditionDDPM
+from cdm4mi.training.run import PairData, check_place, fit
+from cdm4mi.training.teacher import Lesson, Teacher
+
+MIDDLE = 1.3
+"""Noise c / a at the call that gives the sample, in root mean squares of x0 - y."""
+START_FRACTION = 0.25
+"""Share of the training that keeps the first of two calls the teacher's."""
+SLOWER = 0.5
+"""The student's learning rate, in the teacher's: it begins where the teacher ended."""
+
+
+class DistilledDDPM(ConditionDDPM):
+    """Learns what the teacher says of its own starting noise; x0 of a batch is not used.
+
+    times: those of the student's calls, ending in the one that gives the sample; two begin at T - 1.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: ConditionalProcess,
+        config: TrainingConfig,
+        seed: int,
+        teacher: Teacher,
+        times: Sequence[int],
+    ) -> None:
+        super().__init__(network, process, config, seed, teacher.model.regression)
+        self.teacher, self.times = teacher, list(times)
+
+    def draw_times(self, n: int) -> Tensor:
+        early = torch.rand(n) < self.config.start_fraction
+        return torch.where(early, self.times[0], self.times[-1])
+
+    def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
+        """The loss of each sample, (N,), at one of the student's times; eps: the noise field that names the sample."""
+        anchor = self.anchor(batch)
+        y, level, vector = batch["y"], batch["level"], batch.get("vector")
+        base = y if anchor is None else anchor
+        x_t, target = torch.empty_like(eps), torch.empty_like(eps)
+        for last in (True, False):  # the first call is learnt from the teacher's first, which costs no more
+            part = (t == self.times[-1]) == last
+            if bool(part.any()):
+                told = None if vector is None else vector[part]
+                lesson = self.teacher(y[part], level[part], eps[part], told, base[part], first_only=not last)
+                x_t[part] = self.before_last(lesson, base[part], level[part], eps[part]) if last else lesson.start
+                target[part] = lesson.end
+        z = self.latent(batch, x_t, t, anchor)
+        out = self.process.output(self.model, z, self.condition(batch))
+        wanted = self.process.parameterization.target(target, self.process.path.eps(x_t, target, t, anchor), z)
+        return loss_per_sample(out, wanted, self.config.loss_type, huber_delta=self.config.huber_delta)
+
+    def before_last(self, lesson: Lesson, anchor: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        """x at the time of the last call: after DDIM's step from the first, or where sampling starts."""
+        path = self.process.path
+        if len(self.times) == 1:
+            return self.process.start(noise, anchor, level, self.times[0])
+        first, last = self.times
+        y = anchor if path.is_bridge else None
+        return ddim(Step(path, lesson.start, lesson.first, first, last, lambda: noise, y))
+
+    def validation_losses(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """(losses, times) of a validation batch: the time that gives the sample, noise decided by the seed."""
+        x0 = batch["x0"]
+        t = torch.full((len(x0),), self.times[-1], device=x0.device)
+        eps = torch.randn(x0.shape, generator=generator(self.seed, 2**31 + batch_idx)).to(x0.device)
+        return self.losses(batch, t, eps), t
+
+
+def student_config(teacher: TrainedModel, steps: int, calls: int, overrides: Sequence[str] = ()) -> Config:
+    """The teacher's configuration with the training and sampling of a student; overrides as in ``load_config``."""
+    if calls not in (1, 2):
+        raise UserError(f"calls: found {calls}, expected 1 or 2")
+    data = teacher.config.model_dump(mode="json")
+    data["name"] = f"{data['name']}-{calls}-call{'s' if calls > 1 else ''}"
+    data["training"] |= {
+        "max_tsteps": steps,
+        "learning_rate": SLOWER * data["training"]["learning_rate"],
+        "lr_decay": "cosine",
+        "warmup": steps // 20,
+        "start_fraction": START_FRACTION if calls > 1 else 0.0,
+        "ema_warmup": True,  # a short run is not to end at its start
+        "val_every": min(250, steps),
+        "checkpoint_every": min(100, steps),
+        "picture_every": 0,
+    }
+    sampling = {"estimate": "sample", "solver": "ddim", "eta": 0.0, "steps": calls, "start_from": "noise"}
+    data["sampling"] |= sampling | {"start_level": None, "times": None}
+    config = parse_config(data, overrides, where=teacher.name)
+    if config.model != teacher.config.model:
+        raise UserError("model: found settings other than the teacher's, expected its own (its weights are the start)")
+    return config
+
+
+def distill(
+    teacher: TrainedModel,
+    out: Path,
+    config: Config,
+    *,
+    teacher_steps: int = 10,
+    resume: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Train a student of ``teacher`` into the folder ``out`` and return the path of its last checkpoint.
+
+    config: from ``student_config``; where it has no ``sampling.times``, they are chosen and written into it.
+    teacher_steps: calls of the teacher for an image. All else as ``training.run.train``. Raises UserError.
+    """
+    check_place(config, out, resume)
+    guide = Teacher(teacher, teacher_steps)
+    last = out / "checkpoints" / "last.ckpt"
+    if resume and read_ckpt(last).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
+        raise UserError(f"--resume: {last} is not a student of {teacher.name}, expected the teacher that it began with")
+    data = PairData(config)
+    if config.sampling.times is None:
+        config.sampling.times = chosen_times(teacher, data, config.sampling.steps)
+    path = teacher.process.path
+    times = given_times(config.sampling.times, path)
+    if len(times) > 2 or (len(times) == 2 and times[0] != path.timesteps - 1):
+        raise UserError(f"sampling.times: found {times}, expected one time, or {path.timesteps - 1} and another")
+    config.sampling.steps = len(times)
+    torch.manual_seed(config.seed)
+    network = copy.deepcopy(teacher.network).requires_grad_(True).train()
+    module = DistilledDDPM(network, teacher.process, config.training, config.seed, guide, times)
+    about = {
+        "version": __version__,
+        "data": with_teachers_patients(data.summary, teacher),
+        "distilled_from": teacher.weight_hash,
+        "teacher_steps": teacher_steps,
+    }
+    if teacher.regression is not None:
+        about["regression"] = teacher.regression.config.model_dump(mode="json")
+    return fit(module, data, config, out, about, resume=resume, progress=progress)
+
+
+def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]:
+    """The student's times: of two the first is the noisy end; the last by ``MIDDLE`` and the validation levels."""
+    process = teacher.process
+    levels = torch.cat([batch["level"] for batch in data.val_dataloader()])
+    spread = float(process.spread(levels).square().mean().sqrt())
+    last = process.path.timesteps - 1
+    middle = min(start_time(process.path, MIDDLE * spread), last - 1)
+    return [middle] if calls == 1 else [last, middle]
+
+
+def with_teachers_patients(summary: dict, teacher: TrainedModel) -> dict:
+    """Whom the student's weights have seen: its own patients and those of its teacher."""
+    taught = teacher.about.get("data")
+    seen = set(taught.get("patients_train", ())) if isinstance(taught, dict) else set()
+    train = sorted(seen | set(summary["patients_train"]))
+    return summary | {"patients_train": train, "patients_val": sorted(set(summary["patients_val"]) - set(train))}
