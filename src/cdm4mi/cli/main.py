@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from cdm4mi import __version__
+from cdm4mi.cli.benchmark import benchmark
 from cdm4mi.cli.calibrate import calibrate
 from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
@@ -18,7 +19,9 @@ from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.noise import noise
 from cdm4mi.cli.prepare import prepare
+from cdm4mi.cli.report import report
 from cdm4mi.cli.steps import steps
+from cdm4mi.cli.sweep import sweep
 from cdm4mi.cli.train import train
 from cdm4mi.errors import UserError
 
@@ -31,7 +34,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (denoise, train, prepare, calibrate, distill, steps, evaluate, inspect, noise, demo):
+for command in (
+    denoise,
+    train,
+    prepare,
+    calibrate,
+    distill,
+    steps,
+    evaluate,
+    benchmark,
+    report,
+    sweep,
+    inspect,
+    noise,
+    demo,
+):
     app.command()(command)
 
 

@@ -1,0 +1,102 @@
+"""A report is one small file that needs no network, with every part of the study in it."""
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from cdm4mi.errors import UserError
+from cdm4mi.evaluation.benchmark.config import parse_benchmark
+from cdm4mi.evaluation.benchmark.run import run_benchmark
+from cdm4mi.evaluation.report import write_report
+from cdm4mi.evaluation.report.record import Record
+from cdm4mi.evaluation.report.tables import as_latex, tables, verdicts
+
+
+class Page(HTMLParser):
+    """The tags of a page, checked for balance, and every attribute that could load something."""
+
+    VOID = ("meta", "img", "br", "link", "input", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.loads = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.loads += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def finished(study, tmp_path):
+    """The folder of a study without trained models, but with one that is slow to tell from the rest."""
+    study["methods"] = [{"type": "noisy"}, {"type": "gaussian_filter"}, {"type": "tv", "name": "<TV & co>"}]
+    run_benchmark(parse_benchmark(study), tmp_path / "run", command="cdm4mi benchmark study.yaml")
+    return tmp_path / "run"
+
+
+def test_one_page_with_every_part(finished, tmp_path):
+    page = write_report(finished)
+    text = page.read_text()
+    assert len(text) < 20_000_000
+    found = Page(text)
+    assert all(load.startswith(("#", "data:")) for load in found.loads)
+    assert not re.search(r"url\((?!data:|#)", text) and "@import" not in text
+    assert found.tags.count("svg") == 3  # no model: nothing over network calls
+    panels = json.loads((finished / "study.json").read_text())["panels"]
+    assert found.tags.count("section") == len(panels) >= 4  # a typical and the worst slice of each level
+    record = Record(finished)
+    assert text.count(record.said["split"]) > 5 and text.count(record.protocols[0]["label"]) > 5
+    assert "&lt;TV &amp; co&gt;" in text and "<TV" not in text
+    for word in ("typical", "worst", "Provenance", "Leakage", "cdm4mi benchmark study.yaml"):
+        assert word in text
+    assert "sub-2" not in text and str(tmp_path) not in text
+
+
+def test_tables_beside_it_hold_the_means_over_patients(finished):
+    write_report(finished)
+    with open(finished / "tables/small-image.csv", encoding="utf-8") as file:
+        note, *lines = file.read().splitlines()
+    assert note.startswith("# protocol small v1")
+    rows = list(csv.DictReader(lines))
+    scores = json.loads((finished / "scores/small-1.json").read_text())
+    for row in rows:
+        by_patient = [
+            p["scores"]["psnr"] for p in scores["patients"] if p["method"] == row["method"] and p["region"] == "image"
+        ]
+        assert len(by_patient) == 3
+        assert float(row["variance 0.02: PSNR (dB)"]) == pytest.approx(sum(by_patient) / 3, rel=1e-5)
+    latex = (finished / "tables/small-image.tex").read_text()
+    assert r"<TV \& co>" in latex and r"\textbf{" in latex
+    record = Record(finished)
+    assert all(as_latex(t).count(r"\\") == len(t.rows) + 1 for t in tables(record))
+
+
+def test_the_summary_says_where_the_main_method_loses(finished):
+    record = Record(finished)
+    record.said["main"] = "noisy input"
+    lines = list(verdicts(record))
+    assert len(lines) == 2
+    assert all("noisy input has" in line and "loses to" in line for line in lines)
+
+
+def test_what_is_no_study_is_refused(tmp_path, finished):
+    with pytest.raises(UserError, match=r"study.json is missing or damaged"):
+        write_report(tmp_path)
+    (finished / "images.npz").unlink()
+    with pytest.raises(UserError, match=r"images.npz is missing"):
+        write_report(finished)
+    with pytest.raises(UserError, match=r"page.pdf: expected"):
+        write_report(finished, tmp_path / "page.pdf")
