@@ -15,6 +15,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models import build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model, save_model
+from cdm4mi.models.facts import facts_of
 from cdm4mi.training.distill import DistilledDDPM, distill, student_config
 from cdm4mi.training.teacher import Teacher
 
@@ -139,6 +140,7 @@ def test_a_student_samples_in_two_calls_nearer_its_teacher_than_the_teacher_does
 def test_a_student_says_where_it_comes_from_and_keeps_what_its_teacher_was_trained_on(trained_run, student):
     teacher, fast = load_model(trained_run), load_model(student[0])
     assert fast.about["distilled_from"] == teacher.weight_hash != fast.weight_hash
+    assert ("distilled from weights", teacher.weight_hash) in facts_of(fast)
     assert fast.config.model == teacher.config.model
     assert set(fast.about["data"]["patients_train"]) >= set(teacher.about["data"]["patients_train"])
     sampling = fast.config.sampling

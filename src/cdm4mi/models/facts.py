@@ -38,6 +38,8 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
         facts.append(("training steps", f"{about['step']:,} of {config.training.max_tsteps:,}"))
     if "version" in about:
         facts.append(("trained with", f"cdm4mi {about['version']}"))
+    if "distilled_from" in about:
+        facts.append(("distilled from weights", str(about["distilled_from"])))
     if "layout" in about:
         facts.append(("layout", str(about["layout"])))
     facts.append(("weights (SHA-256)", model.weight_hash))
