@@ -26,7 +26,7 @@ noises = (
 configs = st.builds(
     Config,
     name=texts,
-    seed=st.integers(),
+    seed=st.integers(min_value=0),
     model=st.builds(
         ModelConfig,
         timesteps=st.integers(2, 1000),

@@ -11,7 +11,6 @@ from cdm4mi.evaluation.report.tables import as_csv, as_latex, tables
 from cdm4mi.io.atomic import replacing_file
 
 PAGE, TABLES = "report.html", "tables"
-LARGEST = 20_000_000
 
 
 def write_report(run: Path, out: Path | None = None) -> Path:
@@ -19,10 +18,10 @@ def write_report(run: Path, out: Path | None = None) -> Path:
 
     Raises UserError for a folder without a finished study.
     """
-    record = Record(run)
     target = out or run / PAGE
     if target.suffix.lower() not in (".html", ".htm"):
         raise UserError(f"{target}: expected the name of an .html file")
+    record = Record(run)
     found = list(tables(record))
     text = page(record, found)
     with replacing_file(target) as temporary:
