@@ -103,6 +103,11 @@ class ModelConfig(Section):
         None,
         description="for adm: names of the acquisition numbers that make the vector; none: a vector from the image",
     )
+    network: Literal["unet", "dncnn", "red_cnn"] = Field(
+        "unet",
+        description="dncnn, red_cnn: regression baselines of the papers' sizes, which take of unet_rosinality_config "
+        "in_channel and out_channel only",
+    )
     unet_rosinality_config: UNetConfig = UNetConfig()
 
     @model_validator(mode="before")

@@ -14,16 +14,25 @@ from cdm4mi.diffusion.schedules import make_betas
 from cdm4mi.errors import UserError
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper, UNet
+from cdm4mi.networks.dncnn import DnCNN
+from cdm4mi.networks.red_cnn import REDCNN
+
+PLAIN: dict[str, type[DnCNN] | type[REDCNN]] = {"dncnn": DnCNN, "red_cnn": REDCNN}
 
 
 def build_network(config: ModelConfig) -> DiffusionWrapper:
-    """The UNet in its wrapper, freshly initialised. Raises UserError where the key does not fit the UNet."""
+    """The network in its wrapper, freshly initialised. Raises UserError where the key does not fit the network."""
     unet_config = config.unet_rosinality_config
+    if config.network != "unet":
+        for name, expected in (("parameterization", "precond"), ("conditioning_key", "concat")):
+            if (found := getattr(config, name)) != expected:
+                raise UserError(f"network {config.network} with {name} {found}: expected {expected}")
     for width in (unet_config.channel * m for m in unet_config.channel_multiplier):
         if width % unet_config.attn_heads:
             raise UserError(f"attn_heads: found {unet_config.attn_heads}, expected a divisor of {width} channels")
+    channels = {"in_channel": unet_config.in_channel, "out_channel": unet_config.out_channel}
     network = DiffusionWrapper(
-        UNet(**unet_config.model_dump()),
+        UNet(**unet_config.model_dump()) if config.network == "unet" else PLAIN[config.network](**channels),
         config.conditioning_key,
         image_channel=config.channels,
         condition_channel=config.channels + (1 if config.level_channel else 0),

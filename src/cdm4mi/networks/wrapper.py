@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cdm4mi.errors import UserError
 from cdm4mi.networks.encoders import TokenEncoder, VectorEncoder
+from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.networks.unet import UNet
 
 KEYS = ("concat", "crossattn", "adm", "hybrid", "none")
@@ -35,7 +36,7 @@ class DiffusionWrapper(nn.Module):
 
     def __init__(
         self,
-        unet: UNet,
+        unet: UNet | PlainNetwork,
         conditioning_key: str,
         *,
         image_channel: int = 1,
@@ -88,7 +89,7 @@ class DiffusionWrapper(nn.Module):
         return value
 
 
-def _check_fit(unet: UNet, key: str, image_channel: int, condition_channel: int) -> None:
+def _check_fit(unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int) -> None:
     if key not in KEYS:
         raise UserError(f"conditioning_key: found {key!r}, expected one of {', '.join(KEYS)}")
     joined = key in ("concat", "hybrid")

@@ -1,0 +1,30 @@
+"""Networks without time, for regression baselines: DnCNN and RED-CNN in the place of the UNet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class PlainNetwork(nn.Module, ABC):
+    """Has the UNet's face, and sees of its input only what follows the image: the condition (and its noise level).
+
+    in_channel, out_channel: as the UNet's; the first ``out_channel`` of the input are x_t, which is left out.
+    """
+
+    def __init__(self, in_channel: int, out_channel: int) -> None:
+        super().__init__()
+        self.in_channel, self.out_channel = in_channel, out_channel
+        self.context_dim: int | None = None
+        self.vector_dim: int | None = None
+        self.use_affine_time = False
+        self.size_multiple = 1
+
+    @abstractmethod
+    def residual(self, y: Tensor) -> Tensor:
+        """The condition's channels (N, in_channel - out_channel, H, W) to the output (N, out_channel, H, W)."""
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
+        """x (N, in_channel, H, W) to (N, out_channel, H, W), whatever the time."""
+        return self.residual(x[:, self.out_channel :])
