@@ -205,6 +205,21 @@ def test_what_cannot_be_is_one_line(command, scans, tmp_path):
         assert message in err
 
 
+def test_files_that_are_not_the_stores_are_never_removed(command, scans, tmp_path):
+    mine = made.nifti(tmp_path / "mine" / "scans" / "sub-01.nii.gz", made.slices("MR", 1))
+    code, _, err = command("prepare", scans, tmp_path / "mine", "--workers", 1)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "holds sub-01.nii.gz, expected a new folder, or a store" in err
+    assert [path for path in (tmp_path / "mine").rglob("*") if path.is_file()] == [mine]
+    store = tmp_path / "store"
+    command("prepare", scans / "dicom", store, "--workers", 1)
+    for name in ("notes.txt", "scans/patches.h5"):
+        (store / name).write_text("mine")
+    assert command("prepare", scans / "mr", store, "--workers", 1)[0] == 0
+    assert (store / "notes.txt").exists() and (store / "scans" / "patches.h5").exists()
+    assert len(list((store / "scans").iterdir())) == 7
+
+
 def test_a_store_among_its_scans_is_not_read_as_one(command, tmp_path):
     made.nifti(tmp_path / "sub-01.nii.gz", made.slices("MR", 1))
     for _ in range(2):

@@ -18,6 +18,8 @@ from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
 
 NAME = "manifest.json"
+SCANS = "scans"
+"""Folder of the scans' files in a store."""
 FORMAT = 1
 """Counts up when a store of an earlier version must be made anew."""
 
@@ -99,8 +101,14 @@ def write_manifest(store: Path, manifest: Mapping[str, Any]) -> bool:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a path is a store, or the manifest of one."""
-    return (path / NAME).is_file() or (path.name == NAME and path.is_file())
+    """Whether a path is a store, or the manifest of one, of whatever version."""
+    folder = path.parent if path.name == NAME else path
+    if not (folder / SCANS).is_dir():
+        return False
+    try:
+        return json.loads((folder / NAME).read_text(encoding="utf-8")).get("software") == "cdm4mi"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:

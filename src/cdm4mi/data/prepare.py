@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +17,17 @@ from typing import Any
 
 import psutil
 
-from cdm4mi.data.manifest import NAME, PreparedScan, distinct, make_manifest, shared_slices, write_manifest
-from cdm4mi.data.prepare_scan import LEAST_FOREGROUND, SCANS, Outcome, Settings, prepare_scan
+from cdm4mi.data.manifest import (
+    NAME,
+    SCANS,
+    PreparedScan,
+    distinct,
+    is_store,
+    make_manifest,
+    shared_slices,
+    write_manifest,
+)
+from cdm4mi.data.prepare_scan import LEAST_FOREGROUND, Outcome, Settings, prepare_scan
 from cdm4mi.data.real_pairs import MOST_SHIFT
 from cdm4mi.data.split import draw_split, given_split, read_split, refuse_leaks
 from cdm4mi.data.tasks import Work
@@ -111,7 +121,7 @@ def prepare(
     report.changed = write_manifest(out, report.manifest)
     kept = {scan.file for scan in scans}
     for file in sorted((out / SCANS).glob("*.h5")):
-        if f"{SCANS}/{file.name}" not in kept:
+        if f"{SCANS}/{file.name}" not in kept and _is_ours(file):
             file.unlink()
             report.removed += 1
     return report
@@ -127,10 +137,12 @@ def _make_store(out: Path, work: Work) -> None:
     """Make the folder, and clear what a killed run left half written; refuse a folder that is something else."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, expected a folder for the store")
-    held = [path.name for path in out.iterdir()] if out.is_dir() else []
-    foreign = sorted(name for name in held if name not in (NAME, SCANS) and not name.startswith(".cdm4mi-"))
-    if foreign:
-        raise UserError(f"{out}: holds {foreign[0]}, expected a new folder, or a store to bring up to date")
+    if out.is_dir() and not is_store(out):
+        held = [path for folder in (out, out / SCANS) if folder.is_dir() for path in folder.iterdir()]
+        ours = [_is_ours(path) or path.name in (NAME, SCANS) for path in held]
+        if not all(ours):
+            foreign = sorted(path.name for path, own in zip(held, ours, strict=True) if not own)
+            raise UserError(f"{out}: holds {foreign[0]}, expected a new folder, or a store to bring up to date")
     place = out.resolve()
     inside = next((file for file in work.files if place in file.resolve().parents), None)
     if inside is not None:
@@ -142,6 +154,11 @@ def _make_store(out: Path, work: Work) -> None:
                 leftover.unlink()
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}), expected a folder that can") from None
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a file has the name of a scan's file in a store, or of one that is being written."""
+    return file.name.startswith(".cdm4mi-") or re.fullmatch(r"[0-9a-f]{24}\.h5", file.name) is not None
 
 
 def _outcomes(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cdm4mi import io
-from cdm4mi.data.manifest import FORMAT, PreparedScan
+from cdm4mi.data.manifest import FORMAT, SCANS, PreparedScan
 from cdm4mi.data.normalise import foreground_threshold, normalisation_for
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
 from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write_scan
@@ -20,8 +20,6 @@ from cdm4mi.data.tasks import Place, Task, Unit
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
 
-SCANS = "scans"
-"""Folder of the scans' files in a store."""
 LEAST_FOREGROUND = 0.02
 """A slice with less of the patient is not stored."""
 
