@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
+from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.data.sources import Patient
 from cdm4mi.degradation import Frame, GaussianNoise
 from cdm4mi.degradation.identity import Identity
 from cdm4mi.degradation.pet import PetThinning

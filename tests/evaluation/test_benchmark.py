@@ -88,7 +88,7 @@ def test_the_record_tells_no_name_and_no_path(study, tmp_path, scans):
     assert record["leakage"]["U-Net"].startswith("patients")
 
 
-def test_what_is_missing_is_trained_and_a_finished_run_is_used(study, tmp_path, monkeypatch):
+def test_what_is_missing_is_trained_and_a_finished_run_is_used(study, tmp_path, trained_run, monkeypatch):
     from cdm4mi.training import run as training
 
     study["methods"] = [
@@ -97,7 +97,10 @@ def test_what_is_missing_is_trained_and_a_finished_run_is_used(study, tmp_path, 
             "type": "model",
             "name": "trained",
             "config": "phantom-small",
-            "overrides": ["max_tsteps=2", "batch_size=2", "val_patches=2", "picture_every=0", "image_size=32"],
+            "overrides": [
+                *("kind=volumes", f"paths={trained_run.parent}", "image_size=32"),
+                *("max_tsteps=2", "batch_size=2", "val_patches=2", "picture_every=0"),
+            ],
         },
     ]
     study["levels"] = study["levels"][:1]

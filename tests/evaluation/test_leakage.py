@@ -46,3 +46,9 @@ def test_a_patient_is_not_tuned_on_and_tested_on(study, tmp_path, scans):
     shutil.copy(scans / "sub-23.nii.gz", scans / "jane.nii.gz")
     with pytest.raises(UserError, match=r"\(test\) and .* \(validation\) share"):
         run_benchmark(parse_benchmark(study), tmp_path / "run")
+
+
+def test_a_training_patient_under_another_name_is_refused(study, tmp_path, trained_run, scans):
+    shutil.copy(trained_run.parent / "sub-01.nii.gz", scans / "jane.nii.gz")
+    with pytest.raises(UserError, match=r"3 slice\(s\) of test patient .* \(under another name\)"):
+        run_benchmark(parse_benchmark(study), tmp_path / "run")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from cdm4mi.data.acquisition import acquisition_vector
-from cdm4mi.data.sources import Patient, Plane
+from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError

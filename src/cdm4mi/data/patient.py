@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +27,9 @@ class Patient:
     ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
     is in millimetres along (slices, rows, columns). ``frames`` says for each slice what [-1, 1] means in it; None where
     that is not known. ``conditions`` holds the real noisy version of each slice, as the slices; None where the noise
-    is simulated. ``split`` ("train", "val", "test") is set where a manifest says it.
+    is simulated. ``split`` ("train", "val", "test") is set where a manifest says it. ``hashes``
+    (``store.slice_hash``) are those of the whole slices in physical units, where there are such: a model's record keeps
+    them, so that a test patient is known again under another name.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Patient:
     frames: list[Frame] | None = None
     conditions: list[Plane] | None = None
     split: str | None = None
+    hashes: list[bytes] = field(default_factory=list)
 
     def frame(self, k: int) -> Frame:
         """What [-1, 1] means in slice k; where that is not known, what is usual for the modality of the source."""

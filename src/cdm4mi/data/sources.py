@@ -17,6 +17,7 @@ from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.split import split_patients
+from cdm4mi.data.store import slice_hash
 from cdm4mi.data.stored import stored_patients
 from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
@@ -102,6 +103,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
                 [mask[k] for k in keep],
                 volume.spacing,
                 [Frame(norm.low, norm.high, volume.spacing[1:], norm.modality)] * len(keep),
+                hashes=[slice_hash(array[k]) for k in keep],
             )
 
 
@@ -165,6 +167,7 @@ def _merged(patients: Iterator[Patient] | Sequence[Patient]) -> list[Patient]:
             known = out[patient.name]
             known.slices += patient.slices
             known.foregrounds += patient.foregrounds
+            known.hashes += patient.hashes
             if known.frames is not None and patient.frames is not None:
                 known.frames += patient.frames
             if (known.conditions is None) != (patient.conditions is None):

@@ -11,7 +11,7 @@ from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.patient import Patient, Plane
-from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice
+from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
 from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
@@ -67,11 +67,14 @@ def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig
     reader = scan_of(scan, store, config.window)
     frame = Frame(reader.window.low, reader.window.high, tuple(scan["spacing_mm"][1:]), scan["modality"])
     doubled = set(scan["doubled"])
+    held = read_record(reader.path)
+    hashes = held[1] if held else []  # a damaged file is told of where it is read
     for k, place in enumerate(scan["index"]):
         if k in doubled or place % config.slice_step:
             continue
         patient.slices.append(StoredSlice(reader, k))
         patient.foregrounds.append(StoredForeground(reader, k))
+        patient.hashes += hashes[k : k + 1]
         if patient.frames is not None:
             patient.frames.append(frame)
         if patient.conditions is not None:

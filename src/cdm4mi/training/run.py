@@ -69,6 +69,7 @@ class PairData(L.LightningDataModule):
             "patients_val": [hashed(n) for n in self.val_names],
             "slices_train": sum(len(p.slices) for p in train),
             "slices_val": sum(len(p.slices) for p in val),
+            "slice_hashes": sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
         }
 
     def train_dataloader(self) -> DataLoader:
