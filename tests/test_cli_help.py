@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-COMMANDS = ("denoise", "train", "prepare", "distill", "steps", "evaluate", "inspect", "noise", "demo")
+COMMANDS = ("denoise", "train", "prepare", "plan", "check", "distill", "steps", "evaluate", "inspect", "noise", "demo")
 HEAVY = ("torch", "lightning", "pydicom", "nibabel", "matplotlib", "highdicom", "SimpleITK", "scipy", "skimage", "h5py")
 
 

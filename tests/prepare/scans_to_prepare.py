@@ -37,5 +37,6 @@ def manifest(store: Path) -> dict:
 
 
 def content(store: Path) -> dict[str, bytes]:
-    """Every file of a store, by its place in it."""
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(store.rglob("*")) if p.is_file()}
+    """Every file of a store, by its place in it; not the plan, which is this machine's."""
+    files = [path for path in sorted(store.rglob("*")) if path.is_file()]
+    return {str(p.relative_to(store)): p.read_bytes() for p in files if p.name not in ("plan.yaml", "fingerprint.json")}

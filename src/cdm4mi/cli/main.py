@@ -12,12 +12,14 @@ import typer
 from cdm4mi import __version__
 from cdm4mi.cli.benchmark import benchmark
 from cdm4mi.cli.calibrate import calibrate
+from cdm4mi.cli.check import check
 from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
 from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.noise import noise
+from cdm4mi.cli.plan import plan
 from cdm4mi.cli.prepare import prepare
 from cdm4mi.cli.report import report
 from cdm4mi.cli.steps import steps
@@ -38,6 +40,8 @@ for command in (
     denoise,
     train,
     prepare,
+    plan,
+    check,
     calibrate,
     distill,
     steps,

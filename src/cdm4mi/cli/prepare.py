@@ -31,7 +31,7 @@ def prepare(
     workers: Annotated[int | None, typer.Option(min=1, help="scans at a time (default: by cores and memory)")] = None,
     licence: Annotated[str, typer.Option(help="a note on the data's licence, kept in the manifest")] = "",
 ) -> None:
-    """Read scans into a store: slices in physical units, and a manifest with the split by patient.
+    """Read scans into a store: slices in physical units, a manifest with the split by patient, and a training's plan.
 
     Run again, it goes on where it stopped, and takes up what is new.
     """
@@ -77,7 +77,8 @@ def prepare(
         typer.echo(f"passed over: {count} {kind}")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    _summary(out, report, time.monotonic() - started)
+    planned = _plan(out) if report.manifest is not None else False
+    _summary(out, report, time.monotonic() - started, planned)
     if report.bad:
         typer.echo(f"not in the store, {len(report.bad)}:", err=True)
         for line in report.bad:
@@ -106,7 +107,24 @@ def _work(scans: list[Path], pairs: Path | None, noisy: Path | None, clean: Path
     return tasks.all_scans(scans, out)
 
 
-def _summary(out: Path, report, seconds: float) -> None:
+def _plan(out: Path) -> bool:
+    """Write the plan of the store where there is none for it; whether it can be trained on as it is."""
+    from cdm4mi.errors import UserError
+    from cdm4mi.planning.plan_file import write_plan
+
+    try:
+        planned = write_plan(out)
+    except UserError as error:  # a store of test patients, say, is a good store
+        typer.echo(f"no plan: {error}", err=True)
+        return False
+    if planned.warning:
+        typer.echo(f"warning: {planned.warning}", err=True)
+    if planned.plan is not None:
+        typer.echo(f"planned: {planned.plan.expected()}: {planned.path}")
+    return True
+
+
+def _summary(out: Path, report, seconds: float, planned: bool) -> None:
     from cdm4mi.data.manifest import facts_of, size_of
 
     if report.manifest is None:
@@ -121,4 +139,5 @@ def _summary(out: Path, report, seconds: float) -> None:
     there = len(report.manifest["scans"]) - report.fresh
     removed = f", {report.removed} no longer named and removed" if report.removed else ""
     typer.echo(f"{report.fresh} scan(s) prepared, {there} there already{removed}; {seconds:.0f} s")
-    typer.echo(f"next:  cdm4mi train precond kind=store paths={out} name=mine")
+    if planned:
+        typer.echo(f"next:  cdm4mi check {out}; cdm4mi train {out}")

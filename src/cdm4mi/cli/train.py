@@ -9,7 +9,9 @@ import typer
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="a YAML file, the original work's or ours, or the name of a preset")],
+    config: Annotated[
+        str, typer.Argument(help="a store of prepare (its plan), a YAML file, ours or the original work's, or a preset")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the file's, as max_tsteps=100")
     ] = None,
@@ -18,9 +20,9 @@ def train(
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="show a progress bar")] = True,
 ) -> None:
     """Train a conditional diffusion model; checkpoints, logs and pictures go to the run's folder."""
-    from cdm4mi.config import load_config
+    from cdm4mi.planning.settings import settings_of
 
-    settings = load_config(config, overrides or [])
+    settings = settings_of(config, overrides or [])
     folder = out or Path("runs") / settings.name
 
     from cdm4mi.training.run import train as run_training

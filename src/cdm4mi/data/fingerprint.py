@@ -1,0 +1,167 @@
+"""The fingerprint of a store: what its scans have in common, from which a training is planned (nnU-Net's idea)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm4mi.data.manifest import read_manifest
+from cdm4mi.data.names import SPLITS
+from cdm4mi.data.store import CONDITION, TARGET, StoredScan
+from cdm4mi.data.stored import scan_of
+from cdm4mi.errors import UserError
+from cdm4mi.io import atomic
+from cdm4mi.measure.noise_level import estimate_noise
+
+NAME = "fingerprint.json"
+FORMAT = 1
+SCANS_A_SOURCE = 12
+"""Scans of one source whose voxels are looked at, spread over them all."""
+SLICES_A_SCAN = 3
+PERCENTILES = (0.5, 50.0, 99.5)
+CLIPPED = 1 - 1e-6
+"""On [-1, 1]: a value that the window cut."""
+
+
+def make_fingerprint(store: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What the scans of a store are: counts by split and source, geometry, intensities, foreground and noise.
+
+    Intensities and noise are measured on some slices of training and validation; the test set is counted, not looked
+    at. Ranges are [least, median, most].
+    """
+    scans = list(manifest["scans"])
+    sources = sorted({scan["source"] for scan in scans})
+    seen = [scan for scan in scans if scan["split"] != "test"]
+    measured = {source: _measured(store, manifest, [s for s in seen if s["source"] == source]) for source in sources}
+    every = [slice_ for slices in measured.values() for slice_ in slices]
+    return {
+        "format": FORMAT,
+        "manifest_sha256": manifest["sha256"],
+        "modalities": sorted({scan["modality"] for scan in scans}),
+        **_facts(scans, every),
+        "sources": {
+            source: _facts([s for s in scans if s["source"] == source], measured[source]) for source in sources
+        },
+    }
+
+
+def write_fingerprint(store: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The fingerprint beside the manifest: the one that is there where it is this manifest's, else made now."""
+    known = _read(store / NAME)
+    if known is not None and known.get("manifest_sha256") == manifest["sha256"]:
+        return known
+    fingerprint = make_fingerprint(store, manifest)
+    with atomic.replacing_file(store / NAME) as temporary:
+        temporary.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
+    return fingerprint
+
+
+def fingerprint_of(store: Path) -> dict[str, Any]:
+    """The fingerprint of a store (its folder), made and written where there is none yet."""
+    folder, manifest = read_manifest(store)
+    return write_fingerprint(folder, manifest)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known if isinstance(known, dict) and known.get("format") == FORMAT else None
+
+
+def _facts(scans: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def people(split: str) -> int:
+        return len({scan["patient"] for scan in scans if scan["split"] == split})
+
+    def slices(split: str) -> int:
+        return sum(scan["slices"] - len(scan["doubled"]) for scan in scans if scan["split"] == split)
+
+    return {
+        "scans": len(scans),
+        "patients": {split: people(split) for split in SPLITS},
+        "slices": {split: slices(split) for split in SPLITS},
+        "doubled_slices": sum(len(scan["doubled"]) for scan in scans),
+        "real_pairs": sum("pair" in scan for scan in scans),
+        "spacing_mm": [_spread(values) for values in zip(*(scan["spacing_mm"] for scan in scans), strict=True)],
+        "rows": _spread([scan["shape"][-2] for scan in scans]),
+        "columns": _spread([scan["shape"][-1] for scan in scans]),
+        "window_low": _spread([scan["normalisation"]["low"] for scan in scans]),
+        "window_high": _spread([scan["normalisation"]["high"] for scan in scans]),
+        "foreground_fraction": _spread([scan["foreground_fraction"] for scan in scans]),
+        **_intensities(measured),
+    }
+
+
+def _intensities(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of the measured slices: foreground percentiles, what the window clips, and the noise."""
+    if not measured:
+        return {"measured_slices": 0}
+    found = {
+        "measured_slices": len(measured),
+        "foreground_percentiles": {
+            f"{p:g}": _spread([m["percentiles"][i] for m in measured]) for i, p in enumerate(PERCENTILES)
+        },
+        "clipped_fraction": _round(float(np.mean([m["clipped"] for m in measured]))),
+        "noise": _noise([m["noise"] for m in measured]),
+    }
+    real = [m["condition"] for m in measured if "condition" in m]
+    if real:
+        found["condition_noise"] = _noise(real)
+    return found
+
+
+def _noise(measured: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    return {key: _spread([m[key] for m in measured]) for key in ("sigma", "on_unit_scale", "correlation_pixels")}
+
+
+def _measured(store: Path, manifest: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Facts of some slices of some scans of one source, evenly spread."""
+    window = manifest["settings"]["window_hu"]
+    found = []
+    for scan in _spread_out(scans, SCANS_A_SOURCE):
+        reader = scan_of(dict(scan), store, window)
+        # away from the ends of the scan, where a slice shows little
+        inner = range(scan["slices"] // 6, scan["slices"] - scan["slices"] // 6)
+        found += [_slice_facts(reader, k, CONDITION in scan["stored"]) for k in _spread_out(inner, SLICES_A_SCAN)]
+    return found
+
+
+def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
+    values = reader.read(TARGET, k, np.s_[:, :])
+    window = reader.window
+    if not np.isfinite(values).all():
+        raise UserError(f"{reader.path}: holds values that are not finite, expected numbers")
+    inside = values[values > reader.foreground_above]
+    inside = inside if inside.size else values.ravel()
+    facts: dict[str, Any] = {
+        "percentiles": np.percentile(inside, PERCENTILES).tolist(),
+        "clipped": float((np.abs(window.apply(inside)) > CLIPPED).mean()),
+        "noise": _noise_of(values, 2 / (window.high - window.low)),
+    }
+    if real:
+        facts["condition"] = _noise_of(reader.read(CONDITION, k, np.s_[:, :]), 2 / (window.high - window.low))
+    return facts
+
+
+def _noise_of(values: np.ndarray, scale: float) -> dict[str, float]:
+    noise = estimate_noise(values)
+    return {"sigma": noise.sigma, "on_unit_scale": noise.sigma * scale, "correlation_pixels": noise.correlation}
+
+
+def _spread_out(items: Any, count: int) -> list[Any]:
+    items = list(items)
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))] if items else []
+
+
+def _spread(values: Iterable[float]) -> list[float]:
+    values = list(values)
+    return [_round(float(v)) for v in (min(values), np.median(values), max(values))]
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.5g}")

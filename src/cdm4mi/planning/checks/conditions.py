@@ -1,0 +1,136 @@
+"""Conditions: do they lie on their targets, are they the noisier half, and is their noise what is stated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cdm4mi.config.noise import NoiseSection
+from cdm4mi.data.normalise import Normalisation
+from cdm4mi.data.patient import Patient
+from cdm4mi.data.real_pairs import MOST_SHIFT, Alignment, measured_alignment
+from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.planning.checks.subject import Finding, Subject, spread_out
+
+UNIT = Normalisation(-1.0, 1.0, "")
+PATIENTS = 12
+"""Patients whose real pairs are looked at."""
+NEIGHBOURS = 15
+"""Slices in a row of each, around the middle."""
+SWAPPED = 0.95
+"""A condition with less than this share of its target's noise is the other half."""
+BRIGHT = -0.5
+"""On [-1, 1]: above it the magnitude of an MR image is Gaussian enough for its level to show."""
+CUT = 1 - 1e-3
+LEAST_BRIGHT = 0.1
+"""Of a patch; one that is darker is looked at whole."""
+NOTHING = 1e-4
+"""A difference that is none."""
+EXACT = 0.1
+"""How far measured noise may be from the level that the model is told, as a share."""
+OWN = 1.5
+"""Times the least added noise: targets with more of their own teach a model to keep noise."""
+
+
+def check_conditions(subject: Subject) -> list[Finding]:
+    """The checks of real pairs, or of simulated noise."""
+    if subject.real:
+        return [check_alignment(subject), check_order(subject), *check_level(subject)]
+    return [*check_level(subject), check_targets(subject)]
+
+
+def check_alignment(subject: Subject) -> Finding:
+    """Phase correlation of condition and target, patient by patient."""
+    away: list[tuple[Patient, Alignment]] = []
+    looked_at = _some_pairs(subject)
+    for patient, targets, conditions in looked_at:
+        alignment = measured_alignment(targets, conditions, UNIT)
+        if alignment.away > MOST_SHIFT:
+            away.append((patient, alignment))
+    if away:
+        patient, alignment = max(away, key=lambda found: found[1].away)
+        slices, rows, columns = alignment.shift
+        said = (
+            f"{len(away)} of {len(looked_at)} patients out of line, worst {subject.called(patient.name)} by "
+            f"{slices:g} slices, {rows:.1f} rows, {columns:.1f} columns"
+        )
+        return Finding("alignment", "wrong", said, "register the noisy scan to the clean one, or leave the pair out")
+    said = f"condition on target within {MOST_SHIFT:g} pixel for {len(looked_at)} patients"
+    return Finding("alignment", "ok", said)
+
+
+def check_order(subject: Subject) -> Finding:
+    """The condition must be the noisier half."""
+    swapped = []
+    looked_at = _some_pairs(subject)
+    for patient, targets, conditions in looked_at:
+        levels = [(estimate_sigma(y), estimate_sigma(x)) for x, y in zip(targets[::5], conditions[::5], strict=True)]
+        ratio = float(np.median([noisy / max(clean, 1e-9) for noisy, clean in levels]))
+        if ratio < SWAPPED:
+            swapped.append((ratio, subject.called(patient.name)))
+    if swapped:
+        ratio, name = min(swapped)
+        said = (
+            f"the condition is less noisy than its target for {len(swapped)} of {len(looked_at)} patients, "
+            f"least for {name}: {ratio:.2f} of the target's noise"
+        )
+        return Finding(
+            "order", "wrong", said, "noisy and clean are swapped: exchange --noisy and --clean, or the columns"
+        )
+    return Finding("order", "ok", "the condition is the noisier half of every pair")
+
+
+def check_level(subject: Subject) -> list[Finding]:
+    """The noise of training pairs against the level that the model is told, and against the configured range."""
+    measured, told = [], []
+    for pair in subject.pairs:
+        x0, difference = pair["x0"].numpy(), (pair["y"] - pair["x0"]).numpy()
+        bright = (x0 > BRIGHT) & (x0 < CUT)  # a real condition is not cut where its target is
+        shown = difference[bright] if bright.mean() > LEAST_BRIGHT else difference
+        measured.append(float(np.sqrt(np.mean(shown**2))))
+        told.append(float(pair["level"]))
+    levels, stated = np.array(measured), np.array(told)
+    if levels.max() < NOTHING:
+        said = "condition and target are equal"
+        return [Finding("noise", "wrong", said, "give noisy scans as conditions, or simulate noise (data.noise)")]
+    said = f"{levels.min():.3g} to {levels.max():.3g} on [-1, 1]"
+    if subject.real:
+        return [Finding("noise", "ok", f"real, {said}")]
+    ratio = float(np.median(levels / np.maximum(stated, NOTHING)))
+    if abs(ratio - 1) > EXACT:
+        advice = "the level misleads a model that is told it: look at data.noise and at what is foreground"
+        return [Finding("noise", "wrong", f"{said}, {ratio:.2f} times the level that is stated", advice)]
+    return [Finding("noise", "ok", f"{said}, {ratio:.2f} times the stated level")]
+
+
+def check_targets(subject: Subject) -> Finding:
+    """The noise that the clean images have of their own, against the least that is added."""
+    own: dict[tuple[float, float] | None, list[float]] = {}
+    noise: NoiseSection = subject.config.data.noise
+    for patient, k in subject.some_slices(6):
+        frame = patient.frame(k)
+        added = noise.deviations((frame.low, frame.high))
+        own.setdefault(added, []).append(estimate_sigma(np.asarray(patient.slices[k][:, :], np.float32)))
+    level = float(np.median([sigma for levels in own.values() for sigma in levels]))
+    said = f"the clean images have noise of {level:.2g} on [-1, 1] of their own"
+    least = [(float(np.median(levels)), added[0]) for added, levels in own.items() if added is not None]
+    loud = [pair for pair in least if pair[0] > OWN * pair[1]]
+    if loud:
+        said = f"the clean images have noise of {max(loud)[0]:.2g} on [-1, 1] of their own, added is {max(loud)[1]:.2g}"
+        return Finding(
+            "targets", "note", said, "raise the lower end of data.noise: a model learns to leave that noise in"
+        )
+    return Finding("targets", "ok", said)
+
+
+def _some_pairs(subject: Subject) -> list[tuple[Patient, np.ndarray, np.ndarray]]:
+    """(patient, targets, conditions) (N, rows, columns) on [-1, 1]: some slices in a row of some patients."""
+    found = []
+    patients = [p for p in subject.every if p.conditions is not None]
+    unique = list({(p.name, p.source): p for p in patients}.values())
+    for patient in spread_out(unique, PATIENTS):
+        middle = len(patient.slices) // 2
+        rows = range(max(0, middle - NEIGHBOURS // 2), min(len(patient.slices), middle + NEIGHBOURS // 2 + 1))
+        targets = np.stack([np.asarray(patient.slices[k][:, :], np.float32) for k in rows])
+        conditions = np.stack([np.asarray(patient.conditions[k][:, :], np.float32) for k in rows])
+        found.append((patient, targets, conditions))
+    return found

@@ -1,0 +1,56 @@
+"""Costs: does training fit into memory, and does it wait for its data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from cdm4mi.config.schema import Config
+from cdm4mi.planning.checks.subject import Finding, Subject
+from cdm4mi.planning.cost import memory_estimate, seconds_a_step
+from cdm4mi.planning.machine import GIB, Machine
+from cdm4mi.planning.plan import FREE
+
+TIMED = 48
+"""Patches that are timed: three noisy slices where the noise is made of whole ones."""
+AMPLE = 5.0
+"""Patches are made so many times as fast as they are used, or it is worth a word."""
+
+
+def check_memory(config: Config, machine: Machine) -> Finding:
+    """Estimated memory of the network and batch against what is free."""
+    needed = memory_estimate(config, bool(machine.gpu))
+    said = f"about {needed / GIB:.1f} GiB of {machine.memory / GIB:.1f} GiB free (estimate)"
+    advice = "halve batch_size and double accumulate (the same gradient); set gradient_checkpointing: true"
+    if needed > machine.memory:
+        return Finding("memory", "wrong", said, advice)
+    return Finding("memory", "note", said, advice) if needed > FREE * machine.memory else Finding("memory", "ok", said)
+
+
+def check_speed(
+    subject: Subject, machine: Machine, timed: Callable[[Config, Machine], float] = seconds_a_step
+) -> Finding:
+    """Patches a second as they are made against as they are used."""
+    config = subject.config
+    made = patches_a_second(subject) * max(1, config.data.workers)
+    used = config.training.batch_size * config.training.accumulate / timed(config, machine)
+    said = f"{made:.0f} patches a second can be made, training uses {used:.0f}"
+    advice = "raise data.workers or data.patches_per_slice, or choose noise that is cheaper to make"
+    if made < used:
+        return Finding("speed", "wrong", f"{said}: it waits for data", advice)
+    return Finding("speed", "note", said, advice) if made < AMPLE * used else Finding("speed", "ok", said)
+
+
+def patches_a_second(subject: Subject) -> float:
+    """Training patches that one process makes on one core, by the processor's time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        began = time.process_time()
+        for i in range(len(subject.pairs), len(subject.pairs) + TIMED):
+            _ = subject.dataset[i]
+        return TIMED / max(time.process_time() - began, 1e-6)
+    finally:
+        torch.set_num_threads(threads)

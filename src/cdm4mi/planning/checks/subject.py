@@ -1,0 +1,97 @@
+"""What is checked: a configuration with its patients and pairs, and the findings about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cdm4mi.config.schema import Config
+from cdm4mi.data.manifest import read_manifest
+from cdm4mi.data.names import pseudonym
+from cdm4mi.data.pairs import Pair, PairDataset
+from cdm4mi.data.patient import Patient
+from cdm4mi.data.sources import load_patients
+from cdm4mi.training.run import PairData
+
+Grade = Literal["ok", "note", "wrong"]
+LOOKED_AT = 24
+"""Slices of a source that are looked at whole."""
+PAIRS = 64
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: how it is, and, where it is not as it should be, a line of advice."""
+
+    name: str
+    grade: Grade
+    message: str
+    advice: str = ""
+
+
+@dataclass
+class Subject:
+    """Patients by split; those of a test set are there where the configuration can name them. ``pairs``: some of the
+    training pairs."""
+
+    config: Config
+    train: list[Patient]
+    val: list[Patient]
+    test: list[Patient]
+    dataset: PairDataset
+    pairs: list[Pair]
+    manifest: dict[str, Any] | None = None
+    folder: Path | None = None
+
+    @property
+    def every(self) -> list[Patient]:
+        return [*self.train, *self.val]
+
+    @property
+    def real(self) -> bool:
+        """Whether the noise is that of real noisy scans."""
+        return any(patient.conditions is not None for patient in self.every)
+
+    @property
+    def validates_on_training(self) -> bool:
+        return {p.name for p in self.train} == {p.name for p in self.val}
+
+    def called(self, patient: str) -> str:
+        """A patient as a message names one: by a hash, as a store does."""
+        return patient if self.manifest is not None else pseudonym(patient)
+
+    def some_slices(self, count: int = LOOKED_AT) -> Iterator[tuple[Patient, int]]:
+        """Slices of training and validation, so many of each source, evenly spread."""
+        for source in sorted({patient.source for patient in self.every}):
+            own = [(p, k) for p in self.every if p.source == source for k in range(len(p.slices))]
+            yield from spread_out(own, count)
+
+
+def load_subject(config: Config) -> Subject:
+    """Read what training reads. Raises UserError where training would."""
+    data = PairData(config)
+    train, val = (
+        [patient for source in pairs.sources for patient in source] for pairs in (data.train_pairs, data.val_pairs)
+    )
+    pairs = [data.train_pairs[i] for i in range(PAIRS)]
+    subject = Subject(config, train, val, [], data.train_pairs, pairs)
+    if config.data.kind == "store":
+        subject.folder, subject.manifest = read_manifest(Path(config.data.paths[0]))
+    elif config.data.exclude_patients:
+        whole = config.data.model_copy(update={"exclude_patients": []})
+        chosen = set(config.data.exclude_patients)
+        every = load_patients(whole, config.model.image_size, config.seed)
+        subject.test = [patient for patient in every if patient.name in chosen]
+    return subject
+
+
+def spread_out(items: Sequence[Any], count: int) -> list[Any]:
+    """So many of the items, evenly spread, in their order; all where there are fewer."""
+    if not items:
+        return []
+    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[i] for i in np.unique(places)]

@@ -1,0 +1,40 @@
+"""What this machine has to train with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """``cores``: those that torch computes on. ``memory``: bytes free for a training, the GPU's own where it has one.
+    ``gpu``: its name, or None. ``bf16``: whether the GPU computes in bf16."""
+
+    cores: int
+    memory: int
+    gpu: str | None = None
+    bf16: bool = False
+
+    @property
+    def device(self) -> torch.device:
+        """Where Lightning's accelerator "auto" trains."""
+        return torch.device("cuda" if self.gpu else "cpu")
+
+    def described(self) -> str:
+        """In words."""
+        memory = f"{self.memory / GIB:.1f} GiB free"
+        return f"GPU {self.gpu}, {memory}" if self.gpu else f"{self.cores} core(s), no GPU, {memory}"
+
+
+def this_machine() -> Machine:
+    """The machine that this process runs on, with the memory that is free now."""
+    cores = torch.get_num_threads()
+    if torch.cuda.is_available():
+        free, _ = torch.cuda.mem_get_info()
+        return Machine(cores, int(free), torch.cuda.get_device_name(), torch.cuda.is_bf16_supported())
+    return Machine(cores, int(psutil.virtual_memory().available))
