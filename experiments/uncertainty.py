@@ -1,8 +1,8 @@
 """Coverage and ranking of the uncertainty on held-out subjects, before and after calibration; prints the record.
 
-Run from the checkout after experiments/paths/train.py and
-    cdm4mi calibrate runs/paths/precond --steps 10 --samples 8
-    python experiments/uncertainty.py runs/paths/precond --steps 10 --samples 8
+Run from the checkout with a run that was calibrated for these settings:
+    cdm4mi calibrate runs/shipped --steps 10 --samples 8
+    python experiments/uncertainty.py runs/shipped --steps 10 --samples 8
 """
 
 from __future__ import annotations
@@ -19,13 +19,41 @@ from cdm4mi.data.normalise import foreground, normalisation_for
 from cdm4mi.inference.calibration import HALF_WIDTH, Calibration
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
-from cdm4mi.measure.metrics import psnr
 from cdm4mi.models.checkpoint import load_model
 
-DATA = Path("../shared/data/mr")
-TEST = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)]
-SLICES = 3
-TILE = 128
+DATA = Path("../shared/data")
+GROUPS = {
+    "T1 brains (sub-17 to sub-20)": [f"mr/ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)],
+    "head CT (no CT in the calibration)": ["dicom/ge_head_ct_uneven"],
+}
+VARIANCES = (0.01, 0.05, 0.1, 0.2)
+CROPS, SIDE, REGION = 3, 128, 8
+
+
+def crops(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Clean crops (N, SIDE, SIDE) on [-1, 1] around the middle of the body, and their foreground."""
+    volume = io.read(DATA / path)
+    norm = normalisation_for(volume)
+    body = foreground(volume.array, norm.modality)
+    where = np.flatnonzero(body.mean((1, 2)) > 0.15)
+    images, masks = [], []
+    for k in where[np.linspace(0, len(where) - 1, CROPS + 2)[1:-1].round().astype(int)]:
+        starts = [
+            int(np.clip(np.mean(c) - SIDE // 2, 0, n - SIDE))
+            for c, n in zip(np.nonzero(body[k]), body[k].shape, strict=True)
+        ]
+        place = tuple(slice(s, s + SIDE) for s in starts)
+        images.append(norm.apply(volume.array[k]).clip(-1, 1)[place])
+        masks.append(body[k][place])
+    return np.stack(images), np.stack(masks)
+
+
+def regions(squares: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Root mean square over each square region that lies inside, (M,)."""
+    n, rows, columns = squares.shape
+    shape = (n, rows // REGION, REGION, columns // REGION, REGION)
+    whole = inside.reshape(shape).all((2, 4))
+    return np.sqrt(squares.reshape(shape).mean((2, 4)))[whole]
 
 
 def main() -> None:
@@ -33,55 +61,42 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--samples", type=int, default=8)
-    parser.add_argument("--variances", type=float, nargs="+", default=[0.05])
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_model(options.checkpoint)
-    sampling = changed(
-        model.config.sampling, estimate="mean-of-k", steps=options.steps, samples=options.samples, tile=TILE
-    )
-    restorer = Restorer(model, sampling)
+    way = {"estimate": "mean-of-k", "steps": options.steps, "samples": options.samples, "tile": SIDE}
+    restorer = Restorer(model, changed(model.config.sampling, **way))
     calibration = Calibration.from_dict(model.about["calibration"])
     if not calibration.fits(restorer.sampling):
         raise SystemExit("the calibration is for other sampling settings")
-    print(
-        "| variance | subject | PSNR of the mean (dB) | coverage of 90 % intervals, samples | calibrated | rank "
-        "correlation with the error, samples | calibrated | mean half width, calibrated |"
-    )
-    print("|---" * 8 + "|")
-    for variance in options.variances:
-        level = variance**0.5
-        rows = []
-        for number, name in enumerate(TEST):
-            volume = io.read(DATA / name)
-            norm = normalisation_for(volume)
-            body = foreground(volume.array, norm.modality)
-            where = np.flatnonzero(body.mean((1, 2)) > 0.15)
-            chosen = where[np.linspace(0, len(where) - 1, SLICES + 2)[1:-1].round().astype(int)]
-            x0 = norm.apply(volume.array[chosen]).clip(-1, 1)
-            noise = np.random.default_rng([9, number]).standard_normal(x0.shape)
-            y = (x0 + level * noise).astype(np.float32)
-            mean, spread = restorer.restore_moments(y, level, seed=number, spacing=volume.spacing)
-            inside, error = body[chosen], np.abs(mean - x0)
-            told = calibration.apply(spread, level)
-            rows.append(
-                [
-                    np.mean([psnr(a.clip(-1, 1), b, 2.0) for a, b in zip(mean, x0, strict=True)]),
-                    *(100 * np.mean(error[inside] <= HALF_WIDTH * s[inside]) for s in (spread, told)),
-                    *(spearmanr(error[inside], s[inside]).statistic for s in (spread, told)),
-                    HALF_WIDTH * told[inside].mean(),
-                ]
-            )
-            print(_row(variance, name.split("_")[1], rows[-1]), flush=True)
-        print(_row(variance, "mean", np.mean(rows, axis=0)), flush=True)
+    print(f"{CROPS} crops of {SIDE} x {SIDE} a subject; foreground voxels; regions of {REGION} x {REGION} inside it\n")
+    heads = ["scans", "variance", "coverage of 90 % intervals: samples", "calibrated", "half width, calibrated"]
+    heads += ["rank correlation of voxel's error and deviation: samples", "calibrated", "region's, calibrated"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    for group, paths in GROUPS.items():
+        clean, inside = (np.concatenate(parts) for parts in zip(*map(crops, paths), strict=True))
+        pooled = []
+        for variance in VARIANCES:
+            noise = np.random.default_rng([9, round(variance * 1e4)]).standard_normal(clean.shape)
+            y = (clean + variance**0.5 * noise).astype(np.float32)
+            mean, spread = restorer.restore_moments(y, variance**0.5, seed=3)
+            pooled.append((np.abs(mean - clean), spread, calibration.apply(spread, variance**0.5), inside))
+            report(group, str(variance), *pooled[-1])
+        report(group, "all", *(np.concatenate(parts) for parts in zip(*pooled, strict=True)))
 
 
-def _row(variance: float, subject: str, values: list[float] | np.ndarray) -> str:
-    quality, before, after, rank_before, rank_after, width = values
-    return (
-        f"| {variance} | {subject} | {quality:.2f} | {before:.1f} % | {after:.1f} % | {rank_before:.3f} "
-        f"| {rank_after:.3f} | {width:.4f} |"
-    )
+def report(
+    group: str, variance: str, error: np.ndarray, spread: np.ndarray, told: np.ndarray, inside: np.ndarray
+) -> None:
+    """One row of the table."""
+    e, s, c = error[inside], spread[inside], told[inside]
+    cells = [
+        *(f"{100 * np.mean(e <= HALF_WIDTH * d):.1f} %" for d in (s, c)),
+        f"{HALF_WIDTH * c.mean():.4f}",
+        *(f"{spearmanr(e, d).statistic:.3f}" for d in (s, c)),
+        f"{spearmanr(regions(error**2, inside), regions(told**2, inside)).statistic:.3f}",
+    ]
+    print(f"| {group} | {variance} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
