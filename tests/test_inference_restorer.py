@@ -188,11 +188,45 @@ def test_from_the_scan_as_from_noise_it_denoises(tiny):
     assert rmse(out.volume.array, clean) < 0.8 * rmse(noisy.array, clean)
 
 
-def test_a_model_without_a_condition_is_refused(eps_model):
+class GaussianPrior(torch.nn.Module):
+    """The exact eps for independent pixels of standard deviation ``spread``, in the place of a UNet that sees x_t."""
+
+    size_multiple = 1
+
+    def __init__(self, path, spread):
+        super().__init__()
+        self.path, self.spread = path, spread
+
+    def forward(self, x, t, **_):
+        a, _, c = (value.float().reshape(-1, 1, 1, 1) for value in self.path.at(t))
+        return c * x / (a**2 * self.spread**2 + c**2)
+
+
+@pytest.fixture
+def prior():
+    """An unconditional model whose answers are exact: x0 of standard deviation 0.3."""
     config = parse_config({"model": {"conditioning_key": "none", "unet_rosinality_config": {"in_channel": 1}}})
-    model = TrainedModel(eps_model.network, eps_model.process, config, name="free")
-    with pytest.raises(UserError, match="free: has conditioning_key none"):
-        Restorer(model)
+    process = build_process(config.model)
+    network = build_network(config.model)
+    network.diffusion_model = GaussianPrior(process.path, 0.3)
+    return TrainedModel(network, process, config, name="prior")
+
+
+def test_an_unconditional_model_samples_the_posterior(prior):
+    """y = x0 + noise, of 0.3 and 0.15: mean 0.8 y, variance 0.3^2 0.2; a sample doubles the mean's error."""
+    rng = np.random.default_rng(0)
+    x0 = 0.3 * rng.standard_normal((2, 128, 128))
+    y = x0 + 0.15 * rng.standard_normal(x0.shape)
+    sampling = {"clip": False, "tile": 128, "solver": "ddpm", "steps": 1000, "spacing": "linspace"}
+    one_call = asked(prior, **sampling, estimate="mean").restore_slices(y, 0.15)
+    np.testing.assert_allclose(one_call, 0.8 * y, atol=0.03)  # the next time adds a little noise
+    least = 0.3**2 * 0.2
+    restorer = asked(prior, **sampling, estimate="sample")
+    drawn = restorer.restore_slices(y, 0.15)
+    assert np.mean((drawn - x0) ** 2) == pytest.approx(2 * least, rel=0.05)
+    assert drawn.std() == pytest.approx(0.3, rel=0.02)
+    a, _, c = prior.process.path.at(restorer.times_for(0.15)[0])
+    assert float(c / a) == pytest.approx(0.15, rel=0.05)
 
 
 @pytest.mark.parametrize("estimate, steps", [("sample", 5), ("mean-of-k", 5), ("mean", 1)])

@@ -51,25 +51,27 @@ class Restorer:
     """Runs a trained model on volumes.
 
     model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device: where.
+    A model without a condition is a prior: the scan, scaled, is x_t at the time whose noise is the scan's, and what is
+    drawn from there is a sample of the posterior for white noise. It always starts there (``start_from`` y).
     """
 
     def __init__(
         self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
     ) -> None:
-        unconditional = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
-        if unconditional or model.config.model.channels != 1:
-            raise UserError(
-                f"{model.name}: has conditioning_key {model.config.model.conditioning_key} and channels "
-                f"{model.config.model.channels}, expected a model conditioned on an image of one channel"
-            )
+        if model.config.model.channels != 1:
+            found = model.config.model.channels
+            raise UserError(f"{model.name}: has channels {found}, expected a model of images of one channel")
         self.model = model
         self.sampling = sampling or model.config.sampling
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = model.network.to(self.device).eval()
+        self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
+        if self.prior:
+            self.sampling = self.sampling.model_copy(update={"start_from": "y"})
+        elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
+            # at the noisy end eps says next to nothing of x0
+            self.sampling = self.sampling.model_copy(update={"estimate": "mean-of-k"})
         estimate = self.sampling.estimate
-        if estimate == "mean" and model.process.parameterization.name == "eps":
-            estimate = "mean-of-k"  # at the noisy end eps says next to nothing of x0
-        self.sampling = self.sampling.model_copy(update={"estimate": estimate})
         self.one_call = estimate == "mean"
         path = model.process.path
         self.steps = 1 if self.one_call else self.sampling.steps
@@ -93,7 +95,7 @@ class Restorer:
         if self.one_call or self.sampling.start_from == "noise" or self.sampling.times is not None:
             return self.times
         path = self.model.process.path
-        start = start_time(path, max(level, self.sampling.start_level or FACTOR * level))
+        start = start_time(path, max(level, self.sampling.start_level or (level if self.prior else FACTOR * level)))
         return time_list(self.sampling.spacing, path, min(self.steps, start + 1), start)
 
     def network_calls(self, level: float) -> int:
@@ -272,11 +274,15 @@ class Restorer:
             return estimate(x_t, t, known, levels)
 
         if self.one_call:
-            last = process.path.timesteps - 1
-            # precond rests on the condition; every other network knows x_t with its noise only
-            bare = process.parameterization.name == "precond"
             noise = SeededNoise(seed, indices, tuple(y.shape[1:]), self.device)
-            x_start = process.start(torch.zeros_like(y) if bare else noise.draw(0), anchor, levels)
+            if self.prior:
+                last = start_time(process.path, float(levels[0]))
+                x_start = start_from(process.path, y, levels, last, noise.draw(0))
+            else:
+                last = process.path.timesteps - 1
+                # precond rests on the condition; every other network knows x_t with its noise only
+                bare = process.parameterization.name == "precond"
+                x_start = process.start(torch.zeros_like(y) if bare else noise.draw(0), anchor, levels)
             x0 = denoise(x_start, torch.full((len(y),), last, device=self.device))
             if hook is not None:
                 hook(SamplingState(0, last, x_start, x0))
