@@ -14,6 +14,7 @@ METHODS: dict[str, list[str]] = {
     "precond": ["path=residual", "start_fraction=0.5"],
     # more weight where the mean is decided
     "precond-75": ["path=residual", "start_fraction=0.75"],
+    "precond-90": ["path=residual", "start_fraction=0.9"],
     # told the noise level and trained for a range of it, beside the others' one level
     "range": ["path=residual", "start_fraction=0.75", "level_channel=true", "in_channel=3", "variance=[0.0064, 0.25]"],
     "bridge": ["path=bridge", "bridge_noise=0.25", "start_fraction=0.25"],
