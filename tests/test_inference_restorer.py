@@ -113,10 +113,21 @@ def test_mean_of_k_is_the_mean_of_its_samples(tiny):
     np.testing.assert_allclose(moments(1)[0], first, rtol=0, atol=1e-6)
     mean, spread = moments(2)
     second = 2 * mean - first
-    np.testing.assert_allclose(spread, np.abs(second - first) / 2**0.5, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(spread, np.abs(second - first) / 2, rtol=0, atol=1e-5)
     assert np.std(second - first) > 0.01
     # the samples of the next seed are others, not these one further on
     assert np.std(moments(1, seed=5)[0] - second) > 0.01
+
+
+def test_the_spread_of_pairs_is_a_samples_and_their_mean_nearly_exact(prior):
+    """y = x0 + noise of 0.15, x0 of 0.3: the posterior has the standard deviation 0.3 sqrt(0.2)."""
+    y = 0.3 * np.random.default_rng(1).standard_normal((1, 64, 64))
+    sampling = {"estimate": "mean-of-k", "solver": "ddpm", "steps": 1000, "spacing": "linspace", "clip": False}
+    for k in (2, 5, 8):
+        mean, spread = asked(prior, **sampling, tile=64, samples=k).restore_moments(y, 0.15)
+        assert np.sqrt(np.mean(spread**2)) == pytest.approx(0.3 * 0.2**0.5, rel=0.05)
+        if k % 2 == 0:  # the next time's noise is a little above that of y
+            np.testing.assert_allclose(mean, 0.8 * y, atol=0.01)
 
 
 @pytest.mark.parametrize(

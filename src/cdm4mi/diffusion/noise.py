@@ -18,7 +18,8 @@ def generator(*key: int) -> torch.Generator:
 class SeededNoise:
     """Unit noise for a batch of images: image i at draw n of the k-th sample has the stream (seed, index[i], n, k).
 
-    shape: (C, H, W) of one image; sample: k. ``draw(n)`` returns (N, C, H, W) float32 on ``device``.
+    shape: (C, H, W) of one image; sample: k; negated: the antithetic noise, -1 times. ``draw(n)`` returns (N, C, H, W)
+    float32 on ``device``.
     """
 
     def __init__(
@@ -28,9 +29,11 @@ class SeededNoise:
         shape: tuple[int, ...],
         device: torch.device | str = "cpu",
         sample: int = 0,
+        negated: bool = False,
     ) -> None:
         self.seed, self.indices, self.shape, self.device, self.sample = seed, list(indices), shape, device, sample
+        self.sign = -1.0 if negated else 1.0
 
     def draw(self, n: int) -> Tensor:
         images = [torch.randn(self.shape, generator=generator(self.seed, i, n, self.sample)) for i in self.indices]
-        return torch.stack(images).to(self.device)
+        return self.sign * torch.stack(images).to(self.device)
