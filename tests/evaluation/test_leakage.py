@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cdm4mi.data.names import pseudonym
+from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.store import slice_hash
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
@@ -52,3 +53,12 @@ def test_a_training_patient_under_another_name_is_refused(study, tmp_path, train
     shutil.copy(trained_run.parent / "sub-01.nii.gz", scans / "jane.nii.gz")
     with pytest.raises(UserError, match=r"3 slice\(s\) of test patient .* \(under another name\)"):
         run_benchmark(parse_benchmark(study), tmp_path / "run")
+
+
+def test_blank_slices_are_nobodys(study, tmp_path, scans, save_nifti):
+    """Two skull-stripped brains share their empty ends."""
+    for person in (22, 23):
+        slices = [phantom("CT", 50 * person + k, 64) for k in range(2)]
+        save_nifti(scans / f"sub-{person}.nii.gz", np.stack([*slices, np.full_like(slices[0], -1000)]))
+    study["methods"], study["levels"] = study["methods"][:2], study["levels"][:1]
+    assert run_benchmark(parse_benchmark(study), tmp_path / "run").tuning

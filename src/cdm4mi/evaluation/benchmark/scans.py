@@ -34,8 +34,8 @@ class StudyScan:
 
     name: of the scan, and patient: a pseudonym; both say nothing of the person. names: what else the patient may be
     called in a model's record of its training. places: numbers of the slices in the scan. target, condition: (N, rows,
-    columns), the second the real noisy slices or None. hashes: of all the scan's slices, whole. rulers: by protocol
-    label.
+    columns), the second the real noisy slices or None. hashes: of the scan's slices that show something, whole. rulers:
+    by protocol label.
     """
 
     name: str
@@ -100,7 +100,7 @@ def study_scans(
     raw = list((_of_store if config.kind == "store" else _of_volumes)(config, split, progress))
     found: list[StudyScan] = []
     count: dict[str, int] = {}
-    for scan in sorted(raw, key=lambda r: (r.names[-1], r.hashes[0])):
+    for scan in sorted(raw, key=lambda r: (r.names[-1], r.hashes[:1])):
         patient = scan.names[-1]
         count[patient] = count.get(patient, 0) + 1
         found.append(_cut(scan, patient, f"{patient}-{count[patient]}", protocols, slices, crop))
@@ -131,7 +131,8 @@ def _of_volumes(config: ScansSection, split: str, progress: Callable[[str], None
                 continue
             volume = _stacked(volume)
             norm = normalisation_for(volume, config.window, config.percentiles)
-            hashes = [slice_hash(image) for image in volume.array]
+            # blank slices are alike: skull-stripped scans have many
+            hashes = [slice_hash(image) for image in volume.array if np.ptp(image) > 0]
             patient = own if own.startswith("patient-") else pseudonym(own)
             yield _Raw((*sorted(aliases - {patient}), patient), volume, norm, _showing(volume.array, norm), hashes)
     if missing := sorted(set(wanted or []) - met):
