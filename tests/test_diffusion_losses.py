@@ -1,11 +1,20 @@
-"""Losses for each sample against torch's own, and min-SNR weights."""
+"""Losses for each sample against torch's own, and weights over the times."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from cdm4mi.diffusion import PARAMETERIZATIONS, DDPMPath, Latent, loss_per_sample, make_betas, min_snr_weight
+from cdm4mi.diffusion import (
+    PARAMETERIZATIONS,
+    DDPMPath,
+    Latent,
+    loss_per_sample,
+    make_betas,
+    min_snr_weight,
+    posterior_weight,
+)
+from cdm4mi.diffusion.bridges import SchroedingerBridge
 from cdm4mi.errors import UserError
 
 TORCH = {
@@ -108,3 +117,29 @@ def test_min_snr_counts_an_error_of_the_image_the_same_for_every_output(name):
         return loss * min_snr_weight(parameterization, z, gamma)
 
     assert torch.allclose(cost(PARAMETERIZATIONS[name]), cost(PARAMETERIZATIONS["x0"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["eps", "x0", "v", "precond"])
+def test_posterior_weights_make_an_ideal_loss_one_at_every_time(name):
+    """x0 ~ N(y, m^2) in every pixel: the exact posterior mean, in whatever output, costs 1 if share sigma_r^2 = m^2."""
+    m, n = 0.06, 40000
+    path = DDPMPath(make_betas("log_sigma", 1000))
+    y, own, eps = torch.randn(3, 4, 1, 1, n, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    x0, t = y + m * own, torch.tensor([0, 300, 700, 999])
+    z = Latent(path, path.q_sample(x0, t, eps), t, y, torch.full((4, 1, 1, 1), 0.3))
+    sigma = path.snr(t) ** -0.5
+    best = y + m**2 / (m**2 + sigma**2) * (z.x_t / path.at(t).a - y)
+    parameterization = PARAMETERIZATIONS[name]
+    out = parameterization.target(best, path.eps(z.x_t, best, t), z)
+    loss = ((out - parameterization.target(x0, eps, z)) ** 2).flatten(1).mean(1)
+    ideal = loss * posterior_weight(parameterization, z, (m / 0.3) ** 2)
+    assert torch.allclose(ideal, torch.ones(4, dtype=torch.float64), rtol=0.03)
+
+
+@pytest.mark.parametrize("name", ["x0", "v", "precond"])
+def test_posterior_weights_are_finite_where_there_is_no_signal(name):
+    z = points(DDPMPath(make_betas("linear", 1000, zero_terminal_snr=True)), [0, 500, 999])
+    weight = posterior_weight(PARAMETERIZATIONS[name], z, 0.05)
+    assert bool(weight.isfinite().all()) and bool((weight > 0).all())
+    bridge = points(SchroedingerBridge(100, 0.2), [0, 50, 99])
+    assert bool(posterior_weight(PARAMETERIZATIONS["precond"], bridge, 0.05).isfinite().all())

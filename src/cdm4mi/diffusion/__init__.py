@@ -1,6 +1,6 @@
 """Gaussian diffusion paths, parameterizations, losses and solvers: torch only, usable alone in a notebook."""
 
-from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight
+from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS, Latent, Parameterization
 from cdm4mi.diffusion.paths import CLEAN, DDPMPath, GaussianPath
@@ -28,6 +28,7 @@ __all__ = [
     "make_solver",
     "min_snr_weight",
     "network_calls",
+    "posterior_weight",
     "rescale_zero_terminal_snr",
     "sample",
     "time_list",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cdm4mi.config.schema import TrainingConfig
-from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight
+from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.diffusion.parameterizations import Latent
 from cdm4mi.models.checkpoint import TrainedModel
@@ -77,6 +77,8 @@ class DDPM(L.LightningModule):
         )
         if self.config.min_snr_gamma is not None:
             loss = loss * min_snr_weight(parameterization, z, self.config.min_snr_gamma)
+        if self.config.posterior_share is not None:
+            loss = loss * posterior_weight(parameterization, z, self.config.posterior_share)
         return loss
 
     def draw_times(self, n: int) -> Tensor:
