@@ -1,6 +1,6 @@
-"""Distils the preconditioned model of experiments/paths to two calls, and measures teacher and student side by side.
+"""Distils the default model of experiments/paths to two calls, and measures teacher and student side by side.
 
-Run from the checkout after experiments/paths/train.py precond; a stopped training goes on:
+Run from the checkout after experiments/train.py paths default; a stopped training goes on:
     python experiments/distill.py train
     python experiments/distill.py measure
 """
@@ -24,7 +24,7 @@ from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training.distill import distill, student_config
 
-TEACHER = Path("runs/paths/precond/checkpoints/last.ckpt")
+TEACHER = Path("runs/paths/default/checkpoints/last.ckpt")
 STUDENT = Path("runs/distilled")
 STEPS = 300
 SEED = 11

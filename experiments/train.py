@@ -1,14 +1,19 @@
-"""Train the compared models in turn; a stopped run goes on: python experiments/paths/train.py [METHOD ...]."""
+"""Train the models of a study in turn: GROUP/base.yaml with the overrides of GROUP/methods.py, into runs/GROUP/NAME.
 
+Run from the checkout; a stopped run goes on: python experiments/train.py GROUP [NAME ...]
+"""
+
+import runpy
 import sys
 from pathlib import Path
-
-from methods import METHODS
 
 from cdm4mi.config.load import load_config
 from cdm4mi.training.run import train
 
-for name in sys.argv[1:] or METHODS:
-    out = Path("runs/paths") / name
-    config = load_config(Path(__file__).parent / "base.yaml", [*METHODS[name], f"name={name}"])
+group = Path(__file__).parent / sys.argv[1]
+METHODS = runpy.run_path(str(group / "methods.py"))["METHODS"]
+
+for name in sys.argv[2:] or METHODS:
+    out = Path("runs") / group.name / name
+    config = load_config(group / "base.yaml", [*METHODS[name], f"name={name}"])
     print(name, "->", train(config, out, resume=(out / "checkpoints/last.ckpt").exists()), flush=True)

@@ -1,6 +1,6 @@
 """A model told the noise level and trained on a range of it, against one of a single level: prints the table.
 
-Run from the checkout after train.py: python experiments/paths/levels.py
+Run from the checkout after experiments/train.py paths: python experiments/paths/levels.py
 """
 
 from __future__ import annotations

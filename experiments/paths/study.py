@@ -1,6 +1,6 @@
 """Quality against network calls of the compared models on held-out subjects: measures, caches, and prints the table.
 
-Run from the checkout after train.py (records/paths.md says how):
+Run from the checkout after experiments/train.py paths (records/paths.md says how):
     python experiments/paths/study.py measure [METHOD ...]
     python experiments/paths/study.py table
 """
@@ -80,7 +80,7 @@ def settings(method: str) -> list[dict[str, Any]]:
         ways = [STOCHASTIC | {"steps": s} for s in (*FEW, 200)]
         if method == "bridge":
             ways += [DDIM | {"steps": s} for s in FEW] + [TWO_M | {"steps": s} for s in (4, 10, 20)]
-        if method in ("precond", "precond-75", "precond-90", "corrdiff"):
+        if method in ("default", "precond-75", "weighted-75", "corrdiff"):
             ways += [w | {"steps": s} for w in (TWO_M, TWO_M_SDE, UNIPC) for s in (4, 10, 20)]
     if method == "ddpm-eps":
         mean = []  # its first call says next to nothing of x0
