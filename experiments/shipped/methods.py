@@ -2,7 +2,15 @@
 
 METHODS: dict[str, list[str]] = {
     # the default, which ships
-    "default": ["path=residual", "posterior_share=0.05", "start_fraction=0.5"],
+    "default": [
+        "path=residual",
+        "start_fraction=0.5",
+        "posterior_share=0.05",
+        "sampling.solver=dpmpp_2m",
+        "spacing=logsnr",
+        "steps=10",
+        "estimate=mean",
+    ],
     # precond at zero terminal SNR holds no image at its last time: a residual regression, trained at that time alone
     "regression": [
         "beta_schedule=log_sigma",
