@@ -37,7 +37,7 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "10 calls, ddim, eta 1, linspace": {"solver": "ddim", "eta": 1.0, "spacing": "linspace", "steps": 10},
     "10 calls, dpmpp_2m, logsnr": {"solver": "dpmpp_2m", "spacing": "logsnr", "steps": 10},
 }
-TARGET = "10 calls, ddim, eta 0, trailing"
+TARGET = "10 calls, dpmpp_2m, logsnr"
 
 
 def train() -> None:
