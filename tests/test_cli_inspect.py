@@ -29,6 +29,12 @@ def test_a_runs_checkpoint(command, trained_run):
     assert found["weights (SHA-256)"] == model.weight_hash
 
 
+def test_a_runs_folder_is_its_best_checkpoint_as_for_denoise(command, trained_run):
+    best = command("inspect", trained_run / "checkpoints" / "best.ckpt")
+    assert command("inspect", trained_run) == best
+    assert best[0] == 0
+
+
 def test_no_names_of_training_patients_and_the_same_from_safetensors(command, tiny, tmp_path):
     tiny.about["data"]["patients_train"] = list(SECRETS)
     save_model(tiny, tmp_path / "model.safetensors", half=False)

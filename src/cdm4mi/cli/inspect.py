@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 MODEL_ENDINGS = (".ckpt", ".safetensors")
+RUN = Path("checkpoints") / "best.ckpt"
 
 
 def inspect(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A scan (a file, a folder, a DICOMDIR or a zip), a model (.ckpt, .safetensors) or a store of prepare."
+            help="A scan (a file, a folder, a DICOMDIR or a zip), a model (.ckpt, .safetensors, a run's folder) or a "
+            "store of prepare."
         ),
     ],
     series: Annotated[
@@ -24,7 +26,7 @@ def inspect(
     """Show what a scan, a model or a store is: geometry and values; network and training; patients and splits."""
     from cdm4mi.data.manifest import is_store
 
-    if path.suffix.lower() in MODEL_ENDINGS:
+    if path.suffix.lower() in MODEL_ENDINGS or (path / RUN).is_file():
         inspect_model(path)
     elif is_store(path):
         inspect_store(path)
