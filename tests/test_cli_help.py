@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-COMMANDS = ("denoise", "train", "prepare", "plan", "check", "distill", "steps", "evaluate", "inspect", "noise", "demo")
+from cdm4mi.cli.main import app
+
+COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)
 HEAVY = ("torch", "lightning", "pydicom", "nibabel", "matplotlib", "highdicom", "SimpleITK", "scipy", "skimage", "h5py")
 
 
