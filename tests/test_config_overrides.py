@@ -50,6 +50,8 @@ def test_an_override_reaches_its_key_in_the_own_and_the_flat_layout(mapping, ove
         ("model.params.image_size=32", lambda c: c.model.image_size, 32),
         ("target_size=32", lambda c: c.model.image_size, 32),
         ("warmup_steps=5", lambda c: c.training.warmup, 5),
+        ("gradient_clip_val=0.5", lambda c: c.training.gradient_clip, 0.5),
+        ("accumulate_grad_batches=2", lambda c: c.training.accumulate, 2),
         ("model.params.unet_rosinality_config.params.channel=32", lambda c: c.model.unet_rosinality_config.channel, 32),
         (
             "model.params.dataset.target=diffusion_modules.diffusion_utils.dataloader.load_ixi",

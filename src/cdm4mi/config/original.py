@@ -24,6 +24,8 @@ RENAMED: dict[str, fields.Path] = {
     "noise_type": ("data", "noise", "type"),
     "warmup_steps": ("training", "warmup"),
     "clip_denoised": ("sampling", "clip"),
+    "gradient_clip_val": ("training", "gradient_clip"),
+    "accumulate_grad_batches": ("training", "accumulate"),
 }
 DATASET_KEYS: dict[str, fields.Path] = {
     "image_dir": RENAMED["image_dir"],
