@@ -1,6 +1,7 @@
 """A whole run: what it logs and writes, its precisions, and that it learns an image."""
 
 import csv
+import importlib.util
 import logging
 
 import h5py
@@ -117,6 +118,13 @@ def test_fp16_without_a_gpu_is_one_clear_line(patches, tmp_path):
     with pytest.raises(UserError, match=r"training\.precision: found fp16 without a CUDA GPU, expected 32 or bf16"):
         train(runs.tiny_config(patches, precision="fp16"), tmp_path, progress=False)
     assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="has the package")
+def test_wandb_without_its_package_is_one_clear_line(patches, tmp_path):
+    with pytest.raises(UserError, match=r"training\.wandb: found true without the package, expected: pip install"):
+        train(runs.tiny_config(patches, wandb=True), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("loss_type", ["l1", "huber"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import logging
 import warnings
 from pathlib import Path
@@ -111,7 +112,10 @@ def train(config: Config, out: Path, *, resume: bool = False, progress: bool = T
 
 
 def check_place(config: Config, out: Path, resume: bool) -> None:
-    """Refuse with a UserError what cannot be run: into a folder with a run, or resumed without one, or on no GPU."""
+    """Refuse with a UserError what cannot be run, before anything is read or written.
+
+    Into a folder with a run, resumed without one, fp16 on no GPU, wandb without its package.
+    """
     last = out / "checkpoints" / "last.ckpt"
     if resume and not last.exists():
         raise UserError(f"--resume: {last} does not exist, expected a checkpoint of an earlier run")
@@ -119,6 +123,8 @@ def check_place(config: Config, out: Path, resume: bool) -> None:
         raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
     if config.training.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
+    if config.training.wandb and importlib.util.find_spec("wandb") is None:
+        raise UserError("training.wandb: found true without the package, expected: pip install cdm4mi[wandb]")
 
 
 def fit(
@@ -204,12 +210,7 @@ def make_loggers(config: Config, out: Path) -> list[Logger]:
     """CSV and TensorBoard, and Weights & Biases where asked for; a resumed run writes a new version of the CSV."""
     loggers: list[Logger] = [CSVLogger(out, "logs"), TensorBoardLogger(out, "tensorboard")]
     if config.training.wandb:
-        try:
-            from lightning.pytorch.loggers import WandbLogger
+        from lightning.pytorch.loggers import WandbLogger
 
-            loggers.append(WandbLogger(project="cdm4mi", name=config.name, save_dir=out))
-        except (ImportError, ModuleNotFoundError):
-            raise UserError(
-                "training.wandb: found true without the package, expected: pip install cdm4mi[wandb]"
-            ) from None
+        loggers.append(WandbLogger(project="cdm4mi", name=config.name, save_dir=out))
     return loggers
