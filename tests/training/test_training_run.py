@@ -91,6 +91,20 @@ def test_the_gradient_is_clipped_to_the_norm_and_logged_as_it_was(patches, tmp_p
     assert min(logged(tmp_path)["train/gradient_norm"].values()) > 0.01
 
 
+def test_the_gradient_norm_is_that_of_the_step_it_is_logged_for(patches, tmp_path, monkeypatch):
+    norms, make = [], L.Trainer
+
+    class Norm(L.Callback):
+        def on_before_optimizer_step(self, trainer, module, optimizer):
+            norms.append(float(torch.stack([p.grad.norm() for p in module.parameters()]).norm()))
+
+    monkeypatch.setattr(L, "Trainer", lambda *a, callbacks, **k: make(*a, callbacks=[*callbacks, Norm()], **k))
+    train(runs.tiny_config(patches, max_tsteps=6, log_every=3), tmp_path, progress=False)
+    table = logged(tmp_path)["train/gradient_norm"]
+    assert table == pytest.approx({2: norms[2], 5: norms[5]}, rel=1e-5)
+    assert len({round(norm, 6) for norm in norms}) == 6
+
+
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_precisions_run_on_the_cpu_with_float32_weights_and_losses(precision, patches, tmp_path):
     # with a decay of zero the average is the weights themselves
