@@ -75,7 +75,13 @@ def trained_run(tmp_path_factory):
         "unet_rosinality_config": {**unet, "use_affine_time": True, "dropout": 0.0, "fold": 2},
     }
     training = {"max_tsteps": 60, "batch_size": 8, "learning_rate": 3e-3, "lr_decay": "cosine", "warmup": 10}
-    training |= {"start_fraction": 0.5, "ema_decay_factor": 0.95, "val_every": 60, "checkpoint_every": 60}
+    training |= {
+        "start_fraction": 0.5,
+        "ema_decay_factor": 0.95,
+        "val_every": 60,
+        "checkpoint_every": 60,
+        "picture_every": 0,
+    }
     data = {"paths": scans, "noise": {"variance": [0.0064, 0.09]}, "val_patches": 8}
     sampling = {"estimate": "mean", "steps": 10, "eta": 1.0, "spacing": "linspace", "clip": False}
     config = {"name": "tiny", "model": model, "data": data, "training": training, "sampling": sampling}

@@ -33,13 +33,14 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiment")
     people = {f"sub-{person}_patch_{k}": patch(10 * person + k) for person in range(2) for k in range(2)}
     patches = write_patches(folder / "patches", people)
-    overrides = [f"image_dir={patches}", "max_tsteps=2", "batch_size=2", "val_patches=1", "val_every=2"]
+    overrides = [f"image_dir={patches}", "max_tsteps=2", "batch_size=2", "val_patches=1", "val_every=2", "steps=3"]
     train(load_config(EXPERIMENT, overrides), folder / "run", progress=False)
     return folder / "run"
 
 
 def test_it_trains_samples_and_evaluates(run, command, tmp_path):
     assert (run / "config.yaml").exists()
+    assert (run / "pictures" / "step-0000002.png").exists()
     code, out, _ = command("inspect", run / "checkpoints" / "best.ckpt")
     assert code == 0
     assert "channel 64 x (1, 2, 4), 2 block(s) a level, attention at strides 4" in out

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import training_runs as runs
+from PIL import Image
 
 from cdm4mi.config.load import load_config
 from cdm4mi.diffusion import make_solver
@@ -18,6 +19,7 @@ from cdm4mi.diffusion.sampling import sample
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
+from cdm4mi.training import pictures
 from cdm4mi.training.run import train
 
 
@@ -103,6 +105,21 @@ def test_the_gradient_norm_is_that_of_the_step_it_is_logged_for(patches, tmp_pat
     table = logged(tmp_path)["train/gradient_norm"]
     assert table == pytest.approx({2: norms[2], 5: norms[5]}, rel=1e-5)
     assert len({round(norm, 6) for norm in norms}) == 6
+
+
+def test_a_short_run_logs_and_draws_once_at_its_end(patches, tmp_path, monkeypatch):
+    """Fewer steps than there are between two lines of the log, or two pictures; validation in batches of two."""
+    drawn, draw = [], pictures.denoising_picture
+    monkeypatch.setattr(pictures, "denoising_picture", lambda path, *rest: (drawn.append(path.name), draw(path, *rest)))
+    config = runs.tiny_config(patches, max_tsteps=2, accumulate=3, batch_size=1, log_every=50, picture_every=1000)
+    train(config, tmp_path, progress=False)
+    table = logged(tmp_path)
+    for column in ("train/loss", "train/gradient_norm", "train/images_per_second", "val/loss", "val/loss_raw"):
+        assert set(table[column]) == {1}, column
+    assert {f"val/loss_t{q}of4" for q in (1, 2, 3, 4)} <= set(table), "no quarter of the path may be left out"
+    assert drawn == ["step-0000002.png"]
+    with Image.open(tmp_path / "pictures" / drawn[0]) as picture:
+        assert picture.width > picture.height > 300
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])

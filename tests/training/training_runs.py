@@ -60,6 +60,7 @@ def tiny_config(patches: Path, model: dict | None = None, data: dict | None = No
                 "val_every": 4,
                 "checkpoint_every": 2,
                 "log_every": 2,
+                "picture_every": 0,
                 **training,
             },
         }

@@ -209,7 +209,7 @@ class TrainingConfig(Section):
     ema_warmup: bool = Field(True, description="decay min(ema_decay_factor, (1 + n) / (10 + n)) at update n")
     val_every: Count = Field(1000, description="validate every n steps")
     checkpoint_every: Count = Field(500, description="save last.ckpt every n steps")
-    picture_every: Annotated[int, Field(ge=0)] = Field(0, description="draw denoising steps every n steps; 0: never")
+    picture_every: Annotated[int, Field(ge=0)] = Field(1000, description="draw denoising steps every n steps; 0: never")
     log_every: Count = 50
     wandb: bool = False
 

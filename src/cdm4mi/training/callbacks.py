@@ -104,14 +104,25 @@ class Throughput(L.Callback):
 
 
 class Pictures(L.Callback):
-    """Draws condition, denoising steps, result and target of a validation pair, with the EMA weights."""
+    """Draws condition, denoising steps, result and target of a validation pair, with the EMA weights.
+
+    Every ``picture_every`` steps, and once at the end of a run that is shorter.
+    """
 
     def __init__(self, config: Config, ema: EMACallback | None, folder: Path) -> None:
         self.config, self.ema, self.folder = config, ema, folder
+        self.every = min(config.training.picture_every, config.training.max_tsteps)
+        self._seen = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._seen = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:  # type: ignore[override]
         step = trainer.global_step
-        if not trainer.is_global_zero or step == 0 or step % self.config.training.picture_every:
+        if not trainer.is_global_zero or step == self._seen:
+            return
+        self._seen = step  # the micro-batches after it have the same number
+        if step % self.every:
             return
         loaders = trainer.val_dataloaders
         batch = next(iter(loaders[0] if isinstance(loaders, list) else loaders)) if loaders else None

@@ -19,6 +19,7 @@ from cdm4mi.networks import Condition
 
 Batch = dict[str, Tensor]
 QUARTERS = 4
+GOLDEN = (5**0.5 - 1) / 2
 
 
 def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
@@ -100,10 +101,14 @@ class DDPM(L.LightningModule):
         return loss
 
     def validation_losses(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """(losses, times) of a validation batch: times spread evenly over the path, noise decided by the seed."""
+        """(losses, times) of a validation batch: times spread evenly over the path, noise decided by the seed.
+
+        Within its share of the path a time moves from batch to batch (by the golden ratio), so that batches of one or
+        two samples see all of it too.
+        """
         x0 = batch["x0"]
         n, timesteps = len(x0), self.process.path.timesteps
-        t = ((torch.arange(n) + 0.5) / n * timesteps).long().to(x0.device)
+        t = ((torch.arange(n) + (0.5 + batch_idx * GOLDEN) % 1) / n * timesteps).long().to(x0.device)
         eps = torch.randn(x0.shape, generator=generator(self.seed, 2**31 + batch_idx)).to(x0.device)
         return self.losses(batch, t, eps), t
 

@@ -45,7 +45,18 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
     states: list[SamplingState] = []
     with torch.no_grad():
         solver = make_solver(settings.solver, settings.eta, path_)
-        sample(denoise, path_, times, solver, start, noise=noise.draw, y=anchor, clip=settings.clip, hook=states.append)
+        sample(
+            denoise,
+            path_,
+            times,
+            solver,
+            start,
+            noise=noise.draw,
+            y=anchor,
+            clip=settings.clip,
+            dynamic_threshold=settings.dynamic_threshold,
+            hook=states.append,
+        )
     chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
     steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)

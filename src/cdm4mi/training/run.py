@@ -170,12 +170,13 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
 def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
     """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
     training = config.training
+    log_every = min(training.log_every, training.max_tsteps)  # a short run says something too
     callbacks: list[L.Callback] = [ConfigInCheckpoint(config, about)]
     ema = EMACallback(training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
     if ema is not None:
         callbacks.append(ema)
     callbacks += [
-        Throughput(training.batch_size, training.log_every),
+        Throughput(training.batch_size, log_every),
         LearningRateMonitor("step"),
         ModelCheckpoint(out / "checkpoints", "best", monitor="val/loss", enable_version_counter=False),
         last,
@@ -196,7 +197,7 @@ def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: boo
         val_check_interval=min(training.val_every, training.max_tsteps) * training.accumulate,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        log_every_n_steps=training.log_every,
+        log_every_n_steps=log_every,
         callbacks=callbacks,
         logger=make_loggers(config, out),
         plugins=[AtomicCheckpointIO()],
