@@ -220,7 +220,9 @@ def test_a_file_that_would_run_code_is_refused_and_nothing_is_run(place, tmp_pat
     else:
         (checkpoint if place == "top" else checkpoint[place])["x"] = Malicious(trap)
         torch.save(checkpoint, path)
-    assert "not a checkpoint of plain tensors" in failure(path)
+    message = failure(path)
+    assert "not a checkpoint of plain tensors" in message
+    assert place == "pickle" or re.search(r"\(it names \w*\.open\)", message)
     assert not trap.exists()
 
 

@@ -131,9 +131,11 @@ def read_ckpt(file: Path) -> dict[str, Any]:
     """A Lightning checkpoint as plain data. Raises UserError where it is none, or would need code to be run."""
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        found = f" (it names {named[1]})" if named else ""
         raise UserError(
-            f"{file}: not a checkpoint of plain tensors, expected one that loads with weights_only"
+            f"{file}: not a checkpoint of plain tensors{found}, expected one that loads with weights_only"
         ) from None
     except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{file}: not a readable checkpoint ({_line(error)})") from None
