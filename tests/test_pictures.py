@@ -10,7 +10,7 @@ from PIL import Image
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.measure import pictures
-from cdm4mi.measure.pictures import comparison_picture, curves_picture, steps_picture
+from cdm4mi.measure.pictures import comparison_picture, steps_picture
 
 
 @pytest.fixture
@@ -70,14 +70,6 @@ def test_steps_show_each_time_and_the_distance_to_the_target(tmp_path, texts):
     assert Image.open(tmp_path / "bare.png").width < Image.open(tmp_path / "steps.png").width
 
 
-def test_curves_from_a_log_with_empty_cells(tmp_path):
-    log = tmp_path / "metrics.csv"
-    rows = [f"{k},{1 / (k + 1)},," if k % 10 else f"{k},,{2 / (k + 1)},{1.5 / (k + 1)}" for k in range(600)]
-    log.write_text("step,train_loss,val_loss,val_loss_ema\n" + "\n".join(rows) + "\n")
-    curves_picture(tmp_path / "curves.png", log)
-    assert Image.open(tmp_path / "curves.png").width > 400
-
-
 def test_no_global_figure_state():
     code = "import sys; import cdm4mi.measure.pictures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -96,7 +88,4 @@ def test_mistakes_are_named(tmp_path):
         comparison_picture(path, {"a": image}, (1, 0))
     with pytest.raises(UserError, match="at least one"):
         steps_picture(path, [])
-    (tmp_path / "log.csv").write_text("epoch,accuracy\n1,2\n")
-    with pytest.raises(UserError, match=r"log\.csv: .*step"):
-        curves_picture(path, tmp_path / "log.csv")
     assert not path.exists()

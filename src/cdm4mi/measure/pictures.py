@@ -1,8 +1,7 @@
-"""Pictures of results: methods side by side with their differences, denoising steps, and training curves."""
+"""Pictures of results: methods side by side with their differences, and denoising steps."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -136,49 +135,6 @@ def steps_picture(
     grid.save(path)
 
 
-def curves_picture(path: str | Path, log: str | Path, x: str = "step") -> None:
-    """Training and validation losses against the step, from the CSV log of a run.
-
-    Every numeric column whose name holds "loss" is a curve (those with "ema" dashed); cells may be empty where a row
-    logs something else. The axis of losses is logarithmic where all are positive.
-    """
-    with open(log, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name in (rows[0] if rows else {}) if name and "loss" in name.lower()]
-    if not rows or x not in rows[0] or not names:
-        raise UserError(f"{Path(log).name}: expected a CSV with the columns {x} and at least one loss")
-    curves = {}
-    for name in names:
-        points = [(float(row[x]), float(row[name])) for row in rows if row[x] and row[name]]
-        points = [point for point in points if np.isfinite(point).all()]
-        if points:
-            curves[name] = np.array(sorted(points)).T
-    if not curves:
-        raise UserError(f"{Path(log).name}: the losses have no value yet, expected at least one")
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, (steps, losses) in curves.items():
-        style = "--" if "ema" in name.lower() else "-"
-        dense = len(steps) > 200
-        line = axes.plot(steps, losses, style, linewidth=0.6 if dense else 1.6, alpha=0.35 if dense else 1)[0]
-        if dense:
-            mean_steps, mean_losses = _running_mean(steps, losses)
-            axes.plot(mean_steps, mean_losses, style, color=line.get_color(), linewidth=1.8, label=name)
-        else:
-            line.set_marker("o" if len(steps) < 40 else "")
-            line.set_markersize(3)
-            line.set_label(name)
-    if all((losses > 0).all() for _, losses in curves.values()):
-        axes.set_yscale("log")
-    axes.set_xlabel(x)
-    axes.set_ylabel("loss")
-    axes.grid(alpha=0.25, which="both")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    _save(figure, path)
-
-
 class _Grid:
     """Panels of equal width on black, rows of given heights (inches), with room for a line of text under each row."""
 
@@ -249,12 +205,6 @@ def _same_shape(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         found = ", ".join(f"{title} {array.shape}" for title, array in arrays.items())
         raise UserError(f"images have the shapes {found}, expected one (rows, columns) for all")
     return arrays
-
-
-def _running_mean(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    window = max(len(losses) // 50, 5)
-    kernel = np.ones(window) / window
-    return np.convolve(steps, kernel, "valid"), np.convolve(losses, kernel, "valid")
 
 
 def _save(figure: Figure, path: str | Path) -> None:
