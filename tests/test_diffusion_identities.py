@@ -130,3 +130,22 @@ def test_a_heun_made_of_single_calls_fails_the_oracle():
              {"lazy": lazy, "ddim": make_solver("ddim"), "heun": make_solver("heun")}.items()}  # fmt: skip
     assert error["lazy"] == pytest.approx(error["ddim"])
     assert error["heun"] < 0.2 * error["ddim"]
+
+
+@pytest.mark.parametrize("name", ["dpmpp_2m", "dpmpp_2m_sde"])
+@pytest.mark.parametrize(("t_before", "t", "t_next"), [(90, 60, 55), (62, 60, 20)])
+def test_2m_takes_the_estimate_in_the_middle_of_the_step(name, t_before, t, t_next):
+    """By the line in ln(a / c) through the last two estimates: their distance over the step's length, not its inverse.
+
+    The order does not show it: with the ratio upside down the errors of neighbouring steps cancel but for the ends.
+    """
+    path = make_path("cosine")
+    x_t, noise, offset, slope = images(4)
+
+    def line(*times):
+        a_c = [numbers(path, s) for s in times]
+        return offset + slope * sum(math.log(a / c) for a, c in a_c) / len(times)
+
+    history = [(t_before, line(t_before))]
+    found = step_of(name, path, t, t_next, x_t, line(t), noise, history=history)
+    assert torch.allclose(found, step_of(name, path, t, t_next, x_t, line(t, t_next), noise), rtol=1e-9)
