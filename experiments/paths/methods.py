@@ -12,10 +12,9 @@ METHODS: dict[str, list[str]] = {
     "ddpm-x0": ["beta_schedule=linear", "parameterization=x0"],
     "ddpm-v": ["beta_schedule=linear", "zero_terminal_snr=true", "parameterization=v"],
     # the default: half of the training where the mean is decided, and every time's loss of one size
-    "default": ["path=residual", "start_fraction=0.5", "posterior_share=0.05"],
+    "default": ["path=residual", "start_fraction=0.5", "detail=0.05"],
     # the same without that weight, and with more training where the mean is decided
     "precond-75": ["path=residual", "start_fraction=0.75"],
-    "weighted-75": ["path=residual", "start_fraction=0.75", "posterior_share=0.05"],
     # told the noise level and trained for a range of it, beside the others' one level
     "range": ["path=residual", "start_fraction=0.75", "level_channel=true", "in_channel=3", "variance=[0.0064, 0.25]"],
     "bridge": ["path=bridge", "bridge_noise=0.25", "start_fraction=0.25"],

@@ -80,7 +80,7 @@ def settings(method: str) -> list[dict[str, Any]]:
         ways = [STOCHASTIC | {"steps": s} for s in (*FEW, 200)]
         if method == "bridge":
             ways += [DDIM | {"steps": s} for s in FEW] + [TWO_M | {"steps": s} for s in (4, 10, 20)]
-        if method in ("default", "precond-75", "weighted-75", "corrdiff"):
+        if method in ("default", "precond-75", "corrdiff"):
             ways += [w | {"steps": s} for w in (TWO_M, TWO_M_SDE, UNIPC) for s in (4, 10, 20)]
     if method == "ddpm-eps":
         mean = []  # its first call says next to nothing of x0

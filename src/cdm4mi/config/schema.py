@@ -197,10 +197,10 @@ class TrainingConfig(Section):
     loss_type: Literal["l1", "l2", "huber"] = "l2"
     huber_delta: Positive = 1.0
     min_snr_gamma: Positive | None = None
-    posterior_share: Positive | None = Field(
+    detail: Positive | None = Field(
         None,
-        description="weigh errors by SNR + 1 / (this share of sigma_r squared), the share that the best restoration "
-        "leaves: every time then counts the same (0.05)",
+        description="weigh errors so that every time and noise level counts the same for images whose pixels differ "
+        "from what their neighbours tell by this much, on [-1, 1] (0.05)",
     )
     start_fraction: Fraction = Field(0.0, description="share of the training times put at the start of the path")
     precision: Literal["32", "bf16", "fp16"] = "32"
@@ -260,10 +260,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _weights_have_what_they_need(self) -> Config:
         model, training = self.model, self.training
-        if training.posterior_share is None:
+        if training.detail is None:
             return self
         if training.min_snr_gamma is not None:
-            raise ValueError("min_snr_gamma and posterior_share are given, expected one of them")
+            raise ValueError("min_snr_gamma and detail are given, expected one of them")
         if model.conditioning_key == "none":
-            raise ValueError("posterior_share is given with conditioning_key none, expected a condition")
+            raise ValueError("detail is given with conditioning_key none, expected a condition")
         return self

@@ -78,8 +78,8 @@ class DDPM(L.LightningModule):
         )
         if self.config.min_snr_gamma is not None:
             loss = loss * min_snr_weight(parameterization, z, self.config.min_snr_gamma)
-        if self.config.posterior_share is not None:
-            loss = loss * posterior_weight(parameterization, z, self.config.posterior_share)
+        if self.config.detail is not None:
+            loss = loss * posterior_weight(parameterization, z, self.config.detail)
         return loss
 
     def draw_times(self, n: int) -> Tensor:
