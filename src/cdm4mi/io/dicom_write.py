@@ -103,8 +103,6 @@ def write_dicom(
     """
     datasets = derived_datasets(volume, header, derivation, deidentified)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-        if len(datasets) > 1:
-            raise UserError(f"{path}: the series has {len(datasets)} instances, expected a folder name for the output")
         with atomic.replacing_file(path) as temporary:
             save(datasets[0], temporary)
         return
@@ -277,14 +275,13 @@ def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now
     reference.PurposeOfReferenceCodeSequence = Sequence(
         [_code("121322", "DCM", "Source image for image processing operation")]
     )
-    description = _describe(derivation)
     enhanced = "SharedFunctionalGroupsSequence" in source
     _set_image_type(dataset, enhanced)
     if enhanced:
-        _add_derivation_group(dataset, description, reference, public(source_series))
+        _add_derivation_group(dataset, derivation, reference, public(source_series))
     else:
-        dataset.DerivationDescription = description
-        dataset.DerivationCodeSequence = Sequence([_derivation_code()])
+        dataset.DerivationDescription = _describe(derivation)
+        dataset.DerivationCodeSequence = Sequence([_derivation_code(derivation)])
         dataset.SourceImageSequence = Sequence([reference])
     _add_equipment(dataset, derivation, now)
     _keep_lossy(dataset, source)
@@ -318,9 +315,9 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
     return item
 
 
-def _derivation_code() -> Dataset:
-    # CID 7203 has no term for noise reduction by a network; it is extensible, so a private code says what was done.
-    return _code("RESTORED", "99CDM4MI", "Restored by a conditional diffusion model")
+def _derivation_code(derivation: Derivation) -> Dataset:
+    value, meaning = derivation.code
+    return _code(value, "99CDM4MI", meaning)
 
 
 def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
@@ -344,14 +341,14 @@ def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
                     element.value[0].FrameType = derived(element.value[0].FrameType)
 
 
-def _add_derivation_group(dataset: Dataset, description: str, reference: Dataset, source_series: str) -> None:
+def _add_derivation_group(dataset: Dataset, derivation: Derivation, reference: Dataset, source_series: str) -> None:
     """The derivation of an enhanced image: in the per-frame groups where the source has some, else in the shared."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     own = [group for group in per_frame if "DerivationImageSequence" in group]
     for group in own or [dataset.SharedFunctionalGroupsSequence[0]]:
         item = Dataset()
-        item.DerivationDescription = description
-        item.DerivationCodeSequence = Sequence([_derivation_code()])
+        item.DerivationDescription = _describe(derivation)
+        item.DerivationCodeSequence = Sequence([_derivation_code(derivation)])
         item.SourceImageSequence = Sequence([copy.deepcopy(reference)])
         group.DerivationImageSequence = Sequence([item])
     evidence = Dataset()
