@@ -27,10 +27,11 @@ from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 @dataclass
 class DicomHeader:
-    """What writing needs: the source headers (no pixels), and for each slice of the array its frame in them."""
+    """What writing needs: source headers (no pixels), for each slice of the array its frame in them, stored type."""
 
     datasets: list[Dataset]
     frames: list[Frame]
+    dtype: np.dtype
 
 
 def read_dicom(scan: DicomScan) -> Volume:
@@ -75,7 +76,7 @@ def read_dicom(scan: DicomScan) -> Volume:
         Source(
             "dicom",
             tuple(instance.path for instance in instances),
-            DicomHeader([instance.dataset for instance in instances], ordered),
+            DicomHeader([instance.dataset for instance in instances], ordered, np.dtype(stored.dtype.name)),
             np.dtype(stored.dtype.name),
             ordered[0].slope,
             ordered[0].intercept,

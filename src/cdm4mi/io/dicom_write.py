@@ -20,6 +20,7 @@ from cdm4mi.io.deidentify import deidentify, new_uid
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom_frames import Frame, padding_range
 from cdm4mi.io.dicom_read import DicomHeader
+from cdm4mi.io.dicom_real_world import Rescale, remap
 from cdm4mi.io.dicom_values import text, where, whole
 from cdm4mi.io.quantise import Grid, fine_enough, refine
 from cdm4mi.io.volume import Volume
@@ -69,7 +70,8 @@ def derived_datasets(
         # Without a model and settings the values themselves tell one derived series from another.
         digest = hashlib.sha256(np.ascontiguousarray(planes).tobytes()).hexdigest()
         derivation = Derivation(settings={"values": digest})
-    grids = _grids(planes, header)
+    floating = header.dtype.kind == "f"
+    grids = [] if floating else _grids(planes, header)
     by_instance: dict[int, list[int]] = {}
     for n, frame in enumerate(header.frames):
         by_instance.setdefault(frame.instance, []).append(n)
@@ -84,7 +86,10 @@ def derived_datasets(
             dataset = _copy(source)
             if deidentified:
                 deidentify(dataset)
-            _set_pixels(dataset, planes, own, grids, header)
+            if floating:
+                _set_float_pixels(dataset, planes[own], header.dtype)
+            else:
+                _set_pixels(dataset, planes, own, grids, header)
             _set_identity(dataset, source, derivation, None if deidentified else now)
         except UserError:
             raise
@@ -213,6 +218,11 @@ def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: lis
     dataset.PixelRepresentation = int(signed)
     for n, frame in zip(own, frames, strict=True):
         _set_rescale(dataset, source, frame, grids[n])
+    before = [_rescale(frame, Grid(grid.dtype, frame.slope, frame.intercept)) for frame in frames]
+    after = [_rescale(frame, grids[n]) for n, frame in zip(own, frames, strict=True)]
+    if "ModalityLUTSequence" in source:  # its stored numbers are not a line away from the new ones
+        dataset.pop("RealWorldValueMappingSequence", None)
+    remap(dataset, [frame.index for frame in frames], before, after, grid)
     if grid.dtype.itemsize <= 2:
         vr = "SS" if signed else "US"
         dataset.add_new("SmallestImagePixelValue", vr, int(stored.min()))
@@ -228,14 +238,25 @@ def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: lis
     dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
 
 
+def _set_float_pixels(dataset: Dataset, planes: np.ndarray, dtype: np.dtype) -> None:
+    """Pixel data of an image whose source stores floats (a Parametric Map): no rescale, no integers' attributes."""
+    keyword, vr = ("FloatPixelData", "OF") if dtype.itemsize == 4 else ("DoubleFloatPixelData", "OD")
+    dataset.add_new(keyword, vr, planes.astype(dtype.newbyteorder("<")).tobytes())
+
+
+def _rescale(frame: Frame, grid: Grid) -> Rescale:
+    """(slope, intercept) of the header for a plane's grid; brightness turned round for reading is turned back."""
+    if frame.mirror is None:
+        return grid.slope, grid.intercept
+    return -grid.slope, frame.mirror - grid.intercept
+
+
 def _set_rescale(dataset: Dataset, source: Dataset, frame: Frame, grid: Grid) -> None:
     """Slope and intercept where the source had them (data set, shared or per-frame group), or where they are needed."""
     shared, per_frame = dataset.get("SharedFunctionalGroupsSequence"), dataset.get("PerFrameFunctionalGroupsSequence")
     groups = [per_frame[frame.index]] if per_frame else []
     groups += [shared[0]] if shared else []
-    # A brightness that was turned round for reading is turned back (see Frame.mirror).
-    slope = grid.slope if frame.mirror is None else -grid.slope
-    intercept = grid.intercept if frame.mirror is None else frame.mirror - grid.intercept
+    slope, intercept = _rescale(frame, grid)
     plain = (slope, intercept) == (1.0, 0.0)
     holder = dataset
     if groups:

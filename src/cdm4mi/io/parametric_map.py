@@ -83,7 +83,7 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
     # Headers that do not suffice show on the first image already.
     frames = header.frames if len(header.datasets) == 1 else header.frames[:1]
     empty = replace(volume, array=np.zeros((len(frames), *volume.shape[-2:]), np.float32), padding=None)
-    _parametric_map(empty, DicomHeader(header.datasets, frames), "Map", Derivation())
+    _parametric_map(empty, replace(header, frames=frames), "Map", Derivation())
 
 
 def _parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation: Derivation) -> Dataset:
