@@ -20,7 +20,7 @@ from cdm4mi.io.dicom_frames import (
     slice_thickness,
 )
 from cdm4mi.io.dicom_pixels import decode
-from cdm4mi.io.dicom_scan import DicomScan, Instance
+from cdm4mi.io.dicom_scan import PARALLEL, DicomScan, Instance
 from cdm4mi.io.dicom_values import numbers, text, whole
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
@@ -129,7 +129,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[np.ndarray, geometry
     orientation = frames[0].orientation
     assert orientation is not None
     turned = max(float(np.abs(f.orientation - orientation).max()) for f in frames)
-    if turned > 0.02:
+    if turned > PARALLEL:
         raise UserError(f"{first.name}: mixed orientations in one multi-frame image, expected parallel slices")
     warnings = []
     spacing = frames[0].pixel_spacing
