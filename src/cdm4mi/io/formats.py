@@ -60,11 +60,13 @@ def write(
         from cdm4mi.io.dicom_write import write_dicom
 
         assert template is not None
-
         with quiet():
             write_dicom(volume, path, template.header, derivation or volume.derivation, deidentify)
         return []
-    header = None if deidentify else template
+    header = template
+    if deidentify:
+        kept = template is not None and template.kind == kind == "hdf5"  # what its dataset is called, and no more
+        header = replace(template, header=template.header.anonymous()) if kept and template is not None else None
     if deidentify and volume.source is not None:
         # The stored type is kept, the header is not.
         volume = replace(volume, source=replace(volume.source, kind="", header=None))
