@@ -24,7 +24,10 @@ def read(path: str | Path, series: int | str | None = None) -> Volume:
     UserError for anything that cannot be read rightly, with the reason; ``Volume.warnings`` names what is irregular.
     """
     listing = list_scans(path)
-    return listing.choose(Path(path).name or str(path), series).load()
+    volume = listing.choose(Path(path).name or str(path), series).load()
+    if counted := listing.counted(without="other files"):
+        volume.warnings.append(f"passed over: {counted}")
+    return volume
 
 
 def read_all(path: str | Path) -> Iterator[tuple[ScanInfo, Volume]]:
