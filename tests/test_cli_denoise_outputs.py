@@ -88,3 +88,46 @@ def test_a_map_needs_several_samples_and_draws_them(command, trained_run, tmp_pa
     record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
     assert record["settings"]["estimate"] == "mean-of-k"
     assert record["uncertainty"]["calibrated"] is False and "calibrate" in record["uncertainty"]["why"]
+
+
+def test_what_could_not_be_written_is_refused_before_the_work(command, trained_run, tmp_path, monkeypatch):
+    series = dicom_series(tmp_path / "in")
+    places = [0, 5, 9]
+    for k, place in enumerate(places):
+        path = dicom_slice(tmp_path / "uneven" / f"{k}.dcm", k)
+        ds = pydicom.dcmread(path)
+        ds.ImagePositionPatient[2] = place
+        ds.save_as(path)
+    io.write(io.read(series), tmp_path / "same.nii")
+    other = dicom_series(tmp_path / "other", count=2)
+    monkeypatch.setattr("cdm4mi.inference.restorer.Restorer.restore", None)  # a call of it is a TypeError
+    before = sorted(tmp_path.rglob("*"))
+    for arguments, said in [
+        ((series, tmp_path / "out.dcm"), "3 instances"),
+        ((series, tmp_path / "out.png"), "one image"),
+        ((series, series), "overwrite its input"),
+        ((tmp_path / "uneven", tmp_path / "out.nii.gz"), "one spacing"),
+        ((tmp_path / "uneven", tmp_path / "out", "--samples", 2, "--uncertainty", tmp_path / "sd.nii"), "one spacing"),
+        ((tmp_path / "same.nii", tmp_path / "out", "--like", other), "template's voxels"),
+        ((tmp_path / "same.nii", other, "--like", other), "overwrite its input"),
+        ((series, tmp_path / "out.nii", "--samples", 2, "--uncertainty", tmp_path / "out.nii"), "place of the output"),
+    ]:
+        code, _, err = command("denoise", *arguments, "--model", trained_run)
+        assert code == 2 and said in err and len(err.strip().splitlines()) == 1, err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_scans_under_one_template_are_two_images(command, trained_run, tmp_path):
+    series = dicom_series(tmp_path / "series", count=1)
+    volume = io.read(series)
+    io.write(volume, tmp_path / "a.nii")
+    io.write(volume.with_array(volume.array + 3), tmp_path / "b.nii")
+    uids = []
+    for number, name in enumerate(["a", "b", "a"]):
+        arguments = ("--model", trained_run, "--modality", "CT", "--noise", 40, "--like", series)
+        out = tmp_path / f"{number}.dcm"
+        code, _, err = command("denoise", tmp_path / f"{name}.nii", out, *arguments)
+        assert code == 0, err
+        ds = pydicom.dcmread(out)
+        uids.append((ds.SOPInstanceUID, ds.SeriesInstanceUID))
+    assert uids[0] == uids[2] and not set(uids[0]) & set(uids[1])

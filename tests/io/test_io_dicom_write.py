@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -10,7 +11,7 @@ from pydicom.uid import UID
 
 from cdm4mi import io
 from cdm4mi.errors import UserError
-from cdm4mi.io import Derivation, write_map
+from cdm4mi.io import Derivation, Volume, write_map
 
 HASH = "5e" * 32
 DERIVATION = Derivation(model_hash=HASH, settings={"steps": 10, "seed": 3}, description="Restored by a test")
@@ -124,6 +125,34 @@ def test_a_series_of_several_instances_needs_a_folder(tmp_path):
         io.write(volume, tmp_path / "out.dcm")
 
 
+def test_a_map_of_turned_voxels_lies_where_its_template_does(tmp_path):
+    volume = io.read(save(slices(plane="sagittal"), tmp_path / "in"))
+    io.write(volume, tmp_path / "scan.nii", dtype="float32")
+    nib.save(nib.as_closest_canonical(nib.load(tmp_path / "scan.nii")), tmp_path / "ras.nii")
+    turned = io.read(tmp_path / "ras.nii")
+    assert turned.shape != volume.shape
+    write_map(turned, tmp_path / "map.dcm", "Standard deviation", like=volume)
+    assert np.array_equal(io.read(tmp_path / "map.dcm").array, volume.array)
+
+
+def test_what_a_volume_knows_of_its_derivation_is_written(tmp_path):
+    volume = io.read(save(slices(), tmp_path / "in"))
+    restored = volume.with_array(volume.array + 1, derivation=DERIVATION)
+    io.write(restored, tmp_path / "a")
+    io.write(restored, tmp_path / "b", derivation=DERIVATION)
+    first, second = written(tmp_path / "a")[0], written(tmp_path / "b")[0]
+    assert first.SOPInstanceUID == second.SOPInstanceUID and HASH in first.DerivationDescription
+    io.write(restored.with_array(restored.array + 1), tmp_path / "c")  # other values: nothing is known of them
+    assert HASH not in written(tmp_path / "c")[0].DerivationDescription
+
+
+def test_the_derivation_code_says_restored_of_restored_images_only(tmp_path):
+    volume = io.read(save(slices(), tmp_path / "in"))
+    for name, derivation, code in (("a", DERIVATION, "RESTORED"), ("b", Derivation(label="noise added"), "PROCESSED")):
+        io.write(volume, tmp_path / name, derivation=derivation)
+        assert written(tmp_path / name)[0].DerivationCodeSequence[0].CodeValue == code
+
+
 @pytest.mark.parametrize("source", ["series", "multi-frame"])
 def test_uncertainty_is_a_parametric_map_of_its_source(source, tmp_path):
     path = save_one(enhanced("MR"), tmp_path / "in.dcm") if source == "multi-frame" else save(slices(), tmp_path / "in")
@@ -136,5 +165,7 @@ def test_uncertainty_is_a_parametric_map_of_its_source(source, tmp_path):
     assert ds.SOPClassUID.name == "Parametric Map Storage" and "FloatPixelData" in ds
     assert ds.StudyInstanceUID == volume.source.header.datasets[0].StudyInstanceUID
     assert "NOT FOR CLINICAL USE" in ds.SeriesDescription
+    with pytest.raises(UserError, match="no time points"):
+        write_map(Volume(map_.array[None], map_.affine), tmp_path / "time.dcm", "Standard deviation", like=volume)
     write_map(map_, tmp_path / "map.nii.gz", "Standard deviation")
     assert np.array_equal(io.read(tmp_path / "map.nii.gz").array, map_.array)

@@ -39,7 +39,9 @@ def test_objects_that_are_no_scan_are_counted(tmp_path):
     assert [scan.shape for scan in listing.scans] == [(5, 14, 18)]
     assert listing.passed_over["Basic Text SR"] == 1 and listing.passed_over["other files"] == 1
     assert sum(listing.passed_over.values()) == 3
-    assert io.read(tmp_path / "in").shape == (5, 14, 18)
+    volume = io.read(tmp_path / "in")
+    assert volume.shape == (5, 14, 18)
+    assert volume.warnings == ["passed over: 1 Basic Text SR, 1 unreadable"]
 
 
 def test_a_folder_without_a_scan_says_what_it_holds(tmp_path):

@@ -80,6 +80,21 @@ def test_codes_survive(codes, tmp_path):
     assert np.array_equal(io.read(tmp_path / "out.nii").affine, volume.affine)
 
 
+@pytest.mark.parametrize("units, scale", [("micron", 1e-3), ("meter", 1e3)])
+def test_lengths_are_millimetres_whatever_the_header_counts_in(units, scale, tmp_path):
+    make(tmp_path / "in.nii")
+    image = nib.load(tmp_path / "in.nii")
+    image.header.set_xyzt_units(units, "sec")
+    nib.save(image, tmp_path / "other.nii")
+    volume = io.read(tmp_path / "other.nii")
+    assert np.allclose(volume.affine[:3], AFFINE[:3] * scale)
+    io.write(volume, tmp_path / "out.nii")
+    after = nib.load(tmp_path / "out.nii")
+    assert after.header.get_xyzt_units() == (units, "sec") and np.allclose(after.affine, image.affine, atol=1e-6)
+    io.write(volume, tmp_path / "out.mha")
+    assert np.allclose(io.read(tmp_path / "out.mha").affine, volume.affine)
+
+
 def test_values_between_the_steps_keep_the_type_with_a_finer_slope(tmp_path):
     make(tmp_path / "in.nii")
     volume = io.read(tmp_path / "in.nii")

@@ -175,3 +175,16 @@ def test_the_content_tells_the_format_and_not_the_name(tmp_path):
     (tmp_path / "scan.bin").write_bytes(b"nothing that is known")
     with pytest.raises(UserError, match=r"scan.bin: not in a format that is known"):
         io.read(tmp_path / "scan.bin")
+
+
+def test_hdf5_patches_of_one_name_and_without_a_patient(tmp_path):
+    for person in ("anna", "berta"):
+        (tmp_path / "in" / person).mkdir(parents=True)
+        with h5py.File(tmp_path / "in" / person / "patch.h5", "w") as file:
+            file["data"] = noise((8, 9), 0, 255, seed=len(person)).astype(np.uint8)
+    volume = io.read(tmp_path / "in")
+    io.write(volume, tmp_path / "out")
+    assert np.array_equal(io.read(tmp_path / "out").array, volume.array)
+    io.write(volume, tmp_path / "nobody", deidentify=True)
+    assert sorted(path.name for path in (tmp_path / "nobody").iterdir()) == ["000001.h5", "000002.h5"]
+    assert np.array_equal(io.read(tmp_path / "nobody").array, volume.array)

@@ -45,14 +45,13 @@ def inspect_scan(path: Path, series: int | None) -> None:
     if len(found.listing.scans) > 1:
         console.print(f"{len(found.listing.scans)} scans; choose one by its number with --series:")
         for scan in found.listing.scans:
-            console.print(f"  {scan.line()}", markup=False)
-    if found.listing.passed_over:
-        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(found.listing.passed_over.items()))
-        console.print(f"passed over: {counted}", markup=False)
+            console.print(f"  {scan.line()}", markup=False, soft_wrap=True)
+    if counted := found.listing.counted():
+        console.print(f"passed over: {counted}", markup=False, soft_wrap=True)
     if found.facts:
         _print_facts(console, found.facts)
     for warning in found.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
 
 def inspect_model(path: Path) -> None:
@@ -66,7 +65,7 @@ def inspect_model(path: Path) -> None:
     console = Console(highlight=False)
     _print_facts(console, facts_of(model))
     for notice in model.notices:
-        console.print(f"notice: {notice}", markup=False)
+        console.print(f"notice: {notice}", markup=False, soft_wrap=True)
 
 
 def inspect_store(path: Path) -> None:

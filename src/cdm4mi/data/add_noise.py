@@ -94,10 +94,14 @@ def noise_file(
     if modality is not None:
         volume = replace(volume, modality=modality)
     template = None if like is None else io.read(like)
+    io.check_target(volume, target, template)
     noisy = noisy_scan(volume, noise, seed, progress)
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
+    about = io.input_record(volume)
     derivation = io.Derivation(
-        settings=settings, description=f"Simulated {noise.type} noise added", label="noise added"
+        settings={**settings, "input": about["sha256"]},
+        description=f"Simulated {noise.type} noise added",
+        label="noise added",
     )
     notes = io.write(noisy.volume, target, template, derivation=derivation, deidentify=deidentify)
     record = {
@@ -107,7 +111,7 @@ def noise_file(
         "normalisation": noisy.normalisation.to_dict(),
         "slices": len(volume.slices()),
         "warnings": [*volume.warnings, *notes],
-        "input": io.input_record(volume),
+        "input": about,
     }
     io.write_record(target, record)
     return record

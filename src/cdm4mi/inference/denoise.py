@@ -13,9 +13,6 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
-from cdm4mi.io.atomic import refuse_inputs
-from cdm4mi.io.formats import format_of
-from cdm4mi.io.parametric_map import write_map
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
 _ENDING = {"nifti": ".nii.gz", "mha": ".mha", "nrrd": ".nrrd", "hdf5": ".h5", "tiff": ".tif", "png": ".png"}
@@ -74,26 +71,23 @@ def denoise_file(
     if modality is not None:
         volume = replace(volume, modality=modality)
     template = None if like is None else io.read(like)
-    _check_target(target, volume, template)
+    # Found out before the work: what would stop the writing after it.
+    io.check_target(volume, target, template)
     if uncertainty is not None:
         if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
             raise UserError(
                 "--uncertainty: found one estimate only, expected --estimate mean-of-k with --samples 2 or more"
             )
-        _check_target(uncertainty, volume, template)
+        if uncertainty.resolve() == target.resolve():
+            raise UserError(f"--uncertainty: found {uncertainty}, the place of the output, expected another")
+        io.check_map_target(volume, uncertainty, template)
     restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, progress=progress)
     record = restoration.record
-    derivation = io.Derivation(
-        model_hash=record["weight_hash"],
-        settings={**record["settings"], "seed": seed, "noise_level": record["noise_level"]["used"]},
-        description="Denoised by a conditional diffusion model",
-    )
-    notes = io.write(restoration.volume, target, template, derivation=derivation, deidentify=deidentify)
+    notes = io.write(restoration.volume, target, template, deidentify=deidentify)
     if uncertainty is not None and restoration.spread is not None:
         meaning = "Standard deviation of samples"
-        write_map(restoration.spread, uncertainty, meaning, template, derivation=derivation, deidentify=deidentify)
+        io.write_map(restoration.spread, uncertainty, meaning, template, deidentify=deidentify)
     record["warnings"] += notes
-    record["input"] = io.input_record(volume)
     io.write_record(target, record)
     return record
 
@@ -113,16 +107,3 @@ def denoise_all(
             yield target, restore(scan.number, target)
         except UserError as error:
             yield target, error
-
-
-def _check_target(target: Path, volume: Volume, template: Volume | None) -> None:
-    """Find out before the work what would stop the writing after it."""
-    if volume.source is not None:
-        refuse_inputs(target, volume.source.paths)
-    headers = volume if template is None else template
-    if format_of(target, headers.source) == "dicom" and headers.kind != "dicom":
-        raise UserError(
-            f"{target}: a DICOM output needs a DICOM series' headers, found {headers.kind}, expected --like SERIES"
-        )
-    if target.is_dir() and any(target.iterdir()):
-        raise UserError(f"{target}: exists and is not an empty folder, expected a new place for the output")

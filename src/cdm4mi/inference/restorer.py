@@ -23,7 +23,7 @@ from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import TiledEstimate
-from cdm4mi.io import Volume
+from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
 
@@ -151,10 +151,18 @@ class Restorer:
                 progress(index[-1] + 1, len(y))
         out = norm.invert(restored)
         out[outside] = volume.slices()[outside]
+        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.times_for(used))}
+        about = input_record(volume)
+        # The input's hash: another scan restored under the same DICOM template is another image.
+        derivation = Derivation(
+            model_hash=self.model.weight_hash,
+            settings={**settings, "seed": seed, "noise_level": used / scale, "input": about["sha256"]},
+            description="Denoised by a conditional diffusion model",
+        )
         record = {
             "model": self.model.name,
             "weight_hash": self.model.weight_hash,
-            "settings": self.sampling.model_dump(mode="json") | {"steps": len(self.times_for(used))},
+            "settings": settings,
             "network_calls": self.network_calls(used),
             "seed": seed,
             "normalisation": norm.to_dict(),
@@ -164,11 +172,13 @@ class Restorer:
             "seconds": round(time.monotonic() - began, 3),
             "device": self.device.type,
             "warnings": [*self.model.notices, *volume.warnings, *warnings],
+            "input": about,
         }
-        result = Restoration(volume.with_array(out.reshape(volume.array.shape)), record)
+        result = Restoration(volume.with_array(out.reshape(volume.array.shape), derivation=derivation), record)
         if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
             spread, record["uncertainty"] = self._calibrated(spread, used)
-            result.spread = volume.with_array((spread / scale).reshape(volume.array.shape))
+            deviation = (spread / scale).reshape(volume.array.shape)
+            result.spread = volume.with_array(deviation, derivation=derivation)
         return result
 
     def _calibrated(self, spread: np.ndarray, level: float) -> tuple[np.ndarray, dict[str, Any]]:

@@ -2,9 +2,9 @@
 
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.describe import Description, describe
-from cdm4mi.io.formats import read, read_all, write
+from cdm4mi.io.formats import check_target, read, read_all, write
 from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans
-from cdm4mi.io.parametric_map import write_map
+from cdm4mi.io.parametric_map import check_map_target, write_map
 from cdm4mi.io.record import input_record, write_record
 from cdm4mi.io.volume import Volume
 
@@ -14,6 +14,8 @@ __all__ = [
     "Listing",
     "ScanInfo",
     "Volume",
+    "check_map_target",
+    "check_target",
     "describe",
     "input_record",
     "list_files",

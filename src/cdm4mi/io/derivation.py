@@ -25,6 +25,16 @@ class Derivation:
     description: str = "Written by cdm4mi"
     label: str = "restored"
 
+    @property
+    def code(self) -> tuple[str, str]:
+        """Value and meaning of the derivation's code, of this project's own scheme (99CDM4MI).
+
+        CID 7203 of DICOM, which is extensible, has no term for noise reduction by a network.
+        """
+        if self.model_hash:
+            return "RESTORED", "Restored by a conditional diffusion model"
+        return "PROCESSED", "Pixel values changed by software"
+
     def uid(self, *parts: str) -> str:
         """A UID (2.25 and a UUID, PS3.5 B.2) that is the same for the same parts, model and settings."""
         text = json.dumps(

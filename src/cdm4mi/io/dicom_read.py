@@ -20,17 +20,18 @@ from cdm4mi.io.dicom_frames import (
     slice_thickness,
 )
 from cdm4mi.io.dicom_pixels import decode
-from cdm4mi.io.dicom_scan import DicomScan, Instance
+from cdm4mi.io.dicom_scan import PARALLEL, DicomScan, Instance
 from cdm4mi.io.dicom_values import numbers, text, whole
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
 @dataclass
 class DicomHeader:
-    """What writing needs: the source headers (no pixels), and for each slice of the array its frame in them."""
+    """What writing needs: source headers (no pixels), for each slice of the array its frame in them, stored type."""
 
     datasets: list[Dataset]
     frames: list[Frame]
+    dtype: np.dtype
 
 
 def read_dicom(scan: DicomScan) -> Volume:
@@ -75,7 +76,7 @@ def read_dicom(scan: DicomScan) -> Volume:
         Source(
             "dicom",
             tuple(instance.path for instance in instances),
-            DicomHeader([instance.dataset for instance in instances], ordered),
+            DicomHeader([instance.dataset for instance in instances], ordered, np.dtype(stored.dtype.name)),
             np.dtype(stored.dtype.name),
             ordered[0].slope,
             ordered[0].intercept,
@@ -128,7 +129,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[np.ndarray, geometry
     orientation = frames[0].orientation
     assert orientation is not None
     turned = max(float(np.abs(f.orientation - orientation).max()) for f in frames)
-    if turned > 0.02:
+    if turned > PARALLEL:
         raise UserError(f"{first.name}: mixed orientations in one multi-frame image, expected parallel slices")
     warnings = []
     spacing = frames[0].pixel_spacing

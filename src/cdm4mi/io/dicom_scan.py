@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator
@@ -34,6 +33,8 @@ _COMPLEX_PARTS = {"P", "PHASE", "PHASE MAP", "R", "REAL", "I", "IMAGINARY", "VEL
 # Where a file without a preamble may begin.
 _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
 _MAX_INFLATED = 2**30
+# How far the components of two planes' directions may differ before they are no longer parallel.
+PARALLEL = 0.02
 
 
 class _Bounded(io.BufferedReader):
@@ -156,15 +157,36 @@ def sort_into_scans(instances: Iterable[Instance]) -> Found:
             groups.setdefault(_key(instance.dataset), []).append(instance)
         else:
             add_passed_over(found.passed_over, _kind(instance.dataset))
-    parts: dict[str, list[tuple]] = {}
+    parts: dict[str, list[list[Instance]]] = {}
     for key in sorted(groups, key=str):
-        parts.setdefault(key[0], []).append(key)
-    for keys in parts.values():
-        for number, key in enumerate(keys, 1):
-            own = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
-            found.scans.append(DicomScan(own, number, len(keys)))
+        own = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
+        parts.setdefault(key[0], []).extend(_parallel(own))
+    for stacks in parts.values():
+        found.scans += [DicomScan(own, number, len(stacks)) for number, own in enumerate(stacks, 1)]
     found.scans.sort(key=_listing_order)
     return found
+
+
+def _parallel(instances: list[Instance]) -> list[list[Instance]]:
+    """Sets of parallel planes, in the order of their orientation; a scanner's last digits do not split a series."""
+    sets: list[tuple[list[float], list[Instance]]] = []
+    by_text: dict[str, list[Instance]] = {}
+    for instance in instances:
+        said = text(instance.dataset, "ImageOrientationPatient")
+        if said not in by_text:
+            found = numbers(instance.dataset, "ImageOrientationPatient", 6)
+            orientation = [] if found is None else found.tolist()
+            own = next((own for first, own in sets if _near(first, orientation)), None)
+            if own is None:
+                own = []
+                sets.append((orientation, own))
+            by_text[said] = own
+        by_text[said].append(instance)
+    return [own for _, own in sorted(sets, key=lambda one: one[0])]
+
+
+def _near(a: list[float], b: list[float]) -> bool:
+    return len(a) == len(b) and all(abs(x - y) <= PARALLEL for x, y in zip(a, b, strict=True))
 
 
 def add_passed_over(counts: dict[str, int], kind: str, count: int = 1) -> None:
@@ -199,17 +221,15 @@ def _kind(dataset: Dataset) -> str:
 
 
 def _key(dataset: Dataset) -> tuple:
-    """What the planes of one stack have in common."""
-    orientation = numbers(dataset, "ImageOrientationPatient", 6)
-    position = numbers(dataset, "ImagePositionPatient", 3)
-    alone = orientation is None or position is None or frame_count(dataset) > 1
+    """What the planes of one stack have in common, beside their orientation."""
+    placed = numbers(dataset, "ImageOrientationPatient", 6), numbers(dataset, "ImagePositionPatient", 3)
+    alone = any(found is None for found in placed) or frame_count(dataset) > 1
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")[2:]}
     return (
         text(dataset, "SeriesInstanceUID"),
         text(dataset, "SOPClassUID"),
         whole(dataset, "Rows"),
         whole(dataset, "Columns"),
-        "" if orientation is None else tuple((np.rint(orientation * 50) / 50 + 0.0).tolist()),
         text(dataset, "PixelSpacing"),
         tuple(sorted(_COMPLEX_PARTS & kinds)),
         text(dataset, "SOPInstanceUID") if alone else "",

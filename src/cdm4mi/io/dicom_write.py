@@ -20,6 +20,7 @@ from cdm4mi.io.deidentify import deidentify, new_uid
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom_frames import Frame, padding_range
 from cdm4mi.io.dicom_read import DicomHeader
+from cdm4mi.io.dicom_real_world import Rescale, remap
 from cdm4mi.io.dicom_values import text, where, whole
 from cdm4mi.io.quantise import Grid, fine_enough, refine
 from cdm4mi.io.volume import Volume
@@ -69,7 +70,8 @@ def derived_datasets(
         # Without a model and settings the values themselves tell one derived series from another.
         digest = hashlib.sha256(np.ascontiguousarray(planes).tobytes()).hexdigest()
         derivation = Derivation(settings={"values": digest})
-    grids = _grids(planes, header)
+    floating = header.dtype.kind == "f"
+    grids = [] if floating else _grids(planes, header)
     by_instance: dict[int, list[int]] = {}
     for n, frame in enumerate(header.frames):
         by_instance.setdefault(frame.instance, []).append(n)
@@ -84,7 +86,10 @@ def derived_datasets(
             dataset = _copy(source)
             if deidentified:
                 deidentify(dataset)
-            _set_pixels(dataset, planes, own, grids, header)
+            if floating:
+                _set_float_pixels(dataset, planes[own], header.dtype)
+            else:
+                _set_pixels(dataset, planes, own, grids, header)
             _set_identity(dataset, source, derivation, None if deidentified else now)
         except UserError:
             raise
@@ -103,8 +108,6 @@ def write_dicom(
     """
     datasets = derived_datasets(volume, header, derivation, deidentified)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-        if len(datasets) > 1:
-            raise UserError(f"{path}: the series has {len(datasets)} instances, expected a folder name for the output")
         with atomic.replacing_file(path) as temporary:
             save(datasets[0], temporary)
         return
@@ -215,6 +218,11 @@ def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: lis
     dataset.PixelRepresentation = int(signed)
     for n, frame in zip(own, frames, strict=True):
         _set_rescale(dataset, source, frame, grids[n])
+    before = [_rescale(frame, Grid(grid.dtype, frame.slope, frame.intercept)) for frame in frames]
+    after = [_rescale(frame, grids[n]) for n, frame in zip(own, frames, strict=True)]
+    if "ModalityLUTSequence" in source:  # its stored numbers are not a line away from the new ones
+        dataset.pop("RealWorldValueMappingSequence", None)
+    remap(dataset, [frame.index for frame in frames], before, after, grid)
     if grid.dtype.itemsize <= 2:
         vr = "SS" if signed else "US"
         dataset.add_new("SmallestImagePixelValue", vr, int(stored.min()))
@@ -230,14 +238,25 @@ def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: lis
     dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
 
 
+def _set_float_pixels(dataset: Dataset, planes: np.ndarray, dtype: np.dtype) -> None:
+    """Pixel data of an image whose source stores floats (a Parametric Map): no rescale, no integers' attributes."""
+    keyword, vr = ("FloatPixelData", "OF") if dtype.itemsize == 4 else ("DoubleFloatPixelData", "OD")
+    dataset.add_new(keyword, vr, planes.astype(dtype.newbyteorder("<")).tobytes())
+
+
+def _rescale(frame: Frame, grid: Grid) -> Rescale:
+    """(slope, intercept) of the header for a plane's grid; brightness turned round for reading is turned back."""
+    if frame.mirror is None:
+        return grid.slope, grid.intercept
+    return -grid.slope, frame.mirror - grid.intercept
+
+
 def _set_rescale(dataset: Dataset, source: Dataset, frame: Frame, grid: Grid) -> None:
     """Slope and intercept where the source had them (data set, shared or per-frame group), or where they are needed."""
     shared, per_frame = dataset.get("SharedFunctionalGroupsSequence"), dataset.get("PerFrameFunctionalGroupsSequence")
     groups = [per_frame[frame.index]] if per_frame else []
     groups += [shared[0]] if shared else []
-    # A brightness that was turned round for reading is turned back (see Frame.mirror).
-    slope = grid.slope if frame.mirror is None else -grid.slope
-    intercept = grid.intercept if frame.mirror is None else frame.mirror - grid.intercept
+    slope, intercept = _rescale(frame, grid)
     plain = (slope, intercept) == (1.0, 0.0)
     holder = dataset
     if groups:
@@ -277,14 +296,13 @@ def _set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now
     reference.PurposeOfReferenceCodeSequence = Sequence(
         [_code("121322", "DCM", "Source image for image processing operation")]
     )
-    description = _describe(derivation)
     enhanced = "SharedFunctionalGroupsSequence" in source
     _set_image_type(dataset, enhanced)
     if enhanced:
-        _add_derivation_group(dataset, description, reference, public(source_series))
+        _add_derivation_group(dataset, derivation, reference, public(source_series))
     else:
-        dataset.DerivationDescription = description
-        dataset.DerivationCodeSequence = Sequence([_derivation_code()])
+        dataset.DerivationDescription = _describe(derivation)
+        dataset.DerivationCodeSequence = Sequence([_derivation_code(derivation)])
         dataset.SourceImageSequence = Sequence([reference])
     _add_equipment(dataset, derivation, now)
     _keep_lossy(dataset, source)
@@ -318,9 +336,9 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
     return item
 
 
-def _derivation_code() -> Dataset:
-    # CID 7203 has no term for noise reduction by a network; it is extensible, so a private code says what was done.
-    return _code("RESTORED", "99CDM4MI", "Restored by a conditional diffusion model")
+def _derivation_code(derivation: Derivation) -> Dataset:
+    value, meaning = derivation.code
+    return _code(value, "99CDM4MI", meaning)
 
 
 def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
@@ -344,14 +362,14 @@ def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
                     element.value[0].FrameType = derived(element.value[0].FrameType)
 
 
-def _add_derivation_group(dataset: Dataset, description: str, reference: Dataset, source_series: str) -> None:
+def _add_derivation_group(dataset: Dataset, derivation: Derivation, reference: Dataset, source_series: str) -> None:
     """The derivation of an enhanced image: in the per-frame groups where the source has some, else in the shared."""
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     own = [group for group in per_frame if "DerivationImageSequence" in group]
     for group in own or [dataset.SharedFunctionalGroupsSequence[0]]:
         item = Dataset()
-        item.DerivationDescription = description
-        item.DerivationCodeSequence = Sequence([_derivation_code()])
+        item.DerivationDescription = _describe(derivation)
+        item.DerivationCodeSequence = Sequence([_derivation_code(derivation)])
         item.SourceImageSequence = Sequence([copy.deepcopy(reference)])
         group.DerivationImageSequence = Sequence([item])
     evidence = Dataset()

@@ -30,6 +30,10 @@ class Hdf5Header:
     attributes: dict[str, Any] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
 
+    def anonymous(self) -> Hdf5Header:
+        """The same without attributes, and with numbers for names."""
+        return Hdf5Header(self.dataset, self.shape, names=[f"{n:06d}.h5" for n in range(1, len(self.names) + 1)])
+
 
 def read_hdf5(path: Path, name: str) -> Volume:
     """Read the image dataset; shapes (rows, columns), (slices, rows, columns) and single channels are understood."""
@@ -56,7 +60,10 @@ def read_hdf5_folder(files: list[tuple[Path, str]]) -> Volume:
             raise UserError(
                 f"{name}: is {array.shape}, the first file {first[0].shape}, expected one image of one size each"
             )
-    header = Hdf5Header(first[2].dataset, first[2].shape, names=[path.name for path, _ in files])
+    names = [path.name for path, _ in files]
+    if len(set(names)) < len(names):  # files of several folders: none may take another's place
+        names = [f"{n:06d}-{name}" for n, name in enumerate(names, 1)]
+    header = Hdf5Header(first[2].dataset, first[2].shape, names=names)
     source = Source("hdf5", tuple(path for path, _ in files), header, first[1])
     return Volume(
         np.concatenate([p[0] for p in parts]), np.eye(4), None, source, ["HDF5 without an affine: 1 mm voxels"]

@@ -85,6 +85,10 @@ class Listing:
     scans: list[ScanInfo] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
 
+    def counted(self, without: str = "") -> str:
+        """What was passed over as one line, "2 Basic Text SR, 1 unreadable"; "" for nothing."""
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(self.passed_over.items()) if kind != without)
+
     def choose(self, name: str, series: int | str | None) -> ScanInfo:
         """The only scan, or the one whose number is given; otherwise the list is in the error."""
         if series is None and len(self.scans) == 1:
@@ -183,8 +187,8 @@ def _of_files(files: list[tuple[Path, str]], name: str) -> Listing:
         info = ScanInfo(1, "hdf5", "patches", "", (), len(patches), lambda: read_hdf5_folder(patches))
         return Listing([info], passed_over)
     if not others:
-        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(passed_over.items())) or "no files"
-        raise UserError(f"{name}: holds no scan ({counted}), expected {_KNOWN}")
+        counted = Listing(passed_over=passed_over).counted()
+        raise UserError(f"{name}: holds no scan ({counted or 'no files'}), expected {_KNOWN}")
     return Listing([_file_info(p, n, kind, i) for i, (p, n, kind) in enumerate(others, 1)], passed_over)
 
 

@@ -55,7 +55,7 @@ def _read(image: Any, path: Path, name: str) -> Volume:
     warnings = []
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
-    affine = np.asarray(image.affine, dtype=np.float64)
+    affine = _millimetres(header) @ np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
         raise UserError(
             f"{name}: the affine of the header is singular or not finite, expected one that can be inverted"
@@ -94,13 +94,12 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     lowered = path.name.lower()
     pair = lowered.endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
     image_class = _image_class(header, pair)
-    if source is not None and np.allclose(header.get_best_affine(), volume.affine, rtol=0, atol=1e-9):
-        image = image_class(stored, None, header)
-    else:
-        image = image_class(stored, None, header)
-        image.set_sform(volume.affine, 1)
-        image.set_qform(volume.affine, 1, strip_shears=True)
-        if not np.allclose(image.get_qform(), volume.affine, atol=1e-3):
+    affine = np.linalg.inv(_millimetres(header)) @ volume.affine
+    image = image_class(stored, None, header)
+    if source is None or not np.allclose(header.get_best_affine(), affine, rtol=0, atol=1e-9):
+        image.set_sform(affine, 1)
+        image.set_qform(affine, 1, strip_shears=True)
+        if not np.allclose(image.get_qform(), affine, atol=1e-3):
             image.set_qform(None, 0)  # a sheared stack (gantry tilt) has no rotation alone: only the sform says it
     if data.dtype.kind == "f":
         image.header.set_slope_inter(1.0, 0.0)
@@ -110,6 +109,13 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     image.header["cal_min"] = image.header["cal_max"] = 0  # the display range of the source need not fit
     _save(image, path, pair)
     return notes
+
+
+def _millimetres(header: nib.Nifti1Header) -> np.ndarray:
+    """What turns the header's units of length into millimetres, as a matrix; unknown units are millimetres."""
+    units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
+    scale = {1: 1e3, 3: 1e-3}.get(units, 1.0)
+    return np.diag([scale, scale, scale, 1.0])
 
 
 def _load(path: Path, name: str, files: contextlib.ExitStack) -> Any:

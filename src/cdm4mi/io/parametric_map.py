@@ -44,23 +44,46 @@ def write_map(
     (PS3.3 A.75) that refers to its source images; any other ending gives float32 in that format.
     """
     path = Path(path)
-    source = (like or volume).source
+    check_map_target(volume, path, like)
     if formats.ENDINGS.get(formats.ending(path)) != "dicom":
         formats.write(volume, path, like, derivation=derivation, dtype=np.dtype(np.float32), deidentify=deidentify)
         return
-    if source is None or source.kind != "dicom":
-        raise UserError(f"{path}: a Parametric Map refers to DICOM images, expected a DICOM source (or another format)")
-    atomic.refuse_inputs(path, source.paths)
-    if volume.array.ndim == 4 or not np.isfinite(volume.array).all():
-        raise UserError(f"{path}: a Parametric Map holds one finite value at each place, expected no time points")
-    derivation = replace(derivation or Derivation(), label=meaning.lower())
-    dataset = _parametric_map(volume, source.header, meaning, derivation)
+    if not np.isfinite(volume.array).all():
+        raise UserError(f"{path}: the map holds values that are not finite, which DICOM cannot store")
+    derivation = replace(derivation or volume.derivation or Derivation(), label=meaning.lower())
+    volume = formats.placed(volume, like)
+    assert volume.source is not None
+    dataset = _parametric_map(volume, volume.source.header, meaning, derivation)
     if deidentify:
         apply_profile(dataset)
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.SeriesDescription = f"{meaning} {NOT_FOR_CLINICAL_USE}"[:64]
     with atomic.replacing_file(path) as temporary:
         save(dataset, temporary)
+
+
+def check_map_target(volume: Volume, path: str | Path, like: Volume | None = None) -> None:
+    """Raise the UserError in which ``write_map`` would end, whatever the values; for a check before long work."""
+    path = Path(path)
+    source = (like or volume).source
+    if formats.ENDINGS.get(formats.ending(path)) != "dicom":
+        formats.check_target(volume, path, like)
+        return
+    if source is None or source.kind != "dicom":
+        raise UserError(
+            f"{path}: a Parametric Map refers to DICOM images, found {source.kind if source else 'none'}, expected a "
+            "DICOM source, --like SERIES, or another format"
+        )
+    atomic.refuse_inputs(path, [p for s in (source, volume.source) if s is not None for p in s.paths])
+    if volume.array.ndim == 4:
+        raise UserError(f"{path}: a Parametric Map holds one value at each place, expected no time points")
+    volume = formats.placed(volume, like)
+    assert volume.source is not None
+    header = volume.source.header
+    # Headers that do not suffice show on the first image already.
+    frames = header.frames if len(header.datasets) == 1 else header.frames[:1]
+    empty = replace(volume, array=np.zeros((len(frames), *volume.shape[-2:]), np.float32), padding=None)
+    _parametric_map(empty, replace(header, frames=frames), "Map", Derivation())
 
 
 def _parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation: Derivation) -> Dataset:

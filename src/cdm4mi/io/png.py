@@ -45,8 +45,6 @@ def read_png(path: Path, name: str) -> Volume:
 def write_png(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
     """Write one image, rounded and clipped to 8 bits (an 8-bit source, or asked for) or 16 bits."""
     planes = volume.slices()
-    if len(planes) != 1:
-        raise UserError(f"{path}: a PNG holds one image, the volume has {len(planes)} slices, expected another format")
     source = template or volume.source
     wanted = dtype or (source.dtype if source is not None else None)
     kept = np.dtype(np.uint8) if wanted == np.uint8 else np.dtype(np.uint16)

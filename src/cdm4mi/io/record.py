@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import math
@@ -27,10 +28,11 @@ def record_path(output: str | Path) -> Path:
 def write_record(path: str | Path, record: dict[str, Any]) -> Path:
     """Write ``record`` (JSON values, arrays, paths as their last part) for the output ``path``; returns where.
 
-    The version of the software is added. Paths of folders are left out, as they can name a person.
+    The version of the software and the time (UTC) are added. Paths of folders are left out, as they can name a person.
     """
     place = record_path(path)
-    text = json.dumps({"software": "cdm4mi", "version": __version__, **_plain(record)}, indent=2)
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    text = json.dumps({"software": "cdm4mi", "version": __version__, "written": now, **_plain(record)}, indent=2)
     with atomic.replacing_file(place) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return place

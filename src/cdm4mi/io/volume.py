@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.derivation import Derivation
 
 
 @dataclass
@@ -34,7 +35,8 @@ class Volume:
     (4 x 4, float64) maps the voxel index (column i, row j, slice k) to RAS millimetres. ``padding`` marks pixels that
     the scanner filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins``
     (slices, 3) holds the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing),
-    else None.
+    else None. ``derivation`` says what was done to the values since they were read, for a DICOM output; None: nothing
+    that is known.
     """
 
     array: np.ndarray
@@ -45,6 +47,7 @@ class Volume:
     units: str | None = None
     padding: np.ndarray | None = None
     slice_origins: np.ndarray | None = None
+    derivation: Derivation | None = None
 
     def __post_init__(self) -> None:
         self.array = np.ascontiguousarray(self.array, dtype=np.float32)
@@ -82,11 +85,16 @@ class Volume:
         """All slices of all time points as a view of shape (N, rows, columns)."""
         return self.array.reshape(-1, *self.array.shape[-2:])
 
-    def with_array(self, array: np.ndarray, warnings: list[str] | None = None) -> Volume:
-        """The same scan with other values: ``array`` has the same shape; geometry, headers and warnings are kept."""
+    def with_array(
+        self, array: np.ndarray, warnings: list[str] | None = None, derivation: Derivation | None = None
+    ) -> Volume:
+        """The same scan with other values: ``array`` has the same shape; geometry, headers and warnings are kept.
+
+        ``derivation``: how the values came about; the one of this volume does not hold for others.
+        """
         if array.shape != self.array.shape:
             raise ValueError(f"new array has shape {array.shape}, the volume {self.array.shape}")
-        return replace(self, array=array, warnings=self.warnings + (warnings or []))
+        return replace(self, array=array, warnings=self.warnings + (warnings or []), derivation=derivation)
 
 
 def check_memory(name: str, shape: tuple[int, ...], stored_voxels: int, gain: int = 1) -> None:
