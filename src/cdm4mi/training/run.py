@@ -59,6 +59,7 @@ class PairData(L.LightningDataModule):
             "least_foreground": config.data.foreground,
             "acquisition": config.model.acquisition_vector or (),
             "patches_per_slice": config.data.patches_per_slice,
+            "slices_mixed": config.data.slices_mixed,
         }
         train = [p for p in patients if p.name in set(self.train_names)]
         val = [p for p in patients if p.name in set(self.val_names)]
