@@ -90,7 +90,7 @@ def _provenance(record: Record) -> Iterator[str]:
         yield "<p>No trained model in this study.</p>"
     notes = [(lv["short"], m, n) for lv in record.levels for m, ns in lv["notes"].items() for n in ns]
     if notes:
-        yield "<h3>What methods had to say</h3><ul class='warn'>"
+        yield "<h3>What methods had to say (numbers: of the first scan)</h3><ul class='warn'>"
         yield "".join(f"<li>{html.escape(f'{level}, {m}: {note}')}</li>" for level, m, note in notes) + "</ul>"
     yield "<h3>Software and hardware</h3><dl>"
     yield from (

@@ -23,7 +23,7 @@ figure{margin:0} figcaption{color:#eee;font-size:12px;min-height:48px;line-heigh
 .im{position:relative;background-size:100% 100%;background-repeat:no-repeat;image-rendering:pixelated;margin-bottom:4px}
 .im i{position:absolute;border:1px solid #ffd23f;box-sizing:border-box} figure img{width:100%;image-rendering:pixelated}
 pre{background:#f3f4f6;padding:12px;overflow-x:auto;font-size:12px} dt{font-weight:600} dd{margin:0 0 6px 0}
-.warn{border-left:4px solid #c4432b;padding-left:12px}
+.warn{border-left:4px solid #c4432b;padding-left:28px}
 @media print{nav{display:none}}
 """
 
