@@ -182,6 +182,16 @@ def test_a_pair_of_a_block_depends_on_seed_and_index_alone():
     assert not equal(whole(validation=True, acquisition=["noise_level"])[0], expected[0])
 
 
+def test_slices_take_turns_where_it_is_asked_for():
+    """Four noisy slices of three patches each: a batch of four holds all of them, and none is made twice."""
+    alone, mixed = whole(patches_per_slice=3), whole(patches_per_slice=3, slices_mixed=4)
+    slices = [float(alone[3 * block]["level"]) for block in range(8)]
+    assert len(set(slices)) == 8
+    assert [float(mixed[i]["level"]) for i in range(24)] == 3 * slices[:4] + 3 * slices[4:]
+    assert set(mixed._kept) == {4, 5, 6, 7}
+    assert equal(mixed[23], whole(patches_per_slice=3, slices_mixed=4)[23])
+
+
 def test_the_level_of_a_block_is_that_of_its_whole_slice():
     dataset = whole()
     kept = dataset._slice(0)

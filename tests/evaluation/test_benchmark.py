@@ -74,6 +74,19 @@ def test_figures_are_those_of_the_images(study, tmp_path, scans):
     assert widths[0] < widths[1]
 
 
+def test_noise_of_whole_slices_is_made_before_the_crop(study, tmp_path):
+    """The projections of a crop would be those of a thin object, with a fraction of the noise."""
+    study["methods"], study["levels"] = study["methods"][:1], [{"type": "low_dose_ct", "dose": 0.1, "views": 90}]
+    whole = run_benchmark(parse_benchmark(study), tmp_path / "whole")
+    study["data"]["crop"] = 24
+    cropped = run_benchmark(parse_benchmark(study), tmp_path / "cropped")
+    assert cropped.levels[0].sigma == whole.levels[0].sigma
+    cells = [run.levels[0].cells["noisy input"] for run in (whole, cropped)]
+    for scan, uncut, cut in zip(cropped.scans, *cells, strict=True):
+        assert cut.images.shape[1:] == scan.target.shape[1:] == (24, 24)
+        np.testing.assert_array_equal(cut.images, uncut.images[(slice(None), *scan.cut)])
+
+
 def test_the_record_tells_no_name_and_no_path(study, tmp_path, scans):
     run_benchmark(parse_benchmark(study), tmp_path / "run", command="cdm4mi benchmark study.yaml")
     written = [f for f in (tmp_path / "run").rglob("*") if f.is_file() and f.suffix in (".json", ".csv")]

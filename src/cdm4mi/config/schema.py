@@ -178,6 +178,9 @@ class DataConfig(Section):
     patches_per_slice: Count | None = Field(
         None, description="training patches in a row from one noisy slice; none: 16 for noise of whole slices, else 1"
     )
+    slices_mixed: Count = Field(
+        1, description="noisy slices of patches_per_slice patches each that take turns in a batch"
+    )
     noise: NoiseConfig = GaussianConfig()
     workers: Annotated[int, Field(ge=0)] = 0
 

@@ -32,7 +32,6 @@ _WHOLE = 1
 class _Slice:
     """A clean slice that is kept with its condition and level, and what it was made for."""
 
-    block: int
     patient: Patient
     k: int
     x0: Tensor
@@ -50,6 +49,7 @@ class PairDataset(Dataset[Pair]):
 
     patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
     of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
+    slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class PairDataset(Dataset[Pair]):
         validation: bool = False,
         acquisition: Sequence[str] = (),
         patches_per_slice: int | None = None,
+        slices_mixed: int = 1,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -78,8 +79,9 @@ class PairDataset(Dataset[Pair]):
         self.acquisition = list(acquisition)
         self.stream = _VALIDATION if validation else _TRAINING
         self.block = patches_per_slice or (PATCHES_PER_SLICE if degradation.whole_slice else 1)
+        self.mixed = slices_mixed
         self.whole = degradation.whole_slice or self.block > 1
-        self._kept: _Slice | None = None
+        self._kept: dict[int, _Slice] = {}
         sources: dict[str, list[Patient]] = {}
         for patient in patients:
             sources.setdefault(patient.source, []).append(patient)
@@ -92,7 +94,7 @@ class PairDataset(Dataset[Pair]):
     def __getitem__(self, i: int) -> Pair:
         rng = np.random.default_rng([self.seed, self.stream, i])
         if self.whole:
-            kept = self._slice(i // self.block)
+            kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
             patient, level = kept.patient, kept.level
             place = self._place(rng, kept.patient.foregrounds[kept.k])[0]
             turn = _turn(rng)
@@ -108,14 +110,15 @@ class PairDataset(Dataset[Pair]):
         return pair
 
     def _slice(self, block: int) -> _Slice:
-        """The slice of a block of pairs, degraded as a whole; the one of the last call is kept."""
-        if self._kept is None or self._kept.block != block:
+        """The slice of a block of pairs, degraded as a whole; those that take turns with it are kept."""
+        if block not in self._kept:
             rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
             gen = generator(self.seed, self.stream, _WHOLE, block)
             patient, k = self._patient_and_slice(rng)
             x0, y, level = self._degraded(patient, k, np.s_[:, :], gen, lambda image: image)
-            self._kept = _Slice(block, patient, k, x0, y, level)
-        return self._kept
+            self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
+            self._kept[block] = _Slice(patient, k, x0, y, level)
+        return self._kept[block]
 
     def _degraded(
         self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn

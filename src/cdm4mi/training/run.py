@@ -60,6 +60,7 @@ class PairData(L.LightningDataModule):
             "least_foreground": config.data.foreground,
             "acquisition": config.model.acquisition_vector or (),
             "patches_per_slice": config.data.patches_per_slice,
+            "slices_mixed": config.data.slices_mixed,
         }
         train = [p for p in patients if p.name in set(self.train_names)]
         val = [p for p in patients if p.name in set(self.val_names)]
@@ -84,19 +85,21 @@ class PairData(L.LightningDataModule):
         return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
 
 
-def train(config: Config, out: Path, *, resume: bool = False, progress: bool = True) -> Path:
+def train(
+    config: Config, out: Path, *, resume: bool = False, progress: bool = True, data: PairData | None = None
+) -> Path:
     """Train as configured into the folder ``out`` and return the path of the last checkpoint.
 
     Writes config.yaml, checkpoints/{best,last}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on from
-    out/checkpoints/last.ckpt, bit for bit on the CPU. Ctrl-C finishes the step, saves it and raises KeyboardInterrupt.
-    Raises UserError for what the user can mend.
+    out/checkpoints/last.ckpt, bit for bit on the CPU. ``data``: the configuration's, where they have been read already.
+    Ctrl-C finishes the step, saves it and raises KeyboardInterrupt. Raises UserError for what the user can mend.
     """
     check_place(config, out, resume)
     regression = regression_of(config)
     build_process(config.model)  # refuses what does not fit before the data are read
     torch.manual_seed(config.seed)
     network = build_network(config.model)
-    data = PairData(config)
+    data = PairData(config) if data is None else data
     if regression is not None and config.model.sigma_r is None:
         config.model.sigma_r = residual_rms(regression, data)
         log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)

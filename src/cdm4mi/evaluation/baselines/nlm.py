@@ -23,7 +23,9 @@ class NlmSettings:
     patch_distance: int = 6
 
 
-GRID = [NlmSettings(*point) for point in itertools.product((0.4, 0.5, 0.6, 0.7, 0.8, 1.0), (3, 5, 7), (6, 10))]
+GRID = [
+    NlmSettings(*point) for point in itertools.product((0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.3, 1.6), (3, 5, 7), (6, 10))
+]
 
 
 def nlm(y: np.ndarray, sigma: float, settings: NlmSettings = NlmSettings()) -> np.ndarray:

@@ -22,7 +22,9 @@ class WaveletSettings:
     factor: float = 1.0
 
 
-GRID = [WaveletSettings(*point) for point in itertools.product(("db2", "sym4"), (0.6, 0.75, 0.9, 1.0, 1.15, 1.3))]
+GRID = [
+    WaveletSettings(*point) for point in itertools.product(("db2", "sym4"), (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6, 2.0))
+]
 
 
 def require() -> None:

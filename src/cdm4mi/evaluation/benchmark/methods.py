@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cdm4mi.config.noise import NoiseSection
-from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.config.schema import Config, SamplingConfig
 from cdm4mi.data.normalise import Normalisation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
@@ -28,7 +28,8 @@ from cdm4mi.models.checkpoint import TrainedModel
 class Restored:
     """array, sd: (N, rows, columns) in physical units, the second the method's own standard deviation or None.
 
-    calls: of a network for each pixel. seconds: of one slice, wall clock. notes: what the method has to say.
+    calls: of a network for each pixel. seconds: of one slice; processor time on a CPU, which other work beside it does
+    not lengthen, and wall clock on a GPU. notes: what the method has to say.
     """
 
     array: np.ndarray
@@ -129,12 +130,23 @@ class Classical(StudyMethod):
         images = norm.apply(noisy.array)
         sigmas = noisy.sigma if known else [measured_level(images)] * len(images)
         settings = type(self.baseline.grid[0])(**self.settings)
-        began = time.perf_counter()
+        began = time.process_time()
         out = np.stack([self.baseline.run(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
-        return Restored(norm.invert(out), (time.perf_counter() - began) / len(images))
+        return Restored(norm.invert(out), (time.process_time() - began) / len(images))
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"tuned": self.tuned, "tried": len(self.baseline.grid)}
+
+
+def anonymous_training(config: Config) -> dict[str, Any]:
+    """What a model was trained by, without paths and without names of patients."""
+    said = config.model_dump(mode="json", include={"seed", "model", "data", "training"})
+    said["data"] |= {"paths": len(config.data.paths)}
+    for key in ("val_patients", "exclude_patients"):
+        said["data"][key] = len(said["data"][key] or [])
+    if config.model.regression is not None:
+        said["model"]["regression"] = Path(config.model.regression).name
+    return said
 
 
 class Model(StudyMethod):
@@ -159,11 +171,12 @@ class Model(StudyMethod):
         if norm.modality == "CT":
             norm = Normalisation(data.window[0], data.window[1], "CT")
         level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if known else None
-        began = time.perf_counter()
+        clock = time.perf_counter if self.restorer.device.type == "cuda" else time.process_time
+        began = clock()
         result = self.restorer.restore(
             noisy.scan.volume(noisy.array), level=level, seed=seed, batch=batch, normalisation=norm
         )
-        seconds = (time.perf_counter() - began) / len(noisy.array)
+        seconds = (clock() - began) / len(noisy.array)
         spread = None if result.spread is None else result.spread.array
         notes = [note for note in result.record["warnings"] if note not in self.model.notices]
         return Restored(result.volume.array, seconds, result.record["network_calls"], spread, notes)
@@ -180,6 +193,7 @@ class Model(StudyMethod):
             "path": config.model.path,
             "parameterization": config.model.parameterization,
             "sampling": self.sampling.model_dump(mode="json"),
+            "configuration": anonymous_training(config),
         }
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:

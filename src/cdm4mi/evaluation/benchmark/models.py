@@ -49,10 +49,10 @@ def trained(
 
     last = run / "checkpoints" / "last.ckpt"
     if not last.exists() or load_model(last).about["step"] < config.training.max_tsteps:
-        if config.data.kind != "store":
-            refuse_leaks(title, PairData(config).summary, scans)
+        data = PairData(config)
+        refuse_leaks(title, data.summary, scans)
         log.info("%s: training %d steps", title, config.training.max_tsteps)
-        train(config, run, resume=last.exists(), progress=progress)
+        train(config, run, resume=last.exists(), progress=progress, data=data)
     file = last.with_name(f"{weights}.ckpt")
     if not file.exists():
         raise UserError(f"{title}: its run has no checkpoints/{weights}.ckpt, expected a finished run")

@@ -36,7 +36,11 @@ def level_key(noise: NoiseSection) -> str:
 
 
 def add_noise(scan: StudyScan, noise: NoiseSection, seed: int) -> NoisyScan:
-    """The scan at one noise level. Raises UserError where the noise does not suit the scan."""
+    """The scan at one noise level. Raises UserError where the noise does not suit the scan.
+
+    Noise of whole slices (projections, k-space) is made of whole slices, and then cut as the scan is: the projections
+    of a crop would be those of a thin object. Its sigma is the whole slice's, as in training.
+    """
     degradation = make_degradation(noise)
     degradation.check(scan.frame)
     if (noise.type == "identity") != (scan.condition is not None):
@@ -44,17 +48,19 @@ def add_noise(scan: StudyScan, noise: NoiseSection, seed: int) -> NoisyScan:
         expected = "the one level {type: identity}" if scan.condition is not None else "simulated noise"
         raise UserError(f"levels: found {noise.type} with {found}, expected {expected}")
     level, which = _number(level_key(noise)), _number("".join(sorted(h.hex() for h in scan.hashes)))
+    whole = scan.whole if degradation.whole_slice else None
+    clean, cut = (scan.target, np.s_[:, :]) if whole is None else (whole, scan.cut)
     images, sigma = [], []
     for k, place in enumerate(scan.places):
         gen = generator(seed, level, which, place)
-        x0 = torch.from_numpy(scan.norm.apply(scan.target[k]))
+        x0 = torch.from_numpy(scan.norm.apply(clean[k]))
         parameter = degradation.draw(gen)
         if scan.condition is not None:
             y = torch.from_numpy(scan.norm.apply(scan.condition[k]))
         else:
             y = degradation.apply(x0, parameter, gen, scan.frame)
-        images.append(scan.norm.invert(y.numpy()))
         sigma.append(degradation.level(x0, y, parameter, scan.frame))
+        images.append(scan.norm.invert(np.ascontiguousarray(y.numpy()[cut])))
     return NoisyScan(scan, np.stack(images), sigma)
 
 

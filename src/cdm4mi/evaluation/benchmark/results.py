@@ -6,6 +6,7 @@ import json
 import platform
 import re
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ def _level(level: Level, files: dict[str, str]) -> dict[str, Any]:
         "notes": {
             title: notes
             for title, cells in level.cells.items()
-            if (notes := list(dict.fromkeys(_general(note) for c in cells for note in c.notes)))
+            if (notes := _told_once([note for c in cells for note in c.notes]))
         },
         "spectra": {
             title: np.mean([c.spectrum for c in cells], axis=0).tolist() for title, cells in level.cells.items()
@@ -119,9 +120,12 @@ def short_name(noise: Any) -> str:
     return str(noise.described())
 
 
-def _general(note: str) -> str:
-    """A warning without the numbers of one scan, so that it is told once."""
-    return re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", note)
+def _told_once(notes: Sequence[str]) -> list[str]:
+    """The first of the warnings that differ by the numbers of a scan alone."""
+    found: dict[str, str] = {}
+    for note in notes:
+        found.setdefault(re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", note), note)
+    return list(found.values())
 
 
 def _scan(scan: Any) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class StudyScan:
 
     name: of the scan, and patient: a pseudonym; both say nothing of the person. names: what else the patient may be
     called in a model's record of its training. places: numbers of the slices in the scan. target, condition: (N, rows,
-    columns), the second the real noisy slices or None. hashes: of the scan's slices that show something, whole. rulers:
-    by protocol label.
+    columns), the second the real noisy slices or None. whole, cut: the uncut slices and where the target lies in them
+    (None where nothing is cut off). hashes: of the scan's slices that show something, whole. rulers: by protocol label.
     """
 
     name: str
@@ -48,6 +48,8 @@ class StudyScan:
     hashes: frozenset[bytes]
     rulers: dict[str, Ruler]
     condition: np.ndarray | None = field(default=None)
+    whole: np.ndarray | None = field(default=None)
+    cut: tuple[slice, slice] | None = field(default=None)
 
     @property
     def modality(self) -> str:
@@ -164,7 +166,7 @@ def _cut(
 ) -> StudyScan:
     places = spread(scan.places, slices)
     target = scan.volume.array[places]
-    place = np.s_[:, :, :]
+    place: tuple[slice, slice, slice] = np.s_[:, :, :]
     if crop is not None:
         place = _middle(foreground(target, scan.norm.modality), crop, name)
     return StudyScan(
@@ -178,6 +180,8 @@ def _cut(
         hashes=frozenset(scan.hashes),
         rulers={protocol.label: ruler_for(protocol, scan.volume, name) for protocol in protocols},
         condition=None if scan.condition is None else np.ascontiguousarray(scan.condition[places][place]),
+        whole=None if crop is None else target,
+        cut=None if crop is None else place[1:],
     )
 
 

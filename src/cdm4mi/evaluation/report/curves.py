@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from cdm4mi.evaluation.report.record import Record, known
 from cdm4mi.evaluation.report.tables import words
 
-# Okabe and Ito's colours, which the colour-blind tell apart; grey is kept for the noisy input
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#8C6D1F"]
-MARKERS = ["o", "s", "^", "D", "v", "P"]
+# Okabe and Ito's colours, which the colour-blind tell apart, and two more; grey is kept for the noisy input
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6A3D9A", "#8C6D1F", "#B22222", "#4D4D00"]
+LINES: list[Any] = ["-", (0, (6, 1.5)), (0, (4, 1, 1, 1)), (0, (1, 1))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X", "*"]
 GREY = "#777777"
 
 
@@ -32,13 +33,16 @@ def over_level(record: Record) -> str:
             means = [record.mean(k, protocol["label"], method, region, metric) for k in range(len(x))]
             style = _style(record, number)
             y = [m.value if math.isfinite(m.value) else math.nan for m in means]
-            axes.plot(x, y, color=style["color"], linestyle=style["linestyle"], linewidth=1.3, label=method)
+            line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1.3}
+            axes.plot(x, y, **line)
+            axes.plot([], [], marker=style["marker"], markersize=5, label=method, **line)
             axes.fill_between(
                 x, [m.low for m in means], [m.high for m in means], color=style["color"], alpha=0.12, lw=0
             )
             for k, level in enumerate(record.levels):
                 face = "white" if level["inside_training"][method] is False else style["color"]
                 axes.plot(x[k], y[k], style["marker"], color=style["color"], markerfacecolor=face, markersize=5)
+        _frame_without_noisy(record, axes, [record.means(k, metric) for k in range(len(x))])
         axes.set_xlabel("standard deviation of the noise on [-1, 1]")
         axes.set_ylabel(f"{words(metric)}, {region}")
         if len(x) > 1 and min(x) > 0 and max(x) / min(x) > 3:
@@ -51,8 +55,8 @@ def over_level(record: Record) -> str:
 def over_calls(record: Record) -> str | None:
     """The first metric against network calls, a line for each model; None where no model is sampled in two ways."""
     families: dict[str, list[int]] = {}
-    for number, method in enumerate(record.said["methods"]):
-        families.setdefault(method["family"] or method["title"], []).append(number)
+    for number in range(len(record.methods)):
+        families.setdefault(_family(record, number), []).append(number)
     calls = [level["calls"] for level in record.levels]
     lines = [f for f in families.values() if len({calls[0][record.methods[n]] for n in f}) > 1]
     if not lines:
@@ -65,18 +69,20 @@ def over_calls(record: Record) -> str | None:
             numbers = sorted(numbers, key=lambda n: calls[k][record.methods[n]])
             style = _style(record, numbers[0])
             figures = [record.mean(k, protocol["label"], record.methods[n], region, metric) for n in numbers]
-            label = " / ".join(record.methods[n] for n in numbers)
             if calls[k][record.methods[numbers[-1]]] == 0:
-                axes.axhline(figures[0].value, color=style["color"], linestyle="--", linewidth=1, label=label)
+                line = {"color": style["color"], "linestyle": style["linestyle"], "linewidth": 1}
+                axes.axhline(figures[0].value, label=record.methods[numbers[0]], **line)
                 continue
             x = [calls[k][record.methods[n]] for n in numbers]
             axes.plot(x, [f.value for f in figures], color=style["color"], linewidth=0.8, alpha=0.6)
             for n, at, figure_ in zip(numbers, x, figures, strict=True):
                 own = _style(record, n)
                 axes.plot(at, figure_.value, own["marker"], color=own["color"], label=record.methods[n], markersize=6)
+        _frame_without_noisy(record, axes, [record.means(k, metric)])
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(level["short"], fontsize=9)
-        axes.set_xlabel("network calls a pixel")
+        axes.set_xlabel("network calls")
         axes.set_ylabel(f"{words(metric)}, {region}")
     return _svg(figure, panels, "calls")
 
@@ -94,9 +100,11 @@ def plane(record: Record) -> str | None:
             if known(x) and known(y) and math.isfinite(x):
                 style = _style(record, number)
                 axes.plot(x, y, style["marker"], color=style["color"], label=method, markersize=8)
+        _frame_without_noisy(record, axes, [record.means(k, "psnr")], along="x")
+        _frame_without_noisy(record, axes, [record.means(k, "spectrum")])
         axes.set_title(level["short"], fontsize=9)
-        axes.set_xlabel("less distortion →   PSNR (dB)")
-        axes.set_ylabel("distance of the spectrum (dB)\nbetter texture ↓")
+        axes.set_xlabel("PSNR (dB)\nless distortion →")
+        axes.set_ylabel("← better texture\nspectrum distance (dB)")
     return _svg(figure, panels, "plane")
 
 
@@ -116,24 +124,41 @@ def spectra(record: Record) -> str:
     return _svg(figure, panels, "spectra")
 
 
+def _family(record: Record, number: int) -> str:
+    """What a method shares with those that differ from it only in how they are sampled."""
+    method = record.said["methods"][number]
+    return str(method["family"] or method["title"])
+
+
 def _style(record: Record, number: int) -> dict[str, Any]:
-    """Colour, marker and line of a method, the same in every figure."""
-    noisy = [n for n, m in enumerate(record.said["methods"]) if not m["family"] and "tuned" not in m]
-    if number in noisy:
+    """Colour, marker and line of a method, the same in all figures: a colour for a model, a marker for its sampling."""
+    if number in record.noisy:
         return {"color": GREY, "marker": "x", "linestyle": ":"}
-    place = [n for n in range(len(record.methods)) if n not in noisy].index(number)
-    line = "-" if record.said["methods"][number]["family"] else "--"
+    others = [n for n in range(len(record.methods)) if n not in record.noisy]
+    families = list(dict.fromkeys(_family(record, n) for n in others))
+    place = families.index(_family(record, number))
+    own = [n for n in others if _family(record, n) == families[place]].index(number)
     return {
         "color": COLOURS[place % len(COLOURS)],
-        "marker": MARKERS[(place // len(COLOURS)) % len(MARKERS)],
-        "linestyle": line,
+        "marker": MARKERS[(place // len(COLOURS) + own) % len(MARKERS)],
+        "linestyle": LINES[own % len(LINES)] if record.said["methods"][number]["family"] else "--",
     }
 
 
+def _frame_without_noisy(record: Record, axes: Axes, means: list[dict[str, float]], along: str = "y") -> None:
+    """Limits by every method but the noisy input, which would press all the others into one line."""
+    noisy = {record.methods[n] for n in record.noisy}
+    held = [v for by in means for method, v in by.items() if method not in noisy and math.isfinite(v)]
+    if not held:
+        return
+    margin = 0.08 * (max(held) - min(held)) or 0.05 * abs(max(held)) or 1.0
+    (axes.set_xlim if along == "x" else axes.set_ylim)(min(held) - margin, max(held) + margin)
+
+
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    wide = min(count, 3)
+    wide = 4 if count == 4 else min(count, 3)
     rows = -(-count // wide)
-    figure = Figure(figsize=(3.9 * wide, 3.1 * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=((3.4 if wide == 4 else 3.9) * wide, 3.2 * rows + 0.9), layout="constrained")
     panels = [figure.add_subplot(rows, wide, k + 1) for k in range(count)]
     for axes in panels:
         axes.grid(alpha=0.25)

@@ -11,7 +11,8 @@ from cdm4mi.evaluation.report import curves
 from cdm4mi.evaluation.report.panels import panels
 from cdm4mi.evaluation.report.record import Record
 from cdm4mi.evaluation.report.style import CSS, SCRIPT
-from cdm4mi.evaluation.report.tables import Table, as_html, stamp, verdicts
+from cdm4mi.evaluation.report.table import Table, as_html
+from cdm4mi.evaluation.report.tables import counted, stamp, verdicts
 
 
 def page(record: Record, tables: list[Table]) -> str:
@@ -24,22 +25,25 @@ def _parts(record: Record, tables: list[Table]) -> Iterator[str]:
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title><style>{CSS}</style></head>'
     yield f"<body><h1>{name}</h1>"
     yield (
-        f"<p>{len(record.methods)} methods on {len(record.said['patients'])} test patient(s), "
-        f"{sum(len(scan['slices']) for scan in record.said['scans'])} slices, {len(record.levels)} noise level(s). "
-        f"Split {record.said['split']}. Research software, not for clinical use.</p>"
+        f"<p>{counted(len(record.methods), 'method')} on {counted(len(record.said['patients']), 'test patient')}, "
+        f"{counted(sum(len(scan['slices']) for scan in record.said['scans']), 'slice')}, "
+        f"{counted(len(record.levels), 'noise level')}. Split {record.said['split']}. "
+        "Research software, not for clinical use.</p>"
     )
-    sections = ["summary", "tables", "curves", "pictures", "provenance"]
+    sections = ["summary", "tables", "curves", "pictures", "details", "provenance"]
     yield "<nav>" + "".join(f'<a href="#{s}">{s}</a>' for s in sections) + "</nav>"
     yield '<h2 id="summary">Summary</h2><ul>'
     yield "".join(f"<li>{html.escape(line)}</li>" for line in verdicts(record))
     yield f"</ul><p class='note'>{html.escape(stamp(record, record.protocols[0]))}</p>"
     yield '<h2 id="tables">Tables</h2><p class="note">A click on a heading sorts.</p>'
-    yield from map(as_html, tables)
+    yield from (as_html(table) for table in tables if not table.folded)
     yield '<h2 id="curves">Curves</h2>'
     yield from _curves(record)
     yield '<h2 id="pictures">Pictures</h2>'
     yield "<p>Image, a part of it enlarged, difference to the reference (image minus reference).</p>"
     yield from panels(record)
+    yield '<h2 id="details">Details</h2><p class="note">A click opens a table.</p>'
+    yield from (as_html(table) for table in tables if table.folded)
     yield '<h2 id="provenance">Provenance</h2>'
     yield from _provenance(record)
     yield f"<script>{SCRIPT}</script></body></html>\n"
@@ -51,7 +55,8 @@ def _curves(record: Record) -> Iterator[str]:
         (
             "Over the noise level",
             curves.over_level(record),
-            "Shaded: 95 % bootstrap interval; hollow: outside training.",
+            "Shaded: 95 % bootstrap interval; hollow: outside training. A colour is a model, a marker one way of "
+            "sampling it; the axes leave out the noisy input where it is far off.",
         ),
         ("Over network calls", curves.over_calls(record), "No model is sampled in two ways."),
         ("Perception and distortion", curves.plane(record), "Needs PSNR and the spectrum's distance in the protocol."),
@@ -85,7 +90,7 @@ def _provenance(record: Record) -> Iterator[str]:
         yield "<p>No trained model in this study.</p>"
     notes = [(lv["short"], m, n) for lv in record.levels for m, ns in lv["notes"].items() for n in ns]
     if notes:
-        yield "<h3>What methods had to say</h3><ul class='warn'>"
+        yield "<h3>What methods had to say (numbers: of the first scan)</h3><ul class='warn'>"
         yield "".join(f"<li>{html.escape(f'{level}, {m}: {note}')}</li>" for level, m, note in notes) + "</ul>"
     yield "<h3>Software and hardware</h3><dl>"
     yield from (
@@ -93,7 +98,19 @@ def _provenance(record: Record) -> Iterator[str]:
     )
     yield "</dl><h3>Scans</h3>"
     yield f"<pre>{html.escape(_scans(said['scans']))}</pre>"
-    yield f"<h3>Configuration</h3><pre>{html.escape(json.dumps(said['config'], indent=1))}</pre>"
+    yield f"<h3>Configuration</h3>{_folded('the study', said['config'])}"
+    trained: dict[str, tuple[list[str], Any]] = {}
+    for method in said["methods"]:
+        if "configuration" in method:
+            trained.setdefault(method["family"], ([], method["configuration"]))[0].append(method["title"])
+    for titles, configuration in trained.values():
+        yield _folded(f"training of {'; '.join(titles)}", configuration)
+
+
+def _folded(title: str, said: Any) -> str:
+    """Values that are shown on a click."""
+    text = html.escape(json.dumps(said, indent=1))
+    return f"<details><summary>{html.escape(title)}</summary><pre>{text}</pre></details>"
 
 
 def _told(value: Any) -> str:

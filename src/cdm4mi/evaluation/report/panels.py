@@ -52,13 +52,12 @@ def _panel(record: Record, number: int, panel: dict[str, Any]) -> str:
         figures.append(_figure(number, str(k), title, image, image - reference, caption, zoom, limit))
     unit = panel["unit"]
     heading = f"{level['short']}, {panel['why']} of {record.main}"
-    where = (
-        f"{panel['patient']}, slice {panel['slice']}. One window for all: {low:.4g} to {high:.4g} {unit}; differences "
-        f"to the reference from {-limit * (high - low):.3g} (blue) to {limit * (high - low):.3g} (orange) {unit}."
-    )
+    where = f"{panel['patient']}, slice {panel['slice']}. One window for all: {low:.4g} to {high:.4g} {unit}."
+    most = f"{limit * (high - low):.3g}"
     return (
         f'<section class="panel"><h3>{html.escape(heading)}</h3><div class="row">{"".join(figures)}</div>'
-        f'<p class="note">{html.escape(where)}</p></section>'
+        f'<div class="bar">difference &minus;{most}<i style="background:{_gradient()}"></i>+{most} '
+        f'{html.escape(unit)}</div><p class="note">{html.escape(where)}</p></section>'
     )
 
 
@@ -122,6 +121,12 @@ def _difference(difference: np.ndarray, limit: float) -> str:
     shade = np.round((np.clip(difference / limit, -1, 1) + 1) / 2 * (SHADES - 1)).astype(np.uint8)
     palette = np.round(DIFFERENCE(np.linspace(0, 1, SHADES))[:, :3] * 255).astype(np.uint8)
     return _png(shade, palette)
+
+
+def _gradient() -> str:
+    """The colours of a difference from its least to its most."""
+    stops = (DIFFERENCE(at)[:3] for at in np.linspace(0, 1, 5))
+    return f"linear-gradient(90deg,{','.join(f'rgb({r:.0%} {g:.0%} {b:.0%})' for r, g, b in stops)})"
 
 
 def _png(values: np.ndarray, palette: np.ndarray | None = None) -> str:

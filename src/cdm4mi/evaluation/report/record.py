@@ -78,6 +78,17 @@ class Record:
         """A mean over patients."""
         return self._means[level, label].get((method, region, metric), Figure())
 
+    def means(self, level: int, metric: str) -> dict[str, float]:
+        """The means of a metric by method, as figures show them: first protocol, first region."""
+        protocol = self.protocols[0]
+        label, region = protocol["label"], protocol["regions"][0]
+        return {method: self.mean(level, label, method, region, metric).value for method in self.methods}
+
+    @property
+    def noisy(self) -> list[int]:
+        """Numbers of the methods that leave the noisy input as it is."""
+        return [n for n, m in enumerate(self.said["methods"]) if not m["family"] and "tuned" not in m]
+
     def patients(self, level: int, label: str) -> list[dict[str, Any]]:
         """One entry a method, region and patient, with its scores."""
         return list(self._scores[level, label]["patients"])

@@ -1,21 +1,18 @@
-"""The tables of a report, once: HTML, CSV and LaTeX are three ways to write them."""
+"""The tables of a report, and what its summary says."""
 
 from __future__ import annotations
 
-import csv
-import html
-import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from cdm4mi.evaluation.report.record import Figure, Record, known, number
+from cdm4mi.evaluation.report.table import OUTSIDE, Cell, Column, Table
 from cdm4mi.evaluation.text import NOTHING
 
 LESS_IS_BETTER = ("mae", "rmse", "spectrum", "flicker", "crps")
+CLOCK = "processor time on a CPU, wall clock on a GPU"
 NO_ORDER = ("bias", "cnr_ratio", "coverage", "interval_level", "interval_width")
-OUTSIDE = "†"
 WORDS = {
     "psnr": "PSNR (dB)",
     "mae": "MAE",
@@ -26,26 +23,6 @@ WORDS = {
     "cnr_ratio": "CNR over the reference's",
     "crps": "CRPS",
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """text: as shown. value: to sort by and for CSV. strong: the best of its column. note: a mark's meaning."""
-
-    text: str
-    value: float | str = ""
-    strong: bool = False
-
-
-@dataclass
-class Table:
-    """slug: of its files. note: what stands beneath."""
-
-    slug: str
-    title: str
-    columns: list[str]
-    rows: list[list[Cell]] = field(default_factory=list)
-    note: str = ""
 
 
 def words(metric: str) -> str:
@@ -61,23 +38,26 @@ def shown(value: float, metric: str) -> str:
         return NOTHING
     if math.isinf(value):
         return "inf"
-    return format(
-        value, ".2f" if metric in ("psnr", "spectrum") else ".3f" if metric.startswith(("ssim", "vif")) else ".3g"
-    )
+    if metric in ("psnr", "spectrum"):
+        return f"{value:.2f}"
+    if metric.startswith(("ssim", "vif", "cnr", "coverage")):
+        return f"{value:.3f}"
+    # errors are on [-1, 1] or in HU: as many digits in every row of a column
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 100 else f"{value:.1f}"
 
 
 def tables(record: Record) -> Iterator[Table]:
-    """All tables of a study."""
+    """All tables of a study, the main ones first."""
     for protocol in record.protocols:
         for region in protocol["regions"]:
             yield main_table(record, protocol, region)
+    yield methods_table(record)
     for protocol in record.protocols:
         yield further_table(record, protocol)
         yield patients_table(record, protocol)
         tests = tests_table(record, protocol)
         if tests.rows:
             yield tests
-    yield methods_table(record)
 
 
 def stamp(record: Record, protocol: dict[str, Any]) -> str:
@@ -85,18 +65,27 @@ def stamp(record: Record, protocol: dict[str, Any]) -> str:
     return f"protocol {protocol['label']}, split {record.said['split']}"
 
 
+def counted(count: int, what: str) -> str:
+    """A number of things."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def main_table(record: Record, protocol: dict[str, Any], region: str) -> Table:
     """PSNR, SSIM and MAE of every method at every level."""
     metrics = protocol["main_metrics"] or record.metrics(protocol["label"])[:3]
-    columns = ["method", "network calls", "s a slice"]
-    columns += [f"{level['short']}: {words(metric)}" for level in record.levels for metric in metrics]
+    columns = columns_of("method", "network calls", "s a slice")
+    columns += [Column(words(metric), level["short"]) for level in record.levels for metric in metrics]
     unit = record.error_unit(protocol)
+    marked = any(inside is False for level in record.levels for inside in level["inside_training"].values())
+    outside = f" {OUTSIDE}: a noise level outside the model's training." if marked else ""
+    people = len(record.said["patients"])
+    spread = "In brackets: 95 % bootstrap interval over patients. " if people > 1 else ""
     table = Table(
         f"{protocol['name']}-{region}",
-        f"{'Whole image' if region == 'image' else 'Body'}: mean over {len(record.said['patients'])} patient(s)",
+        f"{protocol['name']}, {'whole image' if region == 'image' else 'body'}: mean over {counted(people, 'patient')}",
         columns,
-        note=f"{stamp(record, protocol)}. {protocol['described']}. MAE {unit}. In brackets: 95 % bootstrap "
-        f"interval over patients. Bold: the best mean. {OUTSIDE}: a noise level outside the model's training.",
+        note=f"{stamp(record, protocol)}. Window: {protocol['described']}. MAE {unit}. {spread}Bold: the best mean."
+        f"{outside} s a slice: {CLOCK}.",
     )
     for method in record.methods:
         calls = [level["calls"][method] for level in record.levels]
@@ -128,9 +117,10 @@ def further_table(record: Record, protocol: dict[str, Any]) -> Table:
     metrics = [m for m in record.metrics(label) if m not in protocol["main_metrics"]]
     table = Table(
         f"{protocol['name']}-further",
-        "Further metrics, mean over patients",
-        ["noise", "region", "method", *map(words, metrics)],
+        f"{protocol['name']}: further metrics, mean over patients",
+        columns_of("noise", "region", "method", *map(words, metrics)),
         note=f"{stamp(record, protocol)}. MAE, RMSE and bias {record.error_unit(protocol)}.",
+        folded=True,
     )
     for level_number, level in enumerate(record.levels):
         for region in protocol["regions"]:
@@ -149,9 +139,10 @@ def patients_table(record: Record, protocol: dict[str, Any]) -> Table:
     region, metrics = protocol["regions"][0], protocol["main_metrics"]
     table = Table(
         f"{protocol['name']}-patients",
-        f"Every patient ({region})",
-        ["noise", "patient", "method", *map(words, metrics)],
+        f"{protocol['name']}: every patient ({region})",
+        columns_of("noise", "patient", "method", *map(words, metrics)),
         note=f"{stamp(record, protocol)}. Patients by pseudonym.",
+        folded=True,
     )
     for level_number, level in enumerate(record.levels):
         for entry in record.patients(level_number, protocol["label"]):
@@ -167,9 +158,10 @@ def tests_table(record: Record, protocol: dict[str, Any]) -> Table:
     """The main method against every other one."""
     table = Table(
         f"{protocol['name']}-tests",
-        f"{record.main} against the others",
-        ["noise", "against", "region", "metric", "difference", "p (Holm)", "patients"],
+        f"{protocol['name']}: {record.main} against the others",
+        columns_of("noise", "against", "region", "metric", "difference", "p (Holm)", "patients"),
         note=f"{stamp(record, protocol)}. Paired Wilcoxon tests over patients, adjusted for all of a noise level.",
+        folded=True,
     )
     for level_number, level in enumerate(record.levels):
         for test in record.tests(level_number, protocol["label"]):
@@ -190,13 +182,13 @@ def tests_table(record: Record, protocol: dict[str, Any]) -> Table:
 
 def methods_table(record: Record) -> Table:
     """What every method is."""
-    table = Table(
-        "methods", "Methods", ["method", "weights", "parameters", "steps", "trained for", "sampling or tuning"]
-    )
+    columns = columns_of("method", "weights", "parameters", "steps", "trained for", "sampling or tuning")
+    table = Table("methods", "Methods", columns, folded=True)
+    short = {level["described"]: level["short"] for level in record.levels}
     for method in record.said["methods"]:
         how = method.get("sampling") or method.get("tuned") or {}
         if "tuned" in method:
-            settings = "; ".join(f"{level}: {_listed(tuned)}" for level, tuned in method["tuned"].items())
+            settings = "; ".join(f"{short.get(k, k)}: {_listed(tuned)}" for k, tuned in method["tuned"].items())
             settings += f" (of {method['tried']} tried on validation patients)"
         elif how.get("estimate") == "mean":
             settings = "one-call mean"
@@ -235,68 +227,24 @@ def verdicts(record: Record) -> Iterator[str]:
         if order[0] == record.main:
             yield f"{text}, before {order[1]} with {shown(means[order[1]], metric)}."
             continue
-        ahead = order[: order.index(record.main)]
-        yield f"{text}; {record.main} has {shown(means[record.main], metric)} and loses to {', '.join(ahead)}."
+        # names may hold commas
+        ahead = "; ".join(f"{m} ({shown(means[m], metric)})" for m in order[: order.index(record.main)])
+        yield f"{text}; {record.main} has {shown(means[record.main], metric)} and loses to {ahead}."
 
 
-def as_html(table: Table) -> str:
-    """A table whose columns are sorted by a click on their heading."""
-    head = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in table.columns)
-    body = "".join(f"<tr>{''.join(map(_td, row))}</tr>" for row in table.rows)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    return (
-        f'<h3>{html.escape(table.title)}</h3><div class="wide"><table class="sortable"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>{note}"
-    )
-
-
-def as_csv(table: Table) -> str:
-    """The table with full digits; the first line is its note."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    if table.note:
-        file.write(f"# {table.note}\n")
-    writer.writerow(table.columns)
-    for row in table.rows:
-        writer.writerow([c.text if isinstance(c.value, str) else format(c.value, ".6g") for c in row])
-    return file.getvalue()
-
-
-def as_latex(table: Table) -> str:
-    """The table for a paper (package booktabs)."""
-    lines = [
-        f"% {table.title}. {table.note}",
-        rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
-        r"\toprule",
-        " & ".join(map(_tex, table.columns)) + r" \\",
-        r"\midrule",
-    ]
-    for row in table.rows:
-        lines.append(" & ".join(rf"\textbf{{{_tex(c.text)}}}" if c.strong else _tex(c.text) for c in row) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+def columns_of(*names: str) -> list[Column]:
+    """Columns without a common heading."""
+    return [Column(name) for name in names]
 
 
 def _figure(figure: Figure, metric: str, mark: str = "", strong: bool = False) -> Cell:
     text = shown(figure.value, metric) + (mark if known(figure.value) else "")
-    if known(figure.low):
-        text += f" [{shown(figure.low, metric)}, {shown(figure.high, metric)}]"
-    return Cell(text, figure.value, strong)
-
-
-def _td(cell: Cell) -> str:
-    key = html.escape(str(cell.value if cell.value != "" else cell.text), quote=True)
-    text = html.escape(cell.text)
-    is_text = isinstance(cell.value, str) and cell.text != NOTHING
-    return f'<td{" class=t" if is_text else ""} data-v="{key}">{f"<b>{text}</b>" if cell.strong else text}</td>'
-
-
-def _tex(text: str) -> str:
-    for character in "\\&%$#_{}":
-        text = text.replace(character, {"\\": r"\textbackslash "}.get(character, "\\" + character))
-    return text.replace(OUTSIDE, r"$\dagger$").replace("~", r"\textasciitilde ").replace("^", r"\textasciicircum ")
+    between = f"[{shown(figure.low, metric)}, {shown(figure.high, metric)}]" if known(figure.low) else ""
+    return Cell(text, figure.value, strong, figure.low, figure.high, between)
 
 
 def _listed(settings: dict[str, Any]) -> str:
     return ", ".join(
-        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
+        f"{key.replace('_', ' ')} {format(value, 'g') if isinstance(value, float) else value}"
+        for key, value in settings.items()
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.report.page import page
 from cdm4mi.evaluation.report.record import Record
-from cdm4mi.evaluation.report.tables import as_csv, as_latex, tables
+from cdm4mi.evaluation.report.table import as_csv, as_latex
+from cdm4mi.evaluation.report.tables import tables
 from cdm4mi.io.atomic import replacing_file
 
 PAGE, TABLES = "report.html", "tables"
