@@ -1,6 +1,6 @@
 """Write the trained model as the one that ships: half-precision weights, configuration and card in one file.
 
-Run from the checkout after training: python experiments/shipped/export.py [RUN]
+Run from the checkout after training and cdm4mi calibrate: python experiments/shipped/export.py [RUN]
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ WEIGHTS = Path("src/cdm4mi/models/weights")
 
 
 def main() -> None:
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/shipped")
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/shipped/default")
     model = load_model(run / "checkpoints" / "last.ckpt")
-    # as in precond.yaml today: wider windows than the training patch measured better on validation subjects, and faster
-    model.config.sampling.tile = 128
     model.config.data.paths = []  # the scans do not ship
     model.config.data.exclude_patients = []
     data = model.about["data"]
