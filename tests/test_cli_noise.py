@@ -32,7 +32,7 @@ def test_nifti_in_nifti_out(command, save_nifti, tmp_path):
     source = save_nifti(tmp_path / "in.nii.gz", ct(), AFFINE)
     code, out, err = command("noise", source, tmp_path / "out.nii.gz", "--sigma-hu", 40, "--seed", 3)
     assert (code, err) == (0, "")
-    assert "out.nii.gz: 2 slices, gaussian noise of level 40" in out
+    assert "out.nii.gz: 2 slices, gaussian noise of level 40 HU" in out
     noisy = nib.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(noisy.affine, AFFINE, atol=1e-5)
     added = noisy.get_fdata().T - ct()

@@ -116,7 +116,8 @@ def shape(noise, mask):
 
 def test_spectrum_of_the_inserted_noise_is_that_of_water_reconstructed_elsewhere():
     """Noise inserted into a patient against that of water, projected in closed form, reconstructed by scikit-image."""
-    size, pixel, views, draws = 193, 1.5, 180, 16
+    # few draws decide nothing: two regions fit into the middle, and a Poisson number differs with the last bit
+    size, pixel, views, draws = 193, 1.5, 180, 96
     scan = ScanGeometry(size, size, (pixel, pixel), views)
     line = 2 * MU_WATER * (130**2 - scan.positions() ** 2).clamp(min=0).sqrt().expand(views, -1).float()
     generator = seeded(1)

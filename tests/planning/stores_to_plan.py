@@ -76,7 +76,7 @@ def wrong(settings, picture=None) -> dict[str, str]:
 
 def plan(store: Path, **options):
     """The settings of a store's plan for ``MACHINE``."""
-    write_plan(store, machine=options.pop("machine", MACHINE), timed=timed, **options)
+    write_plan(store, machine=options.pop("machine", MACHINE), timed=options.pop("timed", timed), **options)
     return settings_of(str(store))
 
 

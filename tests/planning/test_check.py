@@ -1,5 +1,7 @@
 """``cdm4mi check`` finds each fault that is planted, and nothing in sound data."""
 
+import itertools
+import re
 import shutil
 from pathlib import Path
 
@@ -21,6 +23,12 @@ def with_noise(clean, rng):
     return clean + NOISE * rng.standard_normal(clean.shape), clean
 
 
+def one_other(person, halves, other):
+    """``halves`` for every person but one."""
+    count = itertools.count()
+    return lambda clean, rng: (other if next(count) == person else halves)(clean, rng)
+
+
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory):
     root = tmp_path_factory.mktemp("stores")
@@ -39,25 +47,29 @@ def test_nothing_is_wrong_with_phantoms(monkeypatch):
     assert made.wrong(parse_config({"data": {"kind": "phantoms", "noise": {"variance": [0.01, 0.1]}}})) == {}
 
 
-def test_pairs_that_are_shifted(tmp_path):
-    """One of four scans lies two rows lower."""
-
-    def shifted(clean, rng):
-        noisy, clean = with_noise(clean, rng)
-        shifted.count += 1
-        return (np.roll(noisy, 2, axis=1), clean) if shifted.count == 2 else (noisy, clean)
-
-    shifted.count = 0
-    wrong = made.wrong(made.plan(made.pairs_store(tmp_path, shifted)))
-    assert "1 of 3 patients out of line" in wrong["alignment"] and "2.0 rows, " in wrong["alignment"]
+@pytest.mark.parametrize("person", range(4))
+def test_pairs_that_are_shifted(person, tmp_path):
+    """One of four scans lies two rows lower; it is as wrong in the test set as in training."""
+    halves = (with_noise, lambda clean, rng: (np.roll(with_noise(clean, rng)[0], 2, axis=1), clean))
+    wrong = made.wrong(made.plan(made.pairs_store(tmp_path, one_other(person, *halves))))
+    assert "1 of 4 patients out of line" in wrong["alignment"]
+    rows = re.search(r"by 0 slices, (\S+) rows, 0.00 columns", wrong["alignment"])
+    assert float(rows.group(1)) == pytest.approx(2, abs=0.1)
     assert set(wrong) == {"alignment"}
 
 
 def test_pairs_that_are_swapped(tmp_path):
     wrong = made.wrong(made.plan(made.pairs_store(tmp_path, lambda clean, rng: with_noise(clean, rng)[::-1])))
-    assert "less noisy than its target for 3 of 3 patients" in wrong["order"]
+    assert "less noisy than its target for 4 of 4 patients" in wrong["order"]
     assert "exchange --noisy and --clean" in wrong["order"]
     assert set(wrong) == {"order"}
+
+
+@pytest.mark.parametrize("person", range(4))
+def test_one_pair_that_is_swapped(person, tmp_path):
+    halves = (with_noise, lambda clean, rng: with_noise(clean, rng)[::-1])
+    wrong = made.wrong(made.plan(made.pairs_store(tmp_path, one_other(person, *halves))))
+    assert "less noisy than its target for 1 of 4 patients" in wrong["order"]
 
 
 def test_pairs_that_are_the_same_scan_twice(tmp_path):

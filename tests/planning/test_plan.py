@@ -9,6 +9,9 @@ import stores_to_plan as made
 import torch
 
 from cdm4mi.config.load import load_config, load_preset
+from cdm4mi.data.prepare import prepare
+from cdm4mi.data.prepare_scan import Settings
+from cdm4mi.data.tasks import all_scans
 from cdm4mi.errors import UserError
 from cdm4mi.planning.cost import footprint, memory_estimate, seconds_a_step
 from cdm4mi.planning.machine import GIB, Machine
@@ -83,6 +86,28 @@ def test_the_noise_suits_the_scans(stores):
     ct, mr = (made.plan(stores[modality]).data.noise for modality in ("CT", "MR"))
     assert (ct.type, mr.type) == ("gaussian", "rician")
     assert ct.sigma_hu[0] >= 30 and mr.percent[0] >= 1.0  # nothing below the noise that the scans have
+
+
+def test_the_normalisation_is_the_store_s(stores, tmp_path):
+    """Percentiles that were asked for when the store was made are those of the training, without a word more."""
+    said = {
+        modality: made.plan(stores[modality]) and (stores[modality] / "plan.yaml").read_text() for modality in stores
+    }
+    assert "window: [-1000.0, 1000.0]" in said["CT"] and "percentiles" not in said["CT"]
+    assert (
+        "percentiles: [0.0, 99.5]" in said["MR"] and "window" not in said["MR"].partition("data:")[2].split("model:")[0]
+    )
+    own = tmp_path / "own"
+    prepare(all_scans([stores["MR"].parent / "MR-scans"], own), own, settings=Settings(percentiles=(1, 98)), workers=1)
+    assert made.plan(own).data.percentiles == [1.0, 98.0]
+    assert "data" not in made.wrong(made.plan(own))  # it can be read
+
+
+def test_pictures_and_validation_come_within_minutes(store):
+    """An hour of small steps shows something long before its end."""
+    training = made.plan(store, timed=lambda *_: 0.05, anew=True).training
+    assert training.max_tsteps > 50_000
+    assert training.picture_every <= 1000 and training.val_every <= 500
 
 
 def test_steps_fill_the_time_that_is_given(store):

@@ -142,7 +142,10 @@ def with_bad(tmp_path):
     whole_file = (root / "sub-00.nii.gz").read_bytes()
     (root / "sub-07.nii.gz").write_bytes(whole_file[: len(whole_file) // 2])
     made.nifti(root / "sub-08.nii.gz", np.full((2, 64, 64), 5))
+    (root / "sub-09.nii.gz").write_bytes(b"\x1f\x8b" + bytes(100))  # nothing but the name says what it was
+    (root / "empty.dcm").write_bytes(b"")
     (root / "notes.txt").write_text("not a scan")
+    (root / "half.png").write_bytes(b"\x89PN")
     return root
 
 
@@ -151,10 +154,12 @@ def test_bad_scans_are_reported_skipped_and_listed_at_the_end(command, with_bad,
     assert code == 0
     assert len(made.manifest(tmp_path / "store")["scans"]) == 3
     first, *lines = err.splitlines()
-    assert first == "not in the store, 2:"
-    assert len(lines) == 2
-    assert "sub-07.nii.gz: " in lines[0] and "sub-08.nii.gz: scan: found the one value 5 everywhere" in lines[1]
-    assert "passed over: 1 other files" in out
+    assert first == "not in the store, 4:"
+    assert len(lines) == 4
+    assert "empty.dcm: not in a format that is known" in lines[0] and "sub-07.nii.gz: " in lines[1]
+    assert "sub-08.nii.gz: scan: found the one value 5 everywhere" in lines[2]
+    assert "sub-09.nii.gz: not in a format that is known" in lines[3]
+    assert "passed over: 2 other files" in out
 
 
 def test_strict_fails_on_a_bad_scan_and_writes_no_manifest(command, with_bad, tmp_path):
@@ -162,7 +167,7 @@ def test_strict_fails_on_a_bad_scan_and_writes_no_manifest(command, with_bad, tm
     assert code == 1
     assert "sub-07.nii.gz" in err and "no manifest was written" in err
     assert not (tmp_path / "store" / "manifest.json").exists()
-    for bad in ("sub-07.nii.gz", "sub-08.nii.gz"):
+    for bad in ("sub-07.nii.gz", "sub-08.nii.gz", "sub-09.nii.gz", "empty.dcm"):
         (with_bad / bad).unlink()
     assert command("prepare", with_bad, tmp_path / "store", "--workers", 1, "--strict")[0] == 0
 

@@ -42,7 +42,11 @@ def noise(
     centre: Annotated[Text, typer.Option(help="undersampled: share of the lines kept around k = 0")] = None,
     dose: Annotated[Text, typer.Option(help=f"low_dose_ct: share of the scan's dose; {RANGE}")] = None,
     target_hu: Annotated[
-        Text, typer.Option(help=f"low_dose_ct, instead of a dose: standard deviation of the added noise in HU; {RANGE}")
+        Text,
+        typer.Option(
+            help="low_dose_ct, instead of a dose: standard deviation in HU of what is added in the middle of the body "
+            f"(over the whole scan, air and all, it is less); {RANGE}"
+        ),
     ] = None,
     i0: Annotated[Text, typer.Option(help="low_dose_ct: photons a ray without the patient, at full dose")] = None,
     electronic: Annotated[Text, typer.Option(help="low_dose_ct: variance of the electronic noise, photons^2")] = None,
@@ -110,6 +114,6 @@ def noise(
         )
     for warning in record["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(
-        f"{out}: {record['slices']} slices, {record['noise']['type']} noise of level {record['noise_level']:.4g}"
-    )
+    unit = record["input"]["units"] or ("HU" if record["normalisation"]["modality"] == "CT" else "scanner units")
+    said = f"{record['noise']['type']} noise of level {record['noise_level']:.4g} {unit}"
+    typer.echo(f"{out}: {record['slices']} slices, {said}")

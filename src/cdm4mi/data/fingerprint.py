@@ -18,7 +18,7 @@ from cdm4mi.io import atomic
 from cdm4mi.measure.noise_level import estimate_noise
 
 NAME = "fingerprint.json"
-FORMAT = 1
+FORMAT = 2
 SCANS_A_SOURCE = 12
 """Scans of one source whose voxels are looked at, spread over them all."""
 SLICES_A_SCAN = 3
@@ -42,6 +42,8 @@ def make_fingerprint(store: Path, manifest: Mapping[str, Any]) -> dict[str, Any]
         "format": FORMAT,
         "manifest_sha256": manifest["sha256"],
         "modalities": sorted({scan["modality"] for scan in scans}),
+        "window_hu": manifest["settings"]["window_hu"],
+        "percentiles": manifest["settings"]["percentiles"],
         **_facts(scans, every),
         "sources": {
             source: _facts([s for s in scans if s["source"] == source], measured[source]) for source in sources

@@ -10,7 +10,7 @@ from cdm4mi import io
 from cdm4mi.data.names import patch_patient, patient_names
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom_scan import looks_like_dicom
-from cdm4mi.io.sniff import HEAD, sniff
+from cdm4mi.io.sniff import ENDINGS, HEAD, ending, sniff
 
 _NOT_ALONE = (".img", ".raw", ".zraw")
 """Endings of files that hold the voxels of a header beside them."""
@@ -63,6 +63,8 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
                 kind = _kind(file)
                 if kind == "dicom":
                     dicom.append(file)
+                elif kind is None and _named_as_scan(file):
+                    places.append((file, (file,), root, "file"))  # damaged: where it is read, that is said
                 elif kind is None or kind == "png":
                     if file.suffix.lower() not in _NOT_ALONE:
                         name = "PNG files" if kind else "other files"
@@ -91,6 +93,11 @@ def _folders(root: Path, leave_out: Path | None) -> Iterator[Path]:
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()):
         if not folder.name.startswith("."):
             yield from _folders(folder, leave_out)
+
+
+def _named_as_scan(file: Path) -> bool:
+    """Whether the ending is that of a scan; those of pictures, and of voxels beside a header, say too little."""
+    return ENDINGS.get(ending(file), "png") != "png" and file.suffix.lower() not in _NOT_ALONE
 
 
 def _kind(file: Path) -> str | None:

@@ -102,7 +102,7 @@ def make_plan(
         Choice("training.ema_decay_factor", _decay(steps), "averages over about the last fiftieth of the steps"),
         Choice("training.val_every", max(1, min(500, steps // 10))),
         Choice("training.checkpoint_every", max(1, min(250, steps // 10))),
-        Choice("training.picture_every", max(1, steps // 5)),
+        Choice("training.picture_every", max(1, min(1000, steps // 5)), "the first after some minutes"),
         Choice("sampling.tile", 2 * config.model.image_size, "the window that a scan is restored in"),
     ]
     return Plan(choices, seconds, steps, memory, fits)
@@ -134,10 +134,24 @@ def _data(fingerprint: Mapping[str, Any], store: str, machine: Machine) -> list[
     choices = [
         Choice("data.kind", "store"),
         Choice("data.paths", [store]),
+        *_normalisation(fingerprint),
         Choice("data.noise", noise, why),
         Choice("data.val_patches", 64),
         Choice("data.workers", workers, "" if workers else "patches are made far faster than a CPU trains"),
     ]
+    return choices
+
+
+def _normalisation(fingerprint: Mapping[str, Any]) -> list[Choice]:
+    """What maps to -1 and +1, by what the scans are: as the store has it."""
+    choices = []
+    if "CT" in fingerprint["modalities"]:
+        choices.append(Choice("data.window", fingerprint["window_hu"], "CT: HU that map to -1 and +1"))
+    if {"MR", "PT"} & set(fingerprint["modalities"]):
+        why = (
+            "MR, PET: percentiles of a scan's foreground that map to -1 and +1 (0: the value 0), as the store has them"
+        )
+        choices.append(Choice("data.percentiles", fingerprint["percentiles"], why))
     return choices
 
 

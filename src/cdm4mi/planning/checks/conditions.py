@@ -5,13 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from cdm4mi.config.noise import NoiseSection
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.patient import Patient
-from cdm4mi.data.real_pairs import MOST_SHIFT, Alignment, measured_alignment
+from cdm4mi.data.real_pairs import MOST_SHIFT, Alignment
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.planning.checks.subject import Finding, Subject, spread_out
 
-UNIT = Normalisation(-1.0, 1.0, "")
 PATIENTS = 12
 """Patients whose real pairs are looked at."""
 NEIGHBOURS = 15
@@ -39,23 +37,22 @@ def check_conditions(subject: Subject) -> list[Finding]:
 
 
 def check_alignment(subject: Subject) -> Finding:
-    """Phase correlation of condition and target, patient by patient."""
-    away: list[tuple[Patient, Alignment]] = []
-    looked_at = _some_pairs(subject)
-    for patient, targets, conditions in looked_at:
-        alignment = measured_alignment(targets, conditions, UNIT)
-        if alignment.away > MOST_SHIFT:
-            away.append((patient, alignment))
+    """How far the conditions lie from their targets, as ``prepare`` measured it on every pair (phase correlation)."""
+    found: dict[str, Alignment] = {}
+    for scan in subject.manifest["scans"] if subject.manifest else []:
+        alignment = Alignment(tuple(scan["pair"]["shift"]), scan["pair"]["correlation"])
+        known = found.setdefault(scan["patient"], alignment)
+        found[scan["patient"]] = max(known, alignment, key=lambda one: one.away)
+    away = {patient: alignment for patient, alignment in found.items() if alignment.away > MOST_SHIFT}
     if away:
-        patient, alignment = max(away, key=lambda found: found[1].away)
-        slices, rows, columns = alignment.shift
+        patient, worst = max(away.items(), key=lambda item: item[1].away)
+        slices, rows, columns = worst.shift
         said = (
-            f"{len(away)} of {len(looked_at)} patients out of line, worst {subject.called(patient.name)} by "
-            f"{slices:g} slices, {rows:.1f} rows, {columns:.1f} columns"
+            f"{len(away)} of {len(found)} patients out of line, worst {patient} by "
+            f"{slices:g} slices, {rows:.2f} rows, {columns:.2f} columns"
         )
         return Finding("alignment", "wrong", said, "register the noisy scan to the clean one, or leave the pair out")
-    said = f"condition on target within {MOST_SHIFT:g} pixel for {len(looked_at)} patients"
-    return Finding("alignment", "ok", said)
+    return Finding("alignment", "ok", f"condition on target within {MOST_SHIFT:g} pixel for {len(found)} patients")
 
 
 def check_order(subject: Subject) -> Finding:
@@ -123,9 +120,12 @@ def check_targets(subject: Subject) -> Finding:
 
 
 def _some_pairs(subject: Subject) -> list[tuple[Patient, np.ndarray, np.ndarray]]:
-    """(patient, targets, conditions) (N, rows, columns) on [-1, 1]: some slices in a row of some patients."""
+    """(patient, targets, conditions) (N, rows, columns) on [-1, 1]: some slices in a row of some patients.
+
+    Of the test set too: a fault there would spoil the figures that it is for.
+    """
     found = []
-    patients = [p for p in subject.every if p.conditions is not None]
+    patients = [p for p in (*subject.every, *subject.test) if p.conditions is not None]
     unique = list({(p.name, p.source): p for p in patients}.values())
     for patient in spread_out(unique, PATIENTS):
         middle = len(patient.slices) // 2

@@ -15,6 +15,7 @@ from cdm4mi.data.names import pseudonym
 from cdm4mi.data.pairs import Pair, PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients
+from cdm4mi.data.stored import stored_patients
 from cdm4mi.training.run import PairData
 
 Grade = Literal["ok", "note", "wrong"]
@@ -81,6 +82,8 @@ def load_subject(config: Config) -> Subject:
     subject = Subject(config, train, val, [], data.train_pairs, pairs)
     if config.data.kind == "store":
         subject.folder, subject.manifest = read_manifest(Path(config.data.paths[0]))
+        if subject.real:
+            subject.test = stored_patients(config.data, ("test",))
     elif config.data.exclude_patients:
         whole = config.data.model_copy(update={"exclude_patients": []})
         chosen = set(config.data.exclude_patients)
