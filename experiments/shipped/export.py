@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 from cdm4mi.models.checkpoint import SHIPPED, load_model, save_model
-from cdm4mi.training.run import hashed
 
 WEIGHTS = Path("src/cdm4mi/models/weights")
 
@@ -19,9 +18,6 @@ def main() -> None:
     model = load_model(run / "checkpoints" / "last.ckpt")
     model.config.data.paths = []  # the scans do not ship
     model.config.data.exclude_patients = []
-    data = model.about["data"]
-    for split in ("patients_train", "patients_val"):
-        data[split] = [hashed(name) for name in data[split]]
     card = WEIGHTS / "README.md"
     save_model(model, WEIGHTS / SHIPPED, card=card.read_text(encoding="utf-8"))
     written = WEIGHTS / SHIPPED

@@ -12,6 +12,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
 from cdm4mi.evaluation.benchmark.run import run_benchmark
 from cdm4mi.evaluation.leakage import refuse_leaks
+from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training.run import hashed
 
 
@@ -41,6 +42,13 @@ def test_pixels_are_known_again_under_another_name(study, tmp_path):
         refuse_leaks("model", {"slice_hashes": [turned[:8].hex()]}, [scan])
     other = slice_hash(scan.target[1] + 1)
     refuse_leaks("model", {"slice_hashes": [other[:8].hex()]}, [scan])
+
+
+def test_the_shipped_model_says_whom_it_has_seen():
+    seen = load_model(None).about["data"]
+    assert hashed("sub-01") in seen["patients_train"] and hashed("sub-15") in seen["patients_val"]
+    assert not {hashed(f"sub-{n}") for n in range(17, 21)} & {*seen["patients_train"], *seen["patients_val"]}
+    assert len(seen["slice_hashes"]) == seen["slices_train"] + seen["slices_val"]
 
 
 def test_a_patient_is_not_tuned_on_and_tested_on(study, tmp_path, scans):

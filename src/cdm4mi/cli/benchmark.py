@@ -39,8 +39,13 @@ def run_and_report(settings, folder: Path) -> None:
     with bars.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
 
+        said = [""]
+
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total or None)
+            if not errors.is_terminal and what != said[0]:  # a log of hours says where it is
+                said[0] = what
+                typer.echo(f"{what} ({done} of {total})" if total else what, err=True)
 
         run_benchmark(settings, folder, show, command=_command())
     page = write_report(folder)

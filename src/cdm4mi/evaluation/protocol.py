@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_serializer, field_validator, model_validator
 
 from cdm4mi.config import fields
 from cdm4mi.config.errors import one_line
@@ -33,6 +34,7 @@ Metric = Literal[
     "spectrum",
     "cnr_ratio",
     "flicker",
+    "lpips",
 ]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -96,6 +98,9 @@ class Protocol(Section):
     vif_levels: float = Field(
         255.0, gt=0, description="VIF: grey levels that the limits span; the visual noise has variance 2 of them"
     )
+    lpips: Annotated[list[str], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="for the metric lpips: files of AlexNet's weights and of LPIPS's linear ones (version 0.1)"
+    )
     regions: list[Literal["image", "body"]] = Field(["image", "body"], min_length=1)
     slices: Literal["body", "all", "inner"] = Field(
         "body", description="those that show a body in the reference, all, or all but the first and last"
@@ -119,13 +124,30 @@ class Protocol(Section):
             raise ValueError(f"found {shown(limits)}, expected the lower number first")
         return limits
 
+    @model_validator(mode="after")
+    def _weights_of_lpips(self) -> Protocol:
+        if ("lpips" in self.metrics) != (self.lpips is not None):
+            found = "metrics has lpips without" if self.lpips is None else "metrics has no lpips but found"
+            raise ValueError(f"{found} the key lpips, expected both: the weights are the user's")
+        for file in self.lpips or []:
+            if not Path(file).is_file():
+                raise ValueError(f"lpips: {file}: no such file, expected weights")
+        return self
+
+    @field_serializer("lpips")
+    def _names_alone(self, files: list[str] | None) -> list[str] | None:
+        """Records tell no path."""
+        return files and [Path(file).name for file in files]
+
     @property
     def digest(self) -> str:
         """Eight hex digits of all that decides a figure's value, so that two protocols of one name are told apart.
 
         Which metrics and regions are reported decides no figure that is.
         """
-        content = self.model_dump(exclude={"about", "faults", "metrics", "regions", "noise"})
+        content = self.model_dump(exclude={"about", "faults", "metrics", "regions", "noise", "lpips"})
+        if self.lpips is not None:
+            content["lpips"] = [_sha256(file, Path(file).stat().st_mtime_ns) for file in self.lpips]
         content["noise"] = [noise.model_dump(exclude_unset=True) for noise in self.noise]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -148,6 +170,12 @@ class Protocol(Section):
         if isinstance(window, PercentileWindow):
             return f"percentiles {window.low:g} and {window.high:g} of the reference"
         return f"0 to percentile {window.percentile:g} of the reference's foreground (CT: -1000 to 1000 HU)"
+
+
+@lru_cache
+def _sha256(file: str, changed: int) -> str:
+    """Of the content of a file, read again where it has changed."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def protocol_names() -> list[str]:

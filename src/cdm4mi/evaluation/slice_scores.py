@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Scores
 from cdm4mi.evaluation.ruler import Ruler
 from cdm4mi.measure.fidelity import LEAST_SIDE, vif
+from cdm4mi.measure.lpips import LEAST_SIDE as LPIPS_SIDE
+from cdm4mi.measure.lpips import Lpips, read_lpips
 from cdm4mi.measure.metrics import SsimDefinition, bias, mae, psnr, rmse, ssim_map, ssim_mean
 from cdm4mi.measure.spectrum import regions_inside, spectrum_error
 from cdm4mi.measure.ssim_foreign import ssim_zero_padded
@@ -115,6 +118,21 @@ def _spectrum(pair: SlicePair, mask: Mask) -> float:
     return spectrum_error(x, ref) if x.size and np.ptp(ref) > 0 else NONE
 
 
+def _lpips(pair: SlicePair, mask: Mask) -> float:
+    files = pair.ruler.protocol.lpips
+    if mask is not None or files is None or min(pair.x.shape) < LPIPS_SIDE:
+        return NONE
+    start, end = pair.ruler.scale
+    x, ref = ((image - start) * (2 / (end - start)) - 1 for image in pair.windowed)
+    return _network(*files)(x, ref)
+
+
+@lru_cache
+def _network(backbone: str, linear: str) -> Lpips:
+    """Read once."""
+    return read_lpips(Path(backbone), Path(linear))
+
+
 def _tissue_bias(pair: SlicePair, mask: Mask) -> Scores:
     inside = {name: at if mask is None else at & mask for name, at in pair.tissues.items()}
     return {f"bias_{name}": error for name, error in tissue_bias(*pair.limited, inside).items()}
@@ -142,5 +160,6 @@ METRICS: dict[str, Callable[[SlicePair, Mask], float | Scores]] = {
     "vif": _vif,
     "spectrum": _spectrum,
     "cnr_ratio": _cnr_ratio,
+    "lpips": _lpips,
 }
 """Flicker and ``ssim_uniform_3d`` are no slice's: ``scores.py`` has them."""

@@ -24,6 +24,7 @@ _WORDS = {
     "interval_level": "interval level",
     "interval_width": "interval width",
     "crps": "CRPS",
+    "lpips": "LPIPS",
     "mae": "MAE",
     "rmse": "RMSE",
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cdm4mi.config.load import load_config
@@ -16,11 +15,10 @@ from cdm4mi.evaluation.benchmark.scans import StudyScan
 from cdm4mi.evaluation.leakage import refuse_leaks
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
-log = logging.getLogger("cdm4mi.evaluation")
 SHIPPED = "shipped"
 
 
-def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], progress: bool) -> TrainedModel:
+def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say: Callable[[str], None]) -> TrainedModel:
     """The model of a method, checked for leakage before and after training.
 
     folder: of the models that the study trains; one that was stopped goes on where it was. Raises UserError where a
@@ -30,7 +28,7 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], prog
         model = load_model(None if method.checkpoint == SHIPPED else method.checkpoint)
     else:
         config = load_config(method.config, method.overrides)
-        model = load_model(trained(config, folder / place_of(config), method.title, scans, progress, method.weights))
+        model = load_model(trained(config, folder / place_of(config), method.title, scans, say, method.weights))
     refuse_leaks(method.title, model.about.get("data", {}), scans)
     return model
 
@@ -42,7 +40,12 @@ def place_of(config: Config) -> str:
 
 
 def trained(
-    config: Config, run: Path, title: str, scans: Sequence[StudyScan], progress: bool, weights: str = "best"
+    config: Config,
+    run: Path,
+    title: str,
+    scans: Sequence[StudyScan],
+    say: Callable[[str], None],
+    weights: str = "best",
 ) -> Path:
     """The checkpoint of a finished run of this configuration, which is trained, or trained on, where need be."""
     from cdm4mi.training.run import PairData, train
@@ -51,8 +54,8 @@ def trained(
     if not last.exists() or load_model(last).about["step"] < config.training.max_tsteps:
         data = PairData(config)
         refuse_leaks(title, data.summary, scans)
-        log.info("%s: training %d steps", title, config.training.max_tsteps)
-        train(config, run, resume=last.exists(), progress=progress, data=data)
+        say(f"training {title}, {config.training.max_tsteps} steps (log: {run / 'logs'})")
+        train(config, run, resume=last.exists(), progress=False, data=data)
     file = last.with_name(f"{weights}.ckpt")
     if not file.exists():
         raise UserError(f"{title}: its run has no checkpoints/{weights}.ckpt, expected a finished run")

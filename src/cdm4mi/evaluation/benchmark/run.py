@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,8 +17,6 @@ from cdm4mi.evaluation.benchmark.noising import NoisyScan, add_noise, level_key
 from cdm4mi.evaluation.benchmark.results import write_results
 from cdm4mi.evaluation.benchmark.scans import StudyScan, split_hash, study_scans
 from cdm4mi.evaluation.protocol import Protocol, load_protocol
-
-log = logging.getLogger("cdm4mi.evaluation")
 
 CACHE, MODELS, TUNING = "cache", "models", "tuning"
 """Folders of a study; the first can be deleted when the study is finished."""
@@ -57,7 +54,6 @@ def run_benchmark(
     config: BenchmarkConfig,
     out: Path,
     progress: Progress = lambda what, done, total: None,
-    training_progress: bool = False,
     command: str = "",
 ) -> StudyRun:
     """Run a study into the folder ``out``; what an earlier run of it has done is not done again.
@@ -82,7 +78,7 @@ def run_benchmark(
             config.data, "val", [], config.tuning.slices, config.tuning.crop, lambda what: progress(what, 0, 0)
         )
         refuse_shared(scans, tuning)
-    methods = [method_of(method, out, scans, training_progress) for method in config.methods]
+    methods = [method_of(method, out, scans, lambda what: progress(what, 0, 0)) for method in config.methods]
     study = StudyRun(config, protocols, scans, tuning, methods, [])
     done, total = 0, len(levels) * len(methods) * len(scans)
     for noise in levels:
@@ -105,10 +101,10 @@ def run_benchmark(
     return study
 
 
-def method_of(method: MethodSection, out: Path, scans: Sequence[StudyScan], progress: bool) -> StudyMethod:
-    """The method of a section, trained where need be."""
+def method_of(method: MethodSection, out: Path, scans: Sequence[StudyScan], say: Callable[[str], None]) -> StudyMethod:
+    """The method of a section, trained where need be; ``say`` is told so."""
     if isinstance(method, ModelMethod):
-        model = model_of(method, out / MODELS, scans, progress)
+        model = model_of(method, out / MODELS, scans, say)
         return Model(method.title, model, method.chosen_sampling, method.config is not None)
     if isinstance(method, NoisyMethod):
         return Noisy(method.title)

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cdm4mi.evaluation.report.record import Record, known
+from cdm4mi.evaluation.report.tables import stamp
 from cdm4mi.measure.pictures import DIFFERENCE
 
 MOST = 14_000_000
@@ -52,7 +53,10 @@ def _panel(record: Record, number: int, panel: dict[str, Any]) -> str:
         figures.append(_figure(number, str(k), title, image, image - reference, caption, zoom, limit))
     unit = panel["unit"]
     heading = f"{level['short']}, {panel['why']} of {record.main}"
-    where = f"{panel['patient']}, slice {panel['slice']}. One window for all: {low:.4g} to {high:.4g} {unit}."
+    where = (
+        f"{panel['patient']}, slice {panel['slice']}. One window for all: {low:.4g} to {high:.4g} {unit}. "
+        f"PSNR of the slice: {stamp(record, record.protocols[0])}."
+    )
     most = f"{limit * (high - low):.3g}"
     return (
         f'<section class="panel"><h3>{html.escape(heading)}</h3><div class="row">{"".join(figures)}</div>'

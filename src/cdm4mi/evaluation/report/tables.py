@@ -10,7 +10,7 @@ from cdm4mi.evaluation.report.record import Figure, Record, known, number
 from cdm4mi.evaluation.report.table import OUTSIDE, Cell, Column, Table
 from cdm4mi.evaluation.text import NOTHING
 
-LESS_IS_BETTER = ("mae", "rmse", "spectrum", "flicker", "crps")
+LESS_IS_BETTER = ("mae", "rmse", "spectrum", "flicker", "crps", "lpips")
 CLOCK = "processor time on a CPU, wall clock on a GPU"
 NO_ORDER = ("bias", "cnr_ratio", "coverage", "interval_level", "interval_width")
 WORDS = {
@@ -22,6 +22,7 @@ WORDS = {
     "spectrum": "spectrum distance (dB)",
     "cnr_ratio": "CNR over the reference's",
     "crps": "CRPS",
+    "lpips": "LPIPS",
 }
 
 
