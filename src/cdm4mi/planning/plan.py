@@ -163,16 +163,16 @@ def _training(machine: Machine) -> list[Choice]:
         Choice("training.learning_rate", rate, "with the warm-up and the fall to zero that a short run needs"),
         Choice("training.lr_decay", "cosine"),
         Choice("training.betas", [0.9, 0.99]),
-        Choice("training.start_fraction", 0.4, "the noisy end decides what the mean and the first step give"),
+        Choice("training.start_fraction", 0.5, "the noisy end decides what the mean and the first step give"),
+        Choice("training.detail", 0.05, "every time and every noise level counts the same"),
     ]
 
 
 def _sampling() -> list[Choice]:
     return [
-        Choice("sampling.solver", "ddim"),
+        Choice("sampling.solver", "dpmpp_2m"),
         Choice("sampling.steps", 10),
-        Choice("sampling.eta", 1.0),
-        Choice("sampling.spacing", "linspace"),
+        Choice("sampling.spacing", "logsnr"),
         Choice("sampling.estimate", "mean", "the least error; --estimate sample gives the texture of a real scan"),
         Choice("sampling.clip", False),
     ]
