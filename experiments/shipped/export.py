@@ -14,8 +14,8 @@ WEIGHTS = Path("src/cdm4mi/models/weights")
 
 
 def main() -> None:
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/shipped/default")
-    model = load_model(run / "checkpoints" / "last.ckpt")
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/shipped/longer")
+    model = load_model(run)
     model.config.data.paths = []  # the scans do not ship
     model.config.data.exclude_patients = []
     card = WEIGHTS / "README.md"
