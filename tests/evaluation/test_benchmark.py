@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from cdm4mi.errors import UserError
+from cdm4mi.evaluation.baselines import NlmSettings
 from cdm4mi.evaluation.benchmark import run as benchmark
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
+from cdm4mi.evaluation.benchmark.methods import at_an_end
 from cdm4mi.evaluation.benchmark.run import run_benchmark
 from cdm4mi.measure.metrics import psnr
 
@@ -72,6 +74,15 @@ def test_figures_are_those_of_the_images(study, tmp_path, scans):
     # the blur was tuned: wider where there is more noise
     widths = [settings["width"] for settings in found.methods[1].tuned.values()]
     assert widths[0] < widths[1]
+
+
+def test_a_strength_at_an_end_of_its_grid_is_told():
+    grid = [NlmSettings(factor) for factor in (0.4, 0.8, 1.6)]
+    assert list(at_an_end({"factor": 0.8, "patch_size": 5}, grid)) == []
+    for factor in (0.4, 1.6):
+        assert list(at_an_end({"factor": factor, "patch_size": 5}, grid)) == [
+            f"tuned factor {factor} is at an end of its grid, 0.4 to 1.6"
+        ]
 
 
 def test_noise_of_whole_slices_is_made_before_the_crop(study, tmp_path):

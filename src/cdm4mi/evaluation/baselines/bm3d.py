@@ -17,7 +17,7 @@ class Bm3dSettings:
     factor: float = 1.0
 
 
-GRID = [Bm3dSettings(factor) for factor in (0.7, 0.85, 1.0, 1.15, 1.3, 1.6, 2.0, 2.5)]
+GRID = [Bm3dSettings(factor) for factor in (0.7, 0.85, 1.0, 1.15, 1.3, 1.6, 2.0, 2.5, 3.2, 4.0)]
 
 
 def require() -> None:

@@ -24,7 +24,8 @@ class NlmSettings:
 
 
 GRID = [
-    NlmSettings(*point) for point in itertools.product((0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.3, 1.6), (3, 5, 7), (6, 10))
+    NlmSettings(*point)
+    for point in itertools.product((0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5), (3, 5, 7), (6, 10))
 ]
 
 

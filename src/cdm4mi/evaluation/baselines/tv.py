@@ -17,7 +17,7 @@ class TvSettings:
     factor: float = 1.0
 
 
-GRID = [TvSettings(factor) for factor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0)]
+GRID = [TvSettings(factor) for factor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.2)]
 
 
 def tv(y: np.ndarray, sigma: float, settings: TvSettings = TvSettings()) -> np.ndarray:

@@ -23,7 +23,8 @@ class WaveletSettings:
 
 
 GRID = [
-    WaveletSettings(*point) for point in itertools.product(("db2", "sym4"), (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6, 2.0))
+    WaveletSettings(*point)
+    for point in itertools.product(("db2", "sym4"), (0.6, 0.75, 0.9, 1.0, 1.15, 1.3, 1.6, 2.0, 2.5, 3.2))
 ]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +109,7 @@ class Classical(StudyMethod):
         self.baseline.require()
         self.settings: dict[str, Any] = {}
         self.tuned: dict[str, dict[str, Any]] = {}
+        self.notes: list[str] = []
 
     def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
         if not pairs.noisy:
@@ -114,13 +117,15 @@ class Classical(StudyMethod):
                 f"methods: {self.type} is tuned on validation patients, found none; expected data.val_patients "
                 "(a store: a split with val)"
             )
-        file = self.folder / f"{self.type}-{pairs.key}.json"
+        tried = hashlib.sha256(repr(self.baseline.grid).encode()).hexdigest()[:8]
+        file = self.folder / f"{self.type}-{pairs.key}-{tried}.json"
         if not file.exists():
             best = dataclasses.asdict(self.baseline.tuned(pairs.images()))
             with replacing_file(file) as temporary:
                 temporary.write_text(json.dumps(best))
         self.settings = json.loads(file.read_text())
         self.tuned[noise.described()] = self.settings
+        self.notes = list(at_an_end(self.settings, self.baseline.grid))
 
     def key(self) -> dict[str, Any]:
         return {"type": self.type, "settings": self.settings}
@@ -132,10 +137,18 @@ class Classical(StudyMethod):
         settings = type(self.baseline.grid[0])(**self.settings)
         began = time.process_time()
         out = np.stack([self.baseline.run(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
-        return Restored(norm.invert(out), (time.process_time() - began) / len(images))
+        return Restored(norm.invert(out), (time.process_time() - began) / len(images), notes=self.notes)
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"tuned": self.tuned, "tried": len(self.baseline.grid)}
+
+
+def at_an_end(settings: Mapping[str, Any], grid: Sequence[Any]) -> Iterator[str]:
+    """A word on each strength that the search found at an end of its grid: the best may lie beyond."""
+    for name in ("factor", "width"):
+        values = {getattr(point, name) for point in grid if hasattr(point, name)}
+        if values and settings[name] in (min(values), max(values)):
+            yield f"tuned {name} {settings[name]:g} is at an end of its grid, {min(values):g} to {max(values):g}"
 
 
 def anonymous_training(config: Config) -> dict[str, Any]:
