@@ -28,7 +28,7 @@ from cdm4mi.networks import Condition
 
 HERE = Path(__file__).parent
 PATIENTS = ["acrin_flt_001_body", "lidc_0314_chest", "rider_pilot_chest"]
-METRICS = ("psnr", "ssim_gaussian", "mae", "spectrum")
+SSIM = {"ssim_gaussian": "SSIM (Gaussian 11 x 11)", "ssim_uniform": "SSIM (uniform 7 x 7)"}
 RIVALS = ("U-Net regression", "DnCNN", "RED-CNN", "BM3D")
 
 
@@ -90,16 +90,16 @@ def table(out: Path) -> None:
         label = protocol["label"]
         for region in protocol["regions"]:
             print(f"\n### {protocol['name']}, {'whole image' if region == 'image' else region}\n")
+            metrics = [*protocol["main_metrics"], "spectrum"]
             print(
-                f"{stamp(first, protocol).split(',')[0]}. PSNR (dB) [95 % bootstrap interval over patients] / SSIM",
-                end="",
+                f"{stamp(first, protocol).split(',')[0]}. PSNR (dB) [95 % bootstrap interval over patients] / "
+                f"{SSIM[metrics[1]]} / MAE (HU) / spectrum distance (dB).\n"
             )
-            print(" (Gaussian 11 x 11) / MAE (HU) / spectrum distance (dB).\n")
             means = [study_means(patients(folds, number_, label)) for number_ in range(len(first.levels))]
             head = ["method", *(level["short"] for level in first.levels), "calls", "s a slice"]
             print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
             for method in first.methods:
-                cells = [cell(by[method, region]) for by in means]
+                cells = [cell(by[method, region], metrics) for by in means]
                 print(f"| {method} | {' | '.join(cells)} | {calls(folds, method)} | {seconds(folds, method):.2f} |")
             differences(first, means, region)
     each(folds)
@@ -115,10 +115,10 @@ def patients(folds: list[Record], level: int, label: str) -> dict[Key, dict[str,
     return found
 
 
-def cell(by_metric: dict[str, Any]) -> str:
-    """One method at one level."""
+def cell(by_metric: dict[str, Any], metrics: list[str]) -> str:
+    """One method at one level; PSNR comes first."""
     psnr = by_metric["psnr"]
-    texts = [shown(by_metric[metric].value, metric) for metric in METRICS]
+    texts = [shown(by_metric[metric].value, metric) for metric in metrics]
     texts[0] += f" [{psnr.low:.2f}, {psnr.high:.2f}]"
     return " / ".join(texts)
 

@@ -85,8 +85,8 @@ def main_table(record: Record, protocol: dict[str, Any], region: str) -> Table:
         f"{protocol['name']}-{region}",
         f"{protocol['name']}, {'whole image' if region == 'image' else 'body'}: mean over {counted(people, 'patient')}",
         columns,
-        note=f"{stamp(record, protocol)}. Window: {protocol['described']}. MAE {unit}. {spread}Bold: the best mean."
-        f"{outside} s a slice: {CLOCK}.",
+        note=f"{stamp(record, protocol)}. Window: {protocol['described']}. MAE {_in(unit)}. {spread}"
+        f"Bold: the best mean.{outside} s a slice: {CLOCK}.",
     )
     for method in record.methods:
         calls = [level["calls"][method] for level in record.levels]
@@ -120,7 +120,7 @@ def further_table(record: Record, protocol: dict[str, Any]) -> Table:
         f"{protocol['name']}-further",
         f"{protocol['name']}: further metrics, mean over patients",
         columns_of("noise", "region", "method", *map(words, metrics)),
-        note=f"{stamp(record, protocol)}. MAE, RMSE and bias {record.error_unit(protocol)}.",
+        note=f"{stamp(record, protocol)}. MAE, RMSE and bias {_in(record.error_unit(protocol))}.",
         folded=True,
     )
     for level_number, level in enumerate(record.levels):
@@ -242,6 +242,10 @@ def _figure(figure: Figure, metric: str, mark: str = "", strong: bool = False) -
     text = shown(figure.value, metric) + (mark if known(figure.value) else "")
     between = f"[{shown(figure.low, metric)}, {shown(figure.high, metric)}]" if known(figure.low) else ""
     return Cell(text, figure.value, strong, figure.low, figure.high, between)
+
+
+def _in(unit: str) -> str:
+    return unit if unit.startswith("on ") else f"in {unit}"
 
 
 def _listed(settings: dict[str, Any]) -> str:
