@@ -26,7 +26,7 @@ from cdm4mi.training.distill import distill, student_config
 
 TEACHER = Path("runs/paths/default/checkpoints/last.ckpt")
 STUDENT = Path("runs/distilled")
-STEPS = 300
+STEPS = 900
 SEED = 11
 
 TEACHERS: dict[str, dict[str, Any]] = {
