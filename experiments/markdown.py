@@ -1,4 +1,4 @@
-"""Print the tables of a finished study in Markdown, for its record: python experiments/markdown.py STUDY [REGION ...]"""
+"""Print the tables of a finished study in Markdown: python experiments/markdown.py STUDY [REGION ...]"""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from cdm4mi.evaluation.report.record import Record
 from cdm4mi.evaluation.report.tables import stamp
 
 DIGITS = {"psnr": ".2f", "mae": ".4f", "spectrum": ".2f"}
-SHOWN = {"psnr": "PSNR (dB)", "ssim_gaussian": "SSIM (Gaussian 11 x 11)", "mae": "MAE", "spectrum": "spectrum distance (dB)"}
+SHOWN = {"psnr": "PSNR (dB)", "ssim_gaussian": "SSIM (Gaussian 11 x 11)", "mae": "MAE"}
+SHOWN |= {"spectrum": "spectrum distance (dB)"}
 
 
 def table(record: Record, protocol: dict, region: str) -> None:

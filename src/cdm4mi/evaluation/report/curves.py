@@ -42,7 +42,7 @@ def over_level(record: Record) -> str:
             for k, level in enumerate(record.levels):
                 face = "white" if level["inside_training"][method] is False else style["color"]
                 axes.plot(x[k], y[k], style["marker"], color=style["color"], markerfacecolor=face, markersize=5)
-        _frame_without_noisy(record, axes, [record.means(k, metric) for k in range(len(x))])
+        _frame(record, axes, [record.means(k, metric) for k in range(len(x))])
         axes.set_xlabel("standard deviation of the noise on [-1, 1]")
         axes.set_ylabel(f"{words(metric)}, {region}")
         if len(x) > 1 and min(x) > 0 and max(x) / min(x) > 3:
@@ -78,7 +78,7 @@ def over_calls(record: Record) -> str | None:
             for n, at, figure_ in zip(numbers, x, figures, strict=True):
                 own = _style(record, n)
                 axes.plot(at, figure_.value, own["marker"], color=own["color"], label=record.methods[n], markersize=6)
-        _frame_without_noisy(record, axes, [record.means(k, metric)])
+        _frame(record, axes, [record.means(k, metric)])
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_title(level["short"], fontsize=9)
@@ -100,8 +100,8 @@ def plane(record: Record) -> str | None:
             if known(x) and known(y) and math.isfinite(x):
                 style = _style(record, number)
                 axes.plot(x, y, style["marker"], color=style["color"], label=method, markersize=8)
-        _frame_without_noisy(record, axes, [record.means(k, "psnr")], along="x")
-        _frame_without_noisy(record, axes, [record.means(k, "spectrum")])
+        _frame(record, axes, [record.means(k, "psnr")], along="x")
+        _frame(record, axes, [record.means(k, "spectrum")])
         axes.set_title(level["short"], fontsize=9)
         axes.set_xlabel("PSNR (dB)\nless distortion →")
         axes.set_ylabel("← better texture\nspectrum distance (dB)")
@@ -145,10 +145,19 @@ def _style(record: Record, number: int) -> dict[str, Any]:
     }
 
 
-def _frame_without_noisy(record: Record, axes: Axes, means: list[dict[str, float]], along: str = "y") -> None:
-    """Limits by every method but the noisy input, which would press all the others into one line."""
+def _frame(record: Record, axes: Axes, means: list[dict[str, float]], along: str = "y") -> None:
+    """Limits that leave out the noisy input, and methods that fail, which would press all the others into one line.
+
+    means: by method, at each level. A method fails at a level where it is three interquartile ranges off.
+    """
     noisy = {record.methods[n] for n in record.noisy}
-    held = [v for by in means for method, v in by.items() if method not in noisy and math.isfinite(v)]
+    held: list[float] = []
+    for by in means:
+        values = np.array([v for method, v in by.items() if method not in noisy and math.isfinite(v)])
+        if len(values):
+            low, high = np.quantile(values, [0.25, 0.75])
+            reach = 3 * (high - low)
+            held += values[(values >= low - reach) & (values <= high + reach)].tolist()
     if not held:
         return
     margin = 0.08 * (max(held) - min(held)) or 0.05 * abs(max(held)) or 1.0

@@ -56,7 +56,7 @@ def _curves(record: Record) -> Iterator[str]:
             "Over the noise level",
             curves.over_level(record),
             "Shaded: 95 % bootstrap interval; hollow: outside training. A colour is a model, a marker one way of "
-            "sampling it; the axes leave out the noisy input where it is far off.",
+            "sampling it; the axes leave out the noisy input, and what fails, where they are far off.",
         ),
         ("Over network calls", curves.over_calls(record), "No model is sampled in two ways."),
         ("Perception and distortion", curves.plane(record), "Needs PSNR and the spectrum's distance in the protocol."),
