@@ -17,7 +17,7 @@ details{margin:8px 0} summary{cursor:pointer;font-weight:600;padding:4px 0}
 th[aria-sort=ascending]::after{content:" \\2191"} th[aria-sort=descending]::after{content:" \\2193"}
 tbody tr:hover td{background:#f3f6fa} svg{width:100%;max-width:1300px;height:auto}
 .row{display:grid;grid-template-columns:repeat(auto-fill,minmax(190px,1fr));gap:8px;background:#16181b;padding:10px}
-figure{margin:0} figcaption{color:#eee;font-size:12px;min-height:48px;line-height:1.3} figcaption b{display:block}
+figure{margin:0} figcaption{color:#eee;font-size:12px;min-height:64px;line-height:1.3} figcaption b{display:block}
 .bar{display:flex;gap:8px;align-items:center;background:#16181b;color:#ccc;font-size:12px;padding:0 10px 10px}
 .bar i{width:160px;height:10px}
 .im{position:relative;background-size:100% 100%;background-repeat:no-repeat;image-rendering:pixelated;margin-bottom:4px}
