@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pydicom
+from pydicom.uid import generate_uid
 from scans_on_disk import SECRETS, dicom_series, dicom_slice
 
 from cdm4mi import io
@@ -13,7 +14,7 @@ def test_every_series_of_a_folder_with_its_record(command, trained_run, tmp_path
     dicom_series(tmp_path / "in" / "a")
     other = dicom_slice(tmp_path / "in" / "b" / "other.dcm", k=1, sigma=40)
     ds = pydicom.dcmread(other)
-    ds.SeriesInstanceUID, ds.SOPInstanceUID = ds.SeriesInstanceUID + ".1", ds.SOPInstanceUID + ".1"
+    ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid(entropy_srcs=[what]) for what in ("series", "slice"))
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.save_as(other)
     code, _, err = command("denoise", tmp_path / "in", tmp_path / "one", "--model", trained_run)
