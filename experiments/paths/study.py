@@ -77,7 +77,7 @@ def settings(method: str) -> list[dict[str, Any]]:
         ways += [{"solver": "ddpm", "spacing": "linspace", "steps": 1000}]
         ways = [w | {"clip": True} for w in ways]
     else:
-        ways = [STOCHASTIC | {"steps": s} for s in (*FEW, 200)]
+        ways = [STOCHASTIC | {"steps": s} for s in (*FEW, 200, 1000)]
         if method == "bridge":
             ways += [DDIM | {"steps": s} for s in FEW] + [TWO_M | {"steps": s} for s in (4, 10, 20)]
         if method in ("default", "precond-75", "corrdiff"):
