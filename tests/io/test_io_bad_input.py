@@ -16,8 +16,7 @@ CASES, PARTS = 2000, 4
 
 def survives(command, path, out):
     """Run a command on a file as a user would; True where it worked."""
-    # Processor time is the clock that other work on the machine does not stretch; a wait would show on the wall's.
-    began, working = time.monotonic(), time.process_time()
+    began = time.monotonic()
     try:
         command(path, out)
         worked = True
@@ -25,7 +24,7 @@ def survives(command, path, out):
         assert str(error) and "\n" not in str(error)
         worked = False
     assert not any(out.iterdir())
-    assert time.process_time() - working < SECONDS and time.monotonic() - began < 6 * SECONDS
+    assert time.monotonic() - began < SECONDS
     return worked
 
 
