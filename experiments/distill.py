@@ -1,8 +1,8 @@
 """Distils the default model of experiments/paths to two calls, and measures teacher and student side by side.
 
 Run from the checkout after experiments/train.py paths default; a stopped training goes on:
-    python experiments/distill.py train
-    python experiments/distill.py measure
+    python -m experiments.distill train
+    python -m experiments.distill measure
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent / "paths"))
-from study import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images, noisy
-
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.measure.metrics import psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training.distill import distill, student_config
+from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images, noisy
 
 TEACHER = Path("runs/paths/default/checkpoints/last.ckpt")
 STUDENT = Path("runs/distilled")

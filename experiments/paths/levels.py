@@ -1,17 +1,18 @@
 """A model told the noise level and trained on a range of it, against one of a single level: prints the table.
 
-Run from the checkout after experiments/train.py paths: python experiments/paths/levels.py
+Run from the checkout after experiments/train.py paths: python -m experiments.paths.levels
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from study import CROP, DATA_RANGE, RUNS, SLICES, TEST, VARIANCE, images
 
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.models.checkpoint import load_model
+from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images
+from experiments.paths.study import RUNS
 
 VARIANCES = (0.01, 0.05, 0.1, 0.2)
 SIDE = 2 * CROP

@@ -1,8 +1,8 @@
 """Quality against network calls of the compared models on held-out subjects: measures, caches, and prints the table.
 
 Run from the checkout after experiments/train.py paths (records/paths.md says how):
-    python experiments/paths/study.py measure [METHOD ...]
-    python experiments/paths/study.py table
+    python -m experiments.paths.study measure [METHOD ...]
+    python -m experiments.paths.study table
 """
 
 from __future__ import annotations
@@ -15,22 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from methods import METHODS
 
-from cdm4mi import io
-from cdm4mi.data.normalise import foreground, normalisation_for
 from cdm4mi.evaluation.baselines import BASELINES, nlm
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import load_model
+from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, TUNE, VARIANCE, images, noisy
+from experiments.paths.methods import METHODS
 
-DATA = Path("../shared/data/mr")
-TEST = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)]
-TUNE = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (15, 16)]
-SLICES, CROP = 4, 64
-VARIANCE = 0.05
-DATA_RANGE = 2.0
 RUNS = Path("runs/paths")
 CACHE = RUNS / "study.jsonl"
 
@@ -40,31 +33,6 @@ TWO_M: dict[str, Any] = {"solver": "dpmpp_2m", "spacing": "logsnr"}
 TWO_M_SDE: dict[str, Any] = {"solver": "dpmpp_2m_sde", "spacing": "logsnr"}
 UNIPC: dict[str, Any] = {"solver": "unipc_2", "spacing": "logsnr"}
 FEW = (2, 4, 10, 20, 50)
-
-
-def images(names: list[str], slices: int, side: int) -> list[tuple[str, np.ndarray]]:
-    """(subject, clean crop on [-1, 1] around the middle of the brain), ``slices`` of them a subject."""
-    out = []
-    for name in names:
-        volume = io.read(DATA / name)
-        norm = normalisation_for(volume)
-        body = foreground(volume.array, norm.modality)
-        where = np.flatnonzero(body.mean((1, 2)) > 0.15)
-        for k in where[np.linspace(0, len(where) - 1, slices + 2)[1:-1].round().astype(int)]:
-            rows, columns = np.nonzero(body[k])
-            image = norm.apply(volume.array[k]).clip(-1, 1)
-            row, column = (
-                int(np.clip(np.mean(c) - side // 2, 0, n - side))
-                for c, n in zip((rows, columns), image.shape, strict=True)
-            )
-            out.append((name.split("_")[1], image[row : row + side, column : column + side]))
-    return out
-
-
-def noisy(clean: np.ndarray, k: int) -> np.ndarray:
-    """Image k with the noise that is its own."""
-    noise = np.random.default_rng([5, k]).standard_normal(clean.shape)
-    return (clean + VARIANCE**0.5 * noise).astype(np.float32)
 
 
 def settings(method: str) -> list[dict[str, Any]]:

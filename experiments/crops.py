@@ -1,0 +1,42 @@
+"""The crops that the studies of T1 brains are judged on: subjects never trained on, white noise of one variance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cdm4mi import io
+from cdm4mi.data.normalise import foreground, normalisation_for
+
+DATA = Path("../shared/data/mr")
+TEST = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)]
+TUNE = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (15, 16)]
+SLICES, CROP = 4, 64
+VARIANCE = 0.05
+DATA_RANGE = 2.0
+
+
+def images(names: list[str], slices: int, side: int) -> list[tuple[str, np.ndarray]]:
+    """(subject, clean crop on [-1, 1] around the middle of the brain), ``slices`` of them a subject."""
+    out = []
+    for name in names:
+        volume = io.read(DATA / name)
+        norm = normalisation_for(volume)
+        body = foreground(volume.array, norm.modality)
+        where = np.flatnonzero(body.mean((1, 2)) > 0.15)
+        for k in where[np.linspace(0, len(where) - 1, slices + 2)[1:-1].round().astype(int)]:
+            rows, columns = np.nonzero(body[k])
+            image = norm.apply(volume.array[k]).clip(-1, 1)
+            row, column = (
+                int(np.clip(np.mean(c) - side // 2, 0, n - side))
+                for c, n in zip((rows, columns), image.shape, strict=True)
+            )
+            out.append((name.split("_")[1], image[row : row + side, column : column + side]))
+    return out
+
+
+def noisy(clean: np.ndarray, k: int) -> np.ndarray:
+    """Image k with the noise that is its own."""
+    noise = np.random.default_rng([5, k]).standard_normal(clean.shape)
+    return (clean + VARIANCE**0.5 * noise).astype(np.float32)
