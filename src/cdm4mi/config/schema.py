@@ -58,7 +58,14 @@ class UNetConfig(Section):
         "head",
         description="attention divides by the root of the head's width, or (some old checkpoints) of all channels",
     )
+    norm_groups: Count = Field(32, description="groups of every norm, each of which loses its mean; divides channel")
     gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> UNetConfig:
+        if self.channel % self.norm_groups:
+            raise ValueError(f"norm_groups is {self.norm_groups}, expected a divisor of channel = {self.channel}")
+        return self
 
 
 class ModelConfig(Section):
@@ -92,6 +99,11 @@ class ModelConfig(Section):
     sigma_max: Positive = Field(3.0, description="for beta_schedule log_sigma: most noise, in units of the clean image")
     zero_terminal_snr: bool = False
     parameterization: ParameterizationName = "eps"
+    mean_from: Literal["network", "condition"] = Field(
+        "network",
+        description="parameterization eps: what tells the mean of the image, which a network learns last; condition: "
+        "the noisy image, and the network the rest",
+    )
     conditioning_key: ConditioningKey = "concat"
     level_channel: bool = Field(False, description="give the network the condition's noise level as one more channel")
     sigma_r: Positive | None = Field(
@@ -125,6 +137,12 @@ class ModelConfig(Section):
             raise ValueError(f"path residual with parameterization {self.parameterization}, expected precond")
         if self.regression is not None and self.path == "ddpm":
             raise ValueError("regression is given but path is ddpm, expected residual, bridge or i2sb")
+        if self.mean_from == "condition":
+            if self.parameterization != "eps" or self.path != "ddpm":
+                found = f"path {self.path} and parameterization {self.parameterization}"
+                raise ValueError(f"mean_from condition with {found}, expected path ddpm and parameterization eps")
+            if self.conditioning_key == "none":
+                raise ValueError("mean_from condition with conditioning_key none, expected a condition")
         if self.beta_schedule == "custom":
             if self.betas is None:
                 raise ValueError("beta_schedule custom needs betas, found none; give betas: [..], one a step")
@@ -236,6 +254,11 @@ class SamplingConfig(Section):
     clip: bool = Field(True, description="clip x0_hat to [-1, 1] at every step, deriving eps again")
     dynamic_threshold: Fraction | None = Field(
         None, description="in place of clip: the quantile of |x0_hat| brought to 1 where above (0.995); darkens images"
+    )
+    keep_mean: bool | None = Field(
+        None,
+        description="give every x0_hat the mean of the condition, free of the noise's bias; none: for eps, which says "
+        "next to nothing of the mean at the noisy end",
     )
     estimate: Literal["mean", "sample", "mean-of-k"] = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")

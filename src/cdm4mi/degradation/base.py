@@ -69,6 +69,13 @@ class Degradation(ABC, Generic[P]):
         """Standard deviation of y - x0 on [-1, 1], which a model is told: here measured, as a root mean square."""
         return float((y - x0).square().mean().sqrt())
 
+    def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
+        """An image whose mean over many pixels is that of x0: here y, for noise of mean zero.
+
+        y: (..., H, W) on [-1, 1]; level: as ``level`` says; zero: what stands for the physical value 0 on [-1, 1].
+        """
+        return y
+
     def check(self, frame: Frame) -> None:
         """Refuse an image that this is no model of. Raises UserError."""
         if frame.modality not in self.modalities:

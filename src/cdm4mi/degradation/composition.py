@@ -32,6 +32,12 @@ class Composition(Degradation[tuple[Any, ...]]):
             y = part.apply(y, own, generator, frame)
         return y
 
+    def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
+        """Each part undone, the last first; the level is that of all together."""
+        for part in reversed(self.parts):
+            y = part.unbiased(y, level, zero)
+        return y
+
     def check(self, frame: Frame) -> None:
         for part in self.parts:
             part.check(frame)

@@ -9,6 +9,9 @@ from torch import Tensor
 from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform, standard_normal
 from cdm4mi.degradation.varying import smooth_map
 
+WINDOW = 5
+"""Side of the squares that the second moment is averaged over: the root of a single pixel's would read low."""
+
 
 class NoncentralChiNoise(Degradation[float]):
     """M = sqrt((A + s n_1)^2 + s^2 (n_2^2 + ... + n_2L^2)): the root sum of squares of L coils.
@@ -49,18 +52,25 @@ class NoncentralChiNoise(Degradation[float]):
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return self.sigma(parameter, frame) * frame.scale
 
+    def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
+        """The magnitudes after the signed ``second_moment_correction`` over ``WINDOW`` pixels square, on [-1, 1]."""
+        return second_moment_correction(y - zero, level, self.coils, WINDOW, signed=True) + zero
+
     @staticmethod
     def sigma(parameter: float, frame: Frame) -> float:
         """s in scanner units."""
         return parameter / 100 * frame.high
 
 
-def second_moment_correction(magnitude: Tensor, sigma: float | Tensor, coils: int = 1, window: int = 1) -> Tensor:
+def second_moment_correction(
+    magnitude: Tensor, sigma: float | Tensor, coils: int = 1, window: int = 1, *, signed: bool = False
+) -> Tensor:
     """The clean magnitude A from noisy ones: sqrt(max(<M^2> - 2 L s^2, 0)), as E[M^2] = A^2 + 2 L s^2 exactly.
 
     magnitude: (..., H, W) in scanner units; sigma: s in the same, a number or a map (H, W); coils: L, 1 for Rician;
     window: side in pixels (odd) of the square that <M^2> is the mean over. A single pixel (window 1) is free of bias in
     A^2, but its root reads low by about s^2 / (2 A): average before the root, or correct an image that is denoised.
+    signed: where the difference is negative, minus the root of its size in place of 0, so that air has the mean 0.
     """
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window: found {window}, expected an odd number of pixels")
@@ -70,4 +80,5 @@ def second_moment_correction(magnitude: Tensor, sigma: float | Tensor, coils: in
         mean = F.avg_pool2d(flat, window, stride=1, padding=window // 2, count_include_pad=False)
         squares = mean.reshape(squares.shape)
     noise = torch.as_tensor(sigma, dtype=magnitude.dtype, device=magnitude.device)
-    return (squares - 2 * coils * noise.square()).clamp(min=0).sqrt()
+    difference = squares - 2 * coils * noise.square()
+    return difference.sign() * difference.abs().sqrt() if signed else difference.clamp(min=0).sqrt()

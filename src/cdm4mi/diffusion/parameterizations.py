@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cdm4mi.diffusion.bridges import FlowBridge
+from cdm4mi.diffusion.consistency import image_mean
 from cdm4mi.diffusion.paths import GaussianPath, cast
 from cdm4mi.errors import UserError
 
@@ -17,7 +18,7 @@ class Latent:
     """A point on the path and what is known beside it.
 
     x_t: (N, C, H, W); t: (N,) times; y: the condition image, (N, C, H, W); sigma_r: root mean square of x0 - y,
-    (N, 1, 1, 1). y and sigma_r are needed by ``precond`` and by bridges only.
+    (N, 1, 1, 1). y and sigma_r are needed by bridges, and by what ``rests_on_condition``.
     """
 
     path: GaussianPath
@@ -28,9 +29,13 @@ class Latent:
 
 
 class Parameterization:
-    """Turns a network's output into x0_hat, and (x0, eps) into the network's target."""
+    """Turns a network's output into x0_hat, and (x0, eps) into the network's target.
+
+    rests_on_condition: whether it needs the condition image, and not the network alone.
+    """
 
     name: str
+    rests_on_condition = False
 
     def check(self, path: GaussianPath) -> None:
         """Raise UserError where the path has a time at which this output says nothing about x0."""
@@ -74,6 +79,46 @@ class Eps(Parameterization):
 
     def x0_gain(self, z: Latent) -> Tensor:
         return z.path.snr(z.t) ** -0.5
+
+
+class EpsWithMean(Eps):
+    """The noise, whose mean over the image rests on the condition as ``precond`` does; else it is ``eps``.
+
+    The mean is one of H W coefficients in the loss, too few for a network to learn it, and an error of it is multiplied
+    by sigma = c / a. With w = sigma_r^2 / (sigma^2 + sigma_r^2) and m = mean(y) + w (mean(x_t) / a - mean(y)), the best
+    linear fusion of what condition and x_t say of the mean of x0, eps_hat has the mean
+
+        (mean(x_t) - a m) / c + sigma_r / sqrt(sigma^2 + sigma_r^2) mean(F)
+
+    for the network's output F, and F less its mean beside it. So F can tell a bias of y, and an error of F's mean
+    counts sigma_r times in x0_hat at most.
+
+    fold: of a network that folds blocks of fold x fold pixels into channels; each of its sub-grids has a mean then.
+    """
+
+    rests_on_condition = True
+
+    def __init__(self, fold: int = 1) -> None:
+        self.fold = fold
+
+    def _fused_mean(self, z: Latent) -> tuple[Tensor, Tensor]:
+        """The mean of eps by the fusion, (N, C, H, W), and the weight of the mean of F, (N, 1, 1, 1)."""
+        if z.y is None or z.sigma_r is None:
+            raise UserError("mean_from: found condition without a condition image, expected conditioning_key concat")
+        a, _, c = z.path.at(z.t)
+        spread = a * z.sigma_r.double().cpu().clamp(min=1e-4)  # a condition without noise is no special case
+        total = c**2 + spread**2
+        fused = cast(c / total, z.x_t) * z.x_t - cast(a * c / total, z.x_t) * z.y
+        return image_mean(fused, self.fold), cast(spread / total.sqrt(), z.x_t)
+
+    def x0(self, out: Tensor, z: Latent) -> Tensor:
+        fused, weight = self._fused_mean(z)
+        return super().x0(out + fused + (weight - 1) * image_mean(out, self.fold), z)
+
+    def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
+        fused, weight = self._fused_mean(z)
+        mean = image_mean(eps, self.fold)
+        return eps - mean + (mean - fused) / weight
 
 
 class X0(Parameterization):
@@ -136,6 +181,7 @@ class Precond(Parameterization):
     """
 
     name = "precond"
+    rests_on_condition = True
 
     def check(self, path: GaussianPath) -> None:
         a, _, c = path.at(torch.arange(path.timesteps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
+from cdm4mi.degradation import make_degradation
 from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver, network_calls
@@ -66,6 +67,11 @@ class Restorer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
+        keep_mean = self.sampling.keep_mean
+        if keep_mean is None:
+            keep_mean = model.process.parameterization.name == "eps" and not model.process.anchored
+        self.process = replace(model.process, keep_mean=keep_mean and not self.prior)
+        self.degradation = make_degradation(model.config.data.noise)
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})
         elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
@@ -145,7 +151,12 @@ class Restorer:
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
-                y[index].clip(-limit, limit), used, seed=seed, indices=index, spacing=volume.spacing
+                y[index].clip(-limit, limit),
+                used,
+                seed=seed,
+                indices=index,
+                spacing=volume.spacing,
+                zero=float(norm.apply(np.zeros(()))),
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
@@ -222,6 +233,7 @@ class Restorer:
         seed: int = 0,
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
+        zero: float = -1.0,
         hook: Hook | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (0 for one) of the estimates of each slice.
@@ -230,7 +242,8 @@ class Restorer:
         Morton 1956): each is a sample as good as any, and their mean is nearer to the posterior's than that of
         independent ones. The deviation is a single sample's, unbiased where x0 is linear in the noise.
 
-        Arguments as ``restore_slices``; both (N, rows, columns) on [-1, 1]. The deviation is not calibrated.
+        zero: what stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. Other arguments as
+        ``restore_slices``; both (N, rows, columns) on [-1, 1]. The deviation is not calibrated.
         """
         condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32))[:, None])
         condition = condition.to(self.device)
@@ -244,9 +257,11 @@ class Restorer:
 
         def estimate(x_t: Tensor, t: Tensor, known: Tensor, level: Tensor) -> Tensor:
             y, anchor = known.chunk(2, dim=1)  # the windows of both are cut together
-            return self.model.process.estimate(self.network, x_t, t, y, level, told(y), anchor)
+            return self.process.estimate(self.network, x_t, t, y, level, told(y), anchor)
 
         anchor = self._anchor(condition, levels, told)
+        if self.process.keep_mean and not self.process.anchored:
+            anchor = self.degradation.unbiased(condition, float(level), zero)
         tiled = TiledEstimate(estimate, self.tile, self.sampling.overlap)
         mean, squares, count = torch.zeros_like(condition), torch.zeros_like(condition), 0
         for draw in self._draws(tiled, condition, anchor, levels, seed, indices, hook):  # Welford's running moments

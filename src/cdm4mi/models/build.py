@@ -8,7 +8,7 @@ import torch
 
 from cdm4mi.config.schema import ModelConfig
 from cdm4mi.diffusion.bridges import FlowBridge, SchroedingerBridge
-from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS
+from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS, EpsWithMean
 from cdm4mi.diffusion.paths import DDPMPath, GaussianPath
 from cdm4mi.diffusion.schedules import make_betas
 from cdm4mi.errors import UserError
@@ -44,7 +44,9 @@ def build_network(config: ModelConfig) -> DiffusionWrapper:
 
 def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> ConditionalProcess:
     """Path and parameterization. ``betas``: the schedule that a checkpoint holds, in place of the configured one."""
-    parameterization = PARAMETERIZATIONS[config.parameterization]
+    fold = config.unet_rosinality_config.fold if config.network == "unet" else 1
+    of_condition = config.mean_from == "condition"
+    parameterization = EpsWithMean(fold) if of_condition else PARAMETERIZATIONS[config.parameterization]
     path = build_path(config, betas)
     parameterization.check(path)
     if config.parameterization == "precond" and config.conditioning_key not in ("concat", "hybrid"):
@@ -52,7 +54,7 @@ def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> 
             f"parameterization precond with conditioning_key {config.conditioning_key}: expected concat or hybrid "
             "(the estimate is built on the conditioning image)"
         )
-    return ConditionalProcess(path, parameterization, level_channel=config.level_channel, sigma_r=config.sigma_r)
+    return ConditionalProcess(path, parameterization, config.level_channel, config.sigma_r, fold=fold)
 
 
 def build_path(config: ModelConfig, betas: Sequence[float] | None = None) -> GaussianPath:

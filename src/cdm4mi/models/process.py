@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cdm4mi.diffusion.consistency import with_mean_of
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
 from cdm4mi.diffusion.paths import GaussianPath
 from cdm4mi.networks import Condition
@@ -24,13 +25,16 @@ class ConditionalProcess:
     """A path, a parameterization, and how the condition is brought to them.
 
     level_channel: the network gets the noise level of the condition as one more constant channel. sigma_r: root mean
-    square of x0 - anchor on [-1, 1]; None: the level of each sample is taken for it.
+    square of x0 - anchor on [-1, 1]; None: the level of each sample is taken for it. keep_mean: every x0_hat gets the
+    mean of the anchor. fold: of the network, whose sub-grids of pixels get it each.
     """
 
     path: GaussianPath
     parameterization: Parameterization
     level_channel: bool = False
     sigma_r: float | None = None
+    keep_mean: bool = False
+    fold: int = 1
 
     @property
     def conditioned_on_level(self) -> bool:
@@ -51,7 +55,7 @@ class ConditionalProcess:
     @property
     def anchored(self) -> bool:
         """Whether path or parameterization rest on the condition."""
-        return self.parameterization.name == "precond" or self.path.is_bridge
+        return self.parameterization.rests_on_condition or self.path.is_bridge
 
     def latent(self, x_t: Tensor, t: Tensor, anchor: Tensor, level: Tensor) -> Latent:
         """The point x_t (N, C, H, W) at times t (N,) with what path and parameterization need of the anchor."""
@@ -72,8 +76,10 @@ class ConditionalProcess:
         anchor: Tensor | None = None,
     ) -> Tensor:
         """x0_hat (N, C, H, W): one network call. anchor: y where None."""
-        z = self.latent(x_t, t, y if anchor is None else anchor, level)
-        return self.parameterization.x0(self.output(network, z, self.condition(y, level, vector)), z)
+        anchor = y if anchor is None else anchor
+        z = self.latent(x_t, t, anchor, level)
+        x0 = self.parameterization.x0(self.output(network, z, self.condition(y, level, vector)), z)
+        return with_mean_of(x0, anchor, self.fold) if self.keep_mean else x0
 
     def mean(self, network: Network, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
         """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""

@@ -32,14 +32,22 @@ class ResBlock(nn.Module):
     of a norm that has no affine parameters of its own: (1 + gamma) h + beta.
     """
 
-    def __init__(self, in_channel: int, out_channel: int, time_dim: int, use_affine_time: bool, dropout: float) -> None:
+    def __init__(
+        self,
+        in_channel: int,
+        out_channel: int,
+        time_dim: int,
+        use_affine_time: bool,
+        dropout: float,
+        norm_groups: int = 32,
+    ) -> None:
         super().__init__()
         self.use_affine_time = use_affine_time
-        self.norm1 = nn.GroupNorm(32, in_channel)
+        self.norm1 = nn.GroupNorm(norm_groups, in_channel)
         self.activation1 = nn.SiLU()
         self.conv1 = scaled_(nn.Conv2d(in_channel, out_channel, 3, padding=1))
         self.time = nn.Sequential(nn.SiLU(), scaled_(nn.Linear(time_dim, out_channel * (2 if use_affine_time else 1))))
-        self.norm2 = nn.GroupNorm(32, out_channel, affine=not use_affine_time)
+        self.norm2 = nn.GroupNorm(norm_groups, out_channel, affine=not use_affine_time)
         self.activation2 = nn.SiLU()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = scaled_(nn.Conv2d(out_channel, out_channel, 3, padding=1), 1e-10)
@@ -72,13 +80,16 @@ class ResBlockWithAttention(nn.Module):
         attention_scale: str = "head",
         use_affine_time: bool = False,
         context_dim: int | None = None,
+        norm_groups: int = 32,
     ) -> None:
         super().__init__()
-        self.resblocks = ResBlock(in_channel, out_channel, time_dim, use_affine_time, dropout)
-        self.attention = SelfAttention(out_channel, attention_head, attention_scale) if use_attention else None
+        self.resblocks = ResBlock(in_channel, out_channel, time_dim, use_affine_time, dropout, norm_groups)
+        self.attention = (
+            SelfAttention(out_channel, attention_head, attention_scale, norm_groups) if use_attention else None
+        )
         self.cross_attention: CrossAttention | None = None
         if use_attention and context_dim is not None:
-            self.cross_attention = CrossAttention(out_channel, context_dim, attention_head)
+            self.cross_attention = CrossAttention(out_channel, context_dim, attention_head, norm_groups)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
         x = self.resblocks(x, time)

@@ -21,7 +21,8 @@ class UNet(nn.Module):
     channel_multiplier: width of each level, in units of channel. attn_strides: strides (1, 2, 4, ...) with attention.
     fold: space to depth by fold at the input and back at the output. context_dim: width of the tokens (N, L,
     context_dim) that blocks with attention also attend to. vector_dim: width of a vector (N, vector_dim) joined to the
-    time's embedding, which modulates every norm when use_affine_time is set.
+    time's embedding, which modulates every norm when use_affine_time is set. norm_groups: groups of every norm, a
+    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class UNet(nn.Module):
         context_dim: int | None = None,
         vector_dim: int | None = None,
         attn_scale: str = "head",
+        norm_groups: int = 32,
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -59,6 +61,7 @@ class UNet(nn.Module):
                 attention_scale=attn_scale,
                 use_affine_time=use_affine_time,
                 context_dim=context_dim,
+                norm_groups=norm_groups,
             )
 
         self.time = nn.Sequential(
@@ -100,7 +103,9 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(up)
 
         self.out = nn.Sequential(
-            nn.GroupNorm(32, width), nn.SiLU(), scaled_(nn.Conv2d(width, out_channel * fold**2, 3, padding=1), 1e-10)
+            nn.GroupNorm(norm_groups, width),
+            nn.SiLU(),
+            scaled_(nn.Conv2d(width, out_channel * fold**2, 3, padding=1), 1e-10),
         )
 
     def _run(self, layer: nn.Module, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:

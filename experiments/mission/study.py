@@ -1,0 +1,129 @@
+"""Why eps on the linear schedule failed, and what mends it: the network's error by band, and its samples.
+
+Run from the checkout after experiments/train.py mission (records/mission.md says how). RUN: a folder below runs/mission
+    python -m experiments.mission.study bands RUN ...
+    python -m experiments.mission.study samples WAYS RUN ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.fft import dctn
+
+from cdm4mi.inference.restorer import Restorer
+from cdm4mi.measure.metrics import mae, psnr, ssim
+from cdm4mi.models.checkpoint import TrainedModel, load_model
+from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images, noisy
+
+RUNS = Path("runs/mission")
+CACHE = RUNS / "samples.jsonl"
+BANDS = {"DC": (0, 0), "low": (1, 8), "mid": (9, 32), "high": (33, 2 * CROP)}
+"""Least and most sum of the two indices of a DCT coefficient."""
+TIMES = (999, 500)
+DRAWS = 4
+
+DDPM_1000 = {"solver": "ddpm", "steps": 1000, "spacing": "linspace"}
+DDIM_200 = {"solver": "ddim", "steps": 200, "eta": 0.0}
+CALLS_200: dict[str, dict[str, Any]] = {
+    "DDIM 200, eta 0": DDIM_200,
+    "DDIM 200, eta 1": DDIM_200 | {"eta": 1.0},
+    "DPM-Solver++ 2M 200": {"solver": "dpmpp_2m", "steps": 200, "spacing": "trailing"},
+    "UniPC 200": {"solver": "unipc_2", "steps": 200, "spacing": "trailing"},
+}
+FEW_CALLS: dict[str, dict[str, Any]] = {
+    "DDIM 50, eta 0": DDIM_200 | {"steps": 50},
+    "DDIM 50, eta 1": DDIM_200 | {"steps": 50, "eta": 1.0},
+    "DPM-Solver++ 2M 50": {"solver": "dpmpp_2m", "steps": 50, "spacing": "trailing"},
+}
+WAYS = {"few": FEW_CALLS, "200": CALLS_200, "1000": {"DDPM 1000": DDPM_1000}}
+
+
+def crops() -> list[tuple[str, np.ndarray]]:
+    """(subject, clean crop) of the held-out subjects."""
+    return images(TEST, SLICES, CROP)
+
+
+def band_errors(model: TrainedModel, t: int) -> dict[str, float]:
+    """Mean square error of eps_hat per orthonormal DCT coefficient by band, and the gain of its mean.
+
+    1 is the error of a network that knows nothing; the gain is the slope of the mean of eps_hat on that of eps.
+    """
+    test = crops()
+    x0 = torch.from_numpy(np.stack([image for _, image in test]).astype(np.float32))[:, None]
+    y = torch.from_numpy(np.stack([noisy(image, k) for k, (_, image) in enumerate(test)]))[:, None]
+    level, times = torch.full((len(y),), VARIANCE**0.5), torch.full((len(y),), t)
+    true, found = [], []
+    for draw in range(DRAWS):
+        eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(draw))
+        z = model.process.latent(model.process.path.q_sample(x0, times, eps), times, y, level)
+        with torch.no_grad():
+            out = model.process.output(model.network, z, model.process.condition(y, level))
+        true.append(eps), found.append(out)
+    eps, out = (torch.cat(x)[:, 0].double().numpy() for x in (true, found))
+    error = (dctn(out - eps, axes=(1, 2), norm="ortho") ** 2).mean(0)
+    order = np.add.outer(np.arange(CROP), np.arange(CROP))
+    bands = {name: float(error[(order >= a) & (order <= b)].mean()) for name, (a, b) in BANDS.items()}
+    m, n = eps.mean((1, 2)), out.mean((1, 2))
+    return bands | {"gain of DC": float((m * n).sum() / (m * m).sum())}
+
+
+def bands(runs: list[str]) -> None:
+    """Markdown: a row for each run and time."""
+    print("| network | t | DC | low | mid | high | gain of DC |\n|---|---|---|---|---|---|---|")
+    for run in runs:
+        model = load_model(RUNS / run / "checkpoints" / "last.ckpt")
+        for t in TIMES:
+            row = band_errors(model, t)
+            print(f"| {run} | {t} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |", flush=True)
+
+
+def samples(ways: str, runs: list[str], slices: int) -> None:
+    """PSNR of samples on [-1, 1], with and without the mean of y and clipping; kept in the cache, one line each."""
+    test = images(TEST, slices, CROP)
+    y = np.stack([noisy(image, k) for k, (_, image) in enumerate(test)])
+    done = {tuple(json.loads(line)["key"]) for line in CACHE.read_text().splitlines()} if CACHE.exists() else set()
+    for run in runs:
+        model = load_model(RUNS / run / "checkpoints" / "last.ckpt")
+        for name, way in WAYS[ways].items():
+            for keep_mean in (False, True):
+                for clip in (False, True):
+                    key = (run, model.about["step"], name, keep_mean, clip, slices)
+                    if key in done:
+                        continue
+                    update = way | {"keep_mean": keep_mean, "clip": clip, "estimate": "sample", "tile": CROP}
+                    began = time.process_time()
+                    restorer = Restorer(model, model.config.sampling.model_copy(update=update))
+                    out = restorer.restore_slices(y, VARIANCE**0.5, seed=11).clip(-1, 1)
+                    scores = [
+                        (psnr(a, b, DATA_RANGE), ssim(a, b, DATA_RANGE), mae(a, b), float((a - b).mean()))
+                        for a, (_, b) in zip(out, test, strict=True)
+                    ]
+                    figures = np.mean(scores, axis=0).tolist()
+                    seconds = time.process_time() - began
+                    with CACHE.open("a") as f:
+                        f.write(json.dumps({"key": key, "figures": figures, "seconds": seconds}) + "\n")
+                    print(*key, np.round(figures, 4), round(seconds), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("bands", "samples"))
+    parser.add_argument("words", nargs="+", help="runs; for samples the group of ways first")
+    parser.add_argument("--slices", type=int, default=SLICES, help="crops a subject")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.action == "bands":
+        bands(options.words)
+    else:
+        samples(options.words[0], options.words[1:], options.slices)
+
+
+if __name__ == "__main__":
+    main()
