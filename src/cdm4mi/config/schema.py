@@ -167,6 +167,11 @@ class DataConfig(Section):
     percentiles: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
         [0.0, 99.5], description="MR, PET: percentiles of the foreground that map to -1 and +1"
     )
+    resize: Count | Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
+        None,
+        description="resize training slices: a side (padded to a square, not stretched) or [rows, columns]; none: as "
+        "they are",
+    )
     slice_step: Count = Field(1, description="take every n-th slice of a volume")
     foreground: Fraction = Field(0.1, description="least fraction of a training patch that must be foreground")
     val_fraction: Fraction = Field(0.1, description="share of the patients (at least one) kept for validation")
@@ -175,6 +180,9 @@ class DataConfig(Section):
     )
     exclude_patients: list[str] = Field(default_factory=list, description="patients left out (the test set)")
     val_patches: Count = 64
+    train_slices: Count | None = Field(
+        None, description="train on so many slices (hdf5: patches), evenly spread over the patients; none: on all"
+    )
     patches_per_slice: Count | None = Field(
         None, description="training patches in a row from one noisy slice; none: 16 for noise of whole slices, else 1"
     )
