@@ -274,3 +274,21 @@ def test_hdf5_loaders_of_the_original_work_read_folders_of_patches(name, tmp_pat
     text = EXPERIMENT.read_text().replace("load_brain_hdf5", name)
     config = load_config(write(tmp_path, text))
     assert (config.data.kind, config.data.paths) == ("hdf5", ["./patches"])
+
+
+def test_the_dilated_network_of_the_original_work_has_its_dilation(tmp_path):
+    text = EXPERIMENT.read_text().replace("unet_rosinality.Unet", "unet_rosinality_dilated.Unet")
+    assert load_config(write(tmp_path, text)).model.unet_rosinality_config.dilation == [1, 1, 1]
+    text = text.replace("in_channel: 2,", "in_channel: 2, dilation: [1, 2, 1],")
+    assert load_config(write(tmp_path, text)).model.unet_rosinality_config.dilation == [1, 2, 1]
+    with pytest.raises(UserError, match=r"dilation: found \[1, 2\], expected"):
+        load_config(write(tmp_path, text.replace("[1, 2, 1]", "[1, 2]")))
+
+
+@pytest.mark.parametrize("name", ["L1", "L2", "Huber", "HUBER"])
+def test_capital_letters_of_a_loss_are_small_ones(name, tmp_path):
+    text = EXPERIMENT.read_text().replace('loss_type: "l2"', f"loss_type: {name}")
+    assert load_config(write(tmp_path, text)).training.loss_type == name.lower()
+    assert load_config("mission", [f"loss_type={name}"]).training.loss_type == name.lower()
+    with pytest.raises(UserError, match=r"loss_type: found 'L3', expected 'l1', 'l2' or 'huber'"):
+        load_config(EXPERIMENT, ["loss_type=L3"])

@@ -103,6 +103,18 @@ def test_a_checkpoint_with_omegaconf_in_it_gives_the_original_networks_output(he
     assert torch.equal(model.process.path.betas, make_betas("sqrt_linear", 20).float().double())
 
 
+@pytest.mark.parametrize("affine", [False, True])
+def test_a_dilated_networks_checkpoint_gives_its_output(affine, tmp_path):
+    """Down, middle and up have a dilation each; the shapes of the weights do not tell it."""
+    raw = unet_weights(0, use_affine_time=affine)
+    target = TARGET.replace("rosinality", "rosinality_dilated")
+    unet = OmegaConf.create({"target": target, "params": UNET | {"use_affine_time": affine, "dilation": [1, 3, 2]}})
+    path = lightning_checkpoint(tmp_path / "last.ckpt", raw, hyper={"unet_rosinality_config": unet})
+    x, t, out = outputs(load_model(path))
+    torch.testing.assert_close(out, network_output(raw, x, t, dilation=(1, 3, 2)), rtol=0, atol=1e-5)
+    assert (out - network_output(raw, x, t)).abs().max() > 1e-2
+
+
 def test_heads_given_in_a_configuration_divide_by_the_root_of_all_channels(tmp_path):
     raw = unet_weights(0)
     path = lightning_checkpoint(tmp_path / "last.ckpt", raw)

@@ -23,7 +23,10 @@ DATASETS = {
     f"{LOADERS}.load_fastmri": "volumes",
 }
 SUPER_RESOLUTION = f"{LOADERS}.load_ixi_sr"
-UNETS = ("diffusion_modules.unet_arch.unet_rosinality.Unet",)
+UNETS = (
+    "diffusion_modules.unet_arch.unet_rosinality.Unet",
+    "diffusion_modules.unet_arch.unet_rosinality_dilated.Unet",
+)
 UNCONDITIONED = MODELS[1]
 
 RENAMED: dict[str, fields.Path] = {

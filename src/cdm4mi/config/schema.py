@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cdm4mi.config.noise import GaussianConfig, NoiseConfig
 from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
@@ -57,6 +57,10 @@ class UNetConfig(Section):
     attn_scale: Literal["head", "channel"] = Field(
         "head",
         description="attention divides by the root of the head's width, or (some old checkpoints) of all channels",
+    )
+    dilation: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
+        [1, 1, 1],
+        description="step between the pixels of the second convolution of the residual blocks: down, middle, up",
     )
     gradient_checkpointing: bool = False
 
@@ -205,7 +209,7 @@ class TrainingConfig(Section):
     weight_decay: NonNegative = 0.01
     betas: Annotated[list[float], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
     gradient_clip: NonNegative = Field(1.0, description="clip the norm of the gradient; 0 turns it off")
-    loss_type: Literal["l1", "l2", "huber"] = "l2"
+    loss_type: Literal["l1", "l2", "huber"] = Field("l2", description="capitals (L1) are the same")
     huber_delta: Positive = 1.0
     min_snr_gamma: Positive | None = None
     detail: Positive | None = Field(
@@ -223,6 +227,11 @@ class TrainingConfig(Section):
     picture_every: Annotated[int, Field(ge=0)] = Field(1000, description="draw denoising steps every n steps; 0: never")
     log_every: Count = 50
     wandb: bool = False
+
+    @field_validator("loss_type", mode="before")
+    @classmethod
+    def _without_capitals(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) and value.lower() in ("l1", "l2", "huber") else value
 
 
 class SamplingConfig(Section):

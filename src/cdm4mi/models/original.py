@@ -54,6 +54,8 @@ def inferred(file: Path, weights: dict[str, Tensor], hyper_parameters: Any) -> t
     network = _network({k.removeprefix(UNET): v for k, v in weights.items()}, file, image)
     if _count(unet.get("attn_heads")):
         network["attn_heads"] = unet["attn_heads"]
+    if _three_counts(unet.get("dilation")):
+        network["dilation"] = unet["dilation"]
     key = "concat" if network["in_channel"] == 2 * image else "none"
     model = {"channels": image, "conditioning_key": key, "unet_rosinality_config": network}
     if _count(told.get("image_size")):
@@ -97,6 +99,10 @@ def _network(weights: dict[str, Tensor], file: Path, out_channel: int) -> dict[s
         raise UserError(
             f"{file}: its weights are not those of the Rosinality UNet, expected names as down.0.weight"
         ) from None
+
+
+def _three_counts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(_count(item) for item in value)
 
 
 def _count(value: Any) -> bool:
