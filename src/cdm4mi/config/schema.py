@@ -157,6 +157,25 @@ class ModelConfig(Section):
                 raise ValueError("bridge_noise is 0 with parameterization precond, expected x0 or v")
 
 
+class AugmentConfig(Section):
+    """How training patches are varied, decided for each by seed and index.
+
+    Flips and quarter turns are those of image and condition, in validation too; the other changes are made to the
+    clean image of a training patch before its noise.
+    """
+
+    flip: bool = Field(True, description="mirror half of the patches")
+    rotation: Literal["quarter"] | Annotated[float, Field(ge=0, le=180)] = Field(
+        "quarter", description="quarter: by a multiple of 90 degrees; a number: by up to so many degrees either way"
+    )
+    contrast: NonNegative = Field(
+        0.0, description="multiply the differences to the mean by 1 / (1 + contrast) to 1 + contrast"
+    )
+    sharpness: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="add up to so much of what a 3 x 3 blur takes away, or take it away"
+    )
+
+
 class DataConfig(Section):
     """Where the clean scans are and how they become patches."""
 
@@ -193,6 +212,7 @@ class DataConfig(Section):
     slices_mixed: Count = Field(
         1, description="noisy slices of patches_per_slice patches each that take turns in a batch"
     )
+    augment: AugmentConfig = AugmentConfig()
     noise: NoiseConfig = GaussianConfig()
     workers: Annotated[int, Field(ge=0)] = 0
 

@@ -61,6 +61,7 @@ class PairData(L.LightningDataModule):
             "acquisition": config.model.acquisition_vector or (),
             "patches_per_slice": config.data.patches_per_slice,
             "slices_mixed": config.data.slices_mixed,
+            "augment": config.data.augment,
         }
         train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
         used = {p.name for p in train}
