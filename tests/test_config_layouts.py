@@ -265,6 +265,9 @@ def test_super_resolution_of_the_original_work_downsamples_the_slice(tmp_path):
     config = load_config(write(tmp_path, sr))
     assert (config.data.noise.type, config.data.noise.factor, config.data.noise.method) == ("downsampled", 4, "average")
     assert (config.data.kind, config.data.patches_per_slice) == ("volumes", 1)
+    assert (config.data.resize, config.model.image_size) == (128, 128)
+    beside = load_config(write(tmp_path, sr.replace("loss_type: huber", "image_size: 64")))
+    assert (beside.data.resize, beside.model.image_size) == (128, 64)
     with pytest.raises(UserError, match=r"scale_factor: found 0.5, expected at least 1"):
         load_config(write(tmp_path, sr.replace("scale_factor: 4", "scale_factor: 0.5")))
 

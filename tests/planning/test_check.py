@@ -211,6 +211,13 @@ def test_noise_that_is_not_what_is_stated(stores):
         GaussianNoise.apply = sound
 
 
+def test_lost_resolution_is_no_noise_that_is_misstated(monkeypatch):
+    """Detail is lost at edges, so that one number says little of a patch."""
+    monkeypatch.setattr("cdm4mi.data.sources.PHANTOM_PATIENTS", 8)
+    noise = {"type": "downsampled", "factor": 3}
+    assert "noise" not in made.wrong(parse_config({"data": {"kind": "phantoms", "noise": noise}}))
+
+
 def test_targets_noisier_than_the_noise_are_worth_a_word(tmp_path):
     from cdm4mi.planning.checks.run import check
 

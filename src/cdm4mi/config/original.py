@@ -140,7 +140,7 @@ def _block(block: Mapping[str, Any], tree: Tree, where: str, prefix: str) -> lis
         if key == "given_betas":
             continue  # it goes last, over the named schedule
         if key == "dataset":
-            notices += _dataset(value, tree, where, name, "image_size" in block)
+            notices += _dataset(value, tree, where, name, block.get("image_size"))
         elif key == UNET[-1]:
             _unet(value, tree, where, name)
         elif key in IGNORED:
@@ -158,7 +158,8 @@ def _block(block: Mapping[str, Any], tree: Tree, where: str, prefix: str) -> lis
     return notices
 
 
-def _dataset(node: Any, tree: Tree, where: str, name: str, has_image_size: bool) -> list[str]:
+def _dataset(node: Any, tree: Tree, where: str, name: str, image_size: Any) -> list[str]:
+    """The keys of the dataset; ``image_size`` is the one beside it, or None."""
     target, params, at = _target_and_params(node, DATASETS, where, name)
     kind = DATASETS[target]
     tree.add(("data", "kind"), kind, where, f"{name}.target")
@@ -180,11 +181,11 @@ def _dataset(node: Any, tree: Tree, where: str, name: str, has_image_size: bool)
             notices.append(f"{at}{key} is ignored: the batch_size beside the dataset is the one of training")
         elif key == "target_size":
             tree.add(RESIZE, resize_of(value), where, at + key)
-        elif has_image_size:
-            notices.append(f"{at}{key} is ignored: the image_size beside the dataset is the side of a training patch")
-        else:
+        elif image_size is None:
             tree.add(("model", "image_size"), value, where, at + key)
-    if "target_size" in params and not has_image_size and "image_size" not in params:
+        elif value != image_size:
+            notices.append(f"{at}{key} is ignored: the image_size beside the dataset is the side of a training patch")
+    if "target_size" in params and image_size is None and "image_size" not in params:
         size = resize_of(params["target_size"])
         tree.add(("model", "image_size"), min(size) if _pair(size) else size, where, f"{at}target_size")
     return notices
