@@ -55,7 +55,7 @@ def refused(tmp_path):
         ("use_ema: true", "use_ema: 1", "model.params.use_ema: found 1, expected true or false"),
         ("linear_end: 0.02", "linear_end: .nan", "model.params.linear_end: found nan, expected a finite number"),
         ('"l2"', "l3", "model.params.loss_type: found 'l3', expected 'l1', 'l2' or 'huber'"),
-        ("gaussian", "salt", "model.params.dataset.params.noise_type: found 'salt', expected 'gaussian'"),
+        ("gaussian", "dust", "model.params.dataset.params.noise_type: found 'dust', expected 'gaussian'"),
         ("load_brain_hdf5", "load_brain", "dataloader.load_brain', expected one of: diffusion_modules"),
         ("ConditionDDPM", "DDPM", "model.target: found 'models.ddpm_conditioned.DDPM', expected one of: models."),
         (

@@ -97,12 +97,26 @@ def test_an_experiment_on_ixi_volumes_loads_with_few_keys(tmp_path, caplog):
     assert "dataset.params.batch_size is ignored" in caplog.text
 
 
-def test_image_size_goes_before_target_size_and_a_rectangle_is_refused(tmp_path, caplog):
-    both = IXI.replace("loss_type: huber", "image_size: 64")
-    assert load_config(write(tmp_path, both)).model.image_size == 64
-    assert "target_size is ignored" in caplog.text
-    with pytest.raises(UserError, match=r"target_size: found \[128, 96\], expected one number or two equal ones"):
-        load_config(write(tmp_path, IXI.replace("[128, 128]", "[128, 96]")))
+def test_target_size_resizes_slices_and_is_the_patch_unless_image_size_is(tmp_path, caplog):
+    """The original code pads to a square, then resizes to (width, height)."""
+    config = load_config(write(tmp_path, IXI))
+    assert (config.data.resize, config.model.image_size) == (128, 128)
+    both = load_config(write(tmp_path, IXI.replace("loss_type: huber", "image_size: 64")))
+    assert (both.data.resize, both.model.image_size) == (128, 64)
+    wide = load_config(write(tmp_path, IXI.replace("[128, 128]", "[128, 96]")))
+    assert (wide.data.resize, wide.model.image_size) == ([96, 128], 96)
+    assert "target_size is ignored" not in caplog.text
+    changed = load_config(write(tmp_path, IXI), ["target_size=[64, 64]"])
+    assert (changed.data.resize, changed.model.image_size) == (64, 64)
+    with pytest.raises(UserError, match=r"target_size: found 'small', expected"):
+        load_config(write(tmp_path, IXI.replace("!<tag:yaml.org,2002:seq> [128, 128]", "small")))
+
+
+def test_numbers_of_samples_limit_training_slices_and_validation_patches(tmp_path):
+    lines = "    num_of_train_samples: 25\n    num_of_val_samples: 6\n    loss_type"
+    text = EXPERIMENT.read_text().replace("    loss_type", lines)
+    config = load_config(write(tmp_path, text))
+    assert (config.data.train_slices, config.data.val_patches) == (25, 6)
 
 
 def test_network_keys_load_with_and_without_target_and_params(tmp_path):
@@ -222,3 +236,62 @@ def test_a_file_goes_before_a_preset_of_the_same_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, "name: mine\n", "mission")
     assert load_config("mission").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("noise_type: s&p", {"type": "salt_and_pepper", "fraction": 0.05, "extremes": "both"}),
+        ("noise_type: salt", {"type": "salt_and_pepper", "fraction": 0.05, "extremes": "salt"}),
+        ("noise_type: pepper", {"type": "salt_and_pepper", "fraction": 0.05, "extremes": "pepper"}),
+        ("noise_type: speckle", {"type": "speckle", "relative": pytest.approx(0.1)}),
+        ("noise_type: gaussian", {"type": "gaussian", "variance": 0.01, "sigma_hu": None, "percent": None}),
+    ],
+)
+def test_noise_types_of_the_original_work_have_one_here(words, expected, tmp_path, caplog):
+    text = EXPERIMENT.read_text().replace("noise_type: gaussian", words)
+    assert load_config(write(tmp_path, text)).data.noise.model_dump() == expected
+    assert ("salt and pepper has no variance" in caplog.text) == (expected["type"] == "salt_and_pepper")
+    name = words.split()[-1]
+    assert load_config(EXPERIMENT, [f"noise_type={name}"]).data.noise.model_dump() == expected
+    flat = load_config(write(tmp_path, FLAT + words + "\n"))
+    assert flat.data.noise.model_dump() == expected
+
+
+def test_super_resolution_of_the_original_work_downsamples_the_slice(tmp_path):
+    sr = IXI.replace("load_ixi", "load_ixi_sr").replace(
+        "noise_type: gaussian", "scale_factor: 4\n        image_size: 128"
+    )
+    config = load_config(write(tmp_path, sr))
+    assert (config.data.noise.type, config.data.noise.factor, config.data.noise.method) == ("downsampled", 4, "average")
+    assert (config.data.kind, config.data.patches_per_slice) == ("volumes", 1)
+    assert (config.data.resize, config.model.image_size) == (128, 128)
+    beside = load_config(write(tmp_path, sr.replace("loss_type: huber", "image_size: 64")))
+    assert (beside.data.resize, beside.model.image_size) == (128, 64)
+    with pytest.raises(UserError, match=r"scale_factor: found 0.5, expected at least 1"):
+        load_config(write(tmp_path, sr.replace("scale_factor: 4", "scale_factor: 0.5")))
+
+
+@pytest.mark.parametrize("name", ["load_berea_hdf5", "load_brain_hdf5"])
+def test_hdf5_loaders_of_the_original_work_read_folders_of_patches(name, tmp_path):
+    text = EXPERIMENT.read_text().replace("load_brain_hdf5", name)
+    config = load_config(write(tmp_path, text))
+    assert (config.data.kind, config.data.paths) == ("hdf5", ["./patches"])
+
+
+def test_the_dilated_network_of_the_original_work_has_its_dilation(tmp_path):
+    text = EXPERIMENT.read_text().replace("unet_rosinality.Unet", "unet_rosinality_dilated.Unet")
+    assert load_config(write(tmp_path, text)).model.unet_rosinality_config.dilation == [1, 1, 1]
+    text = text.replace("in_channel: 2,", "in_channel: 2, dilation: [1, 2, 1],")
+    assert load_config(write(tmp_path, text)).model.unet_rosinality_config.dilation == [1, 2, 1]
+    with pytest.raises(UserError, match=r"dilation: found \[1, 2\], expected"):
+        load_config(write(tmp_path, text.replace("[1, 2, 1]", "[1, 2]")))
+
+
+@pytest.mark.parametrize("name", ["L1", "L2", "Huber", "HUBER"])
+def test_capital_letters_of_a_loss_are_small_ones(name, tmp_path):
+    text = EXPERIMENT.read_text().replace('loss_type: "l2"', f"loss_type: {name}")
+    assert load_config(write(tmp_path, text)).training.loss_type == name.lower()
+    assert load_config("mission", [f"loss_type={name}"]).training.loss_type == name.lower()
+    with pytest.raises(UserError, match=r"loss_type: found 'L3', expected 'l1', 'l2' or 'huber'"):
+        load_config(EXPERIMENT, ["loss_type=L3"])

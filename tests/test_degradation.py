@@ -24,6 +24,7 @@ SIDE = 512
 TYPES = {
     "gaussian": ({"variance": [0.01, 0.1]}, "CT"),
     "salt_and_pepper": ({"fraction": [0.01, 0.1]}, "CT"),
+    "downsampled": ({"factor": [2, 4]}, "CT"),
     "speckle": ({"relative": [0.05, 0.2]}, "MR"),
     "rician": ({"percent": [2, 10], "variation": 0.3}, "MR"),
     "noncentral_chi": ({"percent": [2, 10], "coils": 4}, "MR"),
@@ -86,6 +87,7 @@ def test_a_frame_is_the_map_between_units_and_its_own_inverse():
         ({"percent": 5}, CT, "noise gaussian: found a CT scan, expected MR or PT"),
         ({"type": "rician"}, CT, "noise rician: found a CT scan"),
         ({"type": "pet"}, CT, "noise pet: found a CT scan"),
+        ({"type": "downsampled", "method": "kspace"}, CT, "noise downsampled: found a CT scan, expected MR"),
         ({"type": "undersampled"}, PT, "noise undersampled: found a PT scan, expected MR"),
         ({"type": "composition", "parts": [{"type": "speckle"}, {"type": "rician"}]}, CT, "noise rician: found a CT"),
     ],
@@ -171,6 +173,48 @@ def test_salt_and_pepper_takes_the_stated_share_and_nothing_else():
     assert float((y != x0).float().mean()) == pytest.approx(0.1, rel=0.02)
     assert float((y == 1).float().mean()) == pytest.approx(0.05, rel=0.03)
     assert set(y.unique().tolist()) == {-1.0, 0.25, 1.0}
+
+
+@pytest.mark.parametrize(("extremes", "value"), [("salt", 1.0), ("pepper", -1.0)])
+def test_salt_alone_and_pepper_alone_take_the_share_to_one_end(extremes, value):
+    y = drawn(noise(type="salt_and_pepper", fraction=0.1, extremes=extremes), flat(0.25), CT)[0]
+    assert float((y == value).float().mean()) == pytest.approx(0.1, rel=0.02)
+    assert set(y.unique().tolist()) == {0.25, value}
+
+
+@pytest.mark.parametrize("method", ["average", "kspace"])
+def test_downsampling_keeps_what_a_coarse_scan_can_show(method):
+    """A flat image stays, a slow wave stays, a wave that fits a coarse pixel is gone."""
+    degradation = noise(type="downsampled", factor=4, method=method)
+    column = torch.arange(128) * 2 * math.pi / 128
+    slow, fast = (0.5 * torch.cos(k * column).expand(1, 1, 128, 128) for k in (2, 32))
+    for x0, kept in ((flat(0.3, 128, 1), 1), (slow, 1), (fast, 0), (fast.mT, 0)):
+        y = drawn(degradation, x0, MR)[0]
+        torch.testing.assert_close(y, kept * x0, atol=0.04, rtol=0)
+    y, level = drawn(degradation, slow + 0.5 * fast, MR)
+    assert level == pytest.approx(float((0.5 * fast).std()), rel=0.1)
+    same = drawn(noise(type="downsampled", factor=1, method=method), fast, MR)[0]
+    assert torch.equal(same, fast)
+
+
+def test_downsampled_pixels_are_means_of_blocks_at_their_centres():
+    """Means over 2 x 2 pixels, from the interpolation's definition: a ramp is linear again, within the edges."""
+    ramp = torch.linspace(-0.9, 0.9, 64).expand(1, 1, 64, 64)
+    y = drawn(noise(type="downsampled", factor=2), ramp, CT)[0]
+    torch.testing.assert_close(y[..., 4:-4], ramp[..., 4:-4], atol=1e-5, rtol=0)
+    spot = torch.zeros(1, 1, 64, 64)
+    spot[..., 20, 21] = 1.0
+    assert float(drawn(noise(type="downsampled", factor=2), spot, CT)[0].sum()) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_zero_filling_keeps_the_central_frequencies_and_no_others(anatomy):
+    degradation = noise(type="downsampled", factor=2, method="kspace")
+    y = drawn(degradation, anatomy + 1.0, MR)[0]  # far from zero, so that the magnitude bends nothing
+    before, after = (torch.fft.fftshift(torch.fft.fft2(MR.physical(i)[0, 0])) for i in (anatomy + 1.0, y))
+    torch.testing.assert_close(after[33:96, 33:96], before[33:96, 33:96], rtol=1e-3, atol=30.0)
+    outside = after.abs().clone()
+    outside[32:97, 32:97] = 0
+    assert float(outside.max() / before.abs().max()) < 1e-4
 
 
 def test_speckle_grows_with_the_value_and_says_its_root_mean_square(anatomy):
@@ -273,7 +317,7 @@ def test_the_range_of_levels_that_a_configuration_states_is_the_one_drawn(name, 
 
 
 def test_what_cannot_be_known_without_the_image_is_not_stated():
-    for name in ("speckle", "salt_and_pepper", "undersampled", "pet"):
+    for name in ("speckle", "salt_and_pepper", "undersampled", "downsampled", "pet"):
         assert parse_config({}, [f"data.noise.type={name}"]).data.noise.deviations((0.0, 1.0)) is None
     rician = parse_config({}, ["data.noise.type=rician"]).data.noise
     assert rician.deviations() is None

@@ -211,6 +211,18 @@ def test_noise_that_is_not_what_is_stated(stores):
         GaussianNoise.apply = sound
 
 
+def test_lost_resolution_is_no_noise_that_is_misstated(tmp_path):
+    """Detail is lost where it is: in bright bars on black, more of it in what is bright than in the whole patch."""
+    rng = np.random.default_rng(0)
+    stacks = {}
+    for person in range(4):
+        bars = np.zeros((4, 64, 64), np.uint16)
+        bars[:, :, 4::16] = bars[:, :, 5::16] = 200 + rng.integers(40, size=(4, 64, 4))
+        stacks[f"sub-{person}"] = bars
+    settings = hdf5_settings(hdf5(tmp_path / "patches", stacks), noise={"type": "downsampled", "factor": 2})
+    assert "noise" not in made.wrong(settings)
+
+
 def test_targets_noisier_than_the_noise_are_worth_a_word(tmp_path):
     from cdm4mi.planning.checks.run import check
 

@@ -19,8 +19,8 @@ def noise(
     type: Annotated[
         str,
         typer.Option(
-            help="gaussian, salt_and_pepper, speckle (any scan); rician, noncentral_chi, undersampled (MR); "
-            "low_dose_ct (CT); pet (approximate); or several: 'rician percent=5 + speckle'"
+            help="gaussian, salt_and_pepper, speckle, downsampled (any scan); rician, noncentral_chi, undersampled "
+            "(MR); low_dose_ct (CT); pet (approximate); or several: 'rician percent=5 + speckle'"
         ),
     ] = "gaussian",
     variance: Annotated[Text, typer.Option(help=f"gaussian: on [-1, 1] of the intensity window; {RANGE}")] = None,
@@ -35,11 +35,18 @@ def noise(
     variation: Annotated[Text, typer.Option(help="rician, noncentral_chi: how far the level varies, 0 to 1")] = None,
     coils: Annotated[Text, typer.Option(help="noncentral_chi: receiver coils")] = None,
     fraction: Annotated[Text, typer.Option(help=f"salt_and_pepper: share of the pixels; {RANGE}")] = None,
+    extremes: Annotated[
+        Text, typer.Option(help="salt_and_pepper: both, salt (lost to the upper end only) or pepper (the lower)")
+    ] = None,
     relative: Annotated[
         Text, typer.Option(help=f"speckle: standard deviation as a share of the pixel's value; {RANGE}")
     ] = None,
     acceleration: Annotated[Text, typer.Option(help=f"undersampled: all lines over those kept; {RANGE}")] = None,
     centre: Annotated[Text, typer.Option(help="undersampled: share of the lines kept around k = 0")] = None,
+    factor: Annotated[Text, typer.Option(help=f"downsampled: pixel size over the scan's, in-plane; {RANGE}")] = None,
+    method: Annotated[
+        Text, typer.Option(help="downsampled: average (means over blocks), or kspace (MR: outer k-space zeroed)")
+    ] = None,
     dose: Annotated[Text, typer.Option(help=f"low_dose_ct: share of the scan's dose; {RANGE}")] = None,
     target_hu: Annotated[
         Text,
@@ -79,9 +86,12 @@ def noise(
         "variation": variation,
         "coils": coils,
         "fraction": fraction,
+        "extremes": extremes,
         "relative": relative,
         "acceleration": acceleration,
         "centre": centre,
+        "factor": factor,
+        "method": method,
         "dose": dose,
         "target_hu": target_hu,
         "i0": i0,

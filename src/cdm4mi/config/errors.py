@@ -49,8 +49,9 @@ def one_line(error: ValidationError, where: str, origins: Origins, root: type[Ba
 
 
 def _line(place: _Place, findings: list[Any], where: str, origins: Origins) -> str:
-    # A union reports once for each of its types: that it is no number says nothing about a list with a bad entry.
-    deeper = [found for found in findings if not found["type"].endswith("_type")]
+    # A union reports once for each of its types: that it is no number says nothing about a list with a bad entry, nor
+    # that it is none of some names about a number out of its range.
+    deeper = [f for f in findings if not f["type"].endswith("_type") and f["type"] != "literal_error"]
     findings = deeper or findings
     first = findings[0]
     where, name = _origin(place.path, where, origins)

@@ -93,6 +93,9 @@ class SaltAndPepperConfig(NoiseSection):
 
     type: Literal["salt_and_pepper"] = "salt_and_pepper"
     fraction: FractionRange = Field(0.05, description="share of the pixels")
+    extremes: Literal["both", "salt", "pepper"] = Field(
+        "both", description="salt: lost to the upper end only; pepper: to the lower end only; both: equally likely"
+    )
 
 
 class SpeckleConfig(NoiseSection):
@@ -133,6 +136,16 @@ class UndersampledConfig(NoiseSection):
     type: Literal["undersampled"] = "undersampled"
     acceleration: AtLeastOneRange = Field(4.0, description="all lines over the lines that are kept")
     centre: Fraction = Field(0.08, description="share of all lines around k = 0 that is always kept")
+
+
+class DownsampledConfig(NoiseSection):
+    """In-plane resolution lost, on the grid of the clean image: super-resolution."""
+
+    type: Literal["downsampled"] = "downsampled"
+    factor: AtLeastOneRange = Field(2.0, description="pixel size over that of the clean image")
+    method: Literal["average", "kspace"] = Field(
+        "average", description="average: means over blocks, interpolated; kspace (MR): outer k-space zeroed"
+    )
 
 
 class PetConfig(NoiseSection):
@@ -201,6 +214,7 @@ NoiseConfig = Annotated[
     | Annotated[RicianConfig, Tag("rician")]
     | Annotated[NoncentralChiConfig, Tag("noncentral_chi")]
     | Annotated[UndersampledConfig, Tag("undersampled")]
+    | Annotated[DownsampledConfig, Tag("downsampled")]
     | Annotated[LowDoseCTConfig, Tag("low_dose_ct")]
     | Annotated[PetConfig, Tag("pet")]
     | Annotated[CompositionConfig, Tag("composition")]

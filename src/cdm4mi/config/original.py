@@ -15,13 +15,25 @@ from cdm4mi.errors import UserError
 
 LOADERS = "diffusion_modules.diffusion_utils.dataloader"
 MODELS = ("models.ddpm_conditioned.ConditionDDPM", "models.ddpm_st_diffusion.DDPM")
-DATASETS = {f"{LOADERS}.load_brain_hdf5": "hdf5", f"{LOADERS}.load_ixi": "volumes"}
-UNETS = ("diffusion_modules.unet_arch.unet_rosinality.Unet",)
+DATASETS = {
+    f"{LOADERS}.load_brain_hdf5": "hdf5",
+    f"{LOADERS}.load_berea_hdf5": "hdf5",
+    f"{LOADERS}.load_ixi": "volumes",
+    f"{LOADERS}.load_ixi_sr": "volumes",
+    f"{LOADERS}.load_fastmri": "volumes",
+}
+SUPER_RESOLUTION = f"{LOADERS}.load_ixi_sr"
+UNETS = (
+    "diffusion_modules.unet_arch.unet_rosinality.Unet",
+    "diffusion_modules.unet_arch.unet_rosinality_dilated.Unet",
+)
 UNCONDITIONED = MODELS[1]
 
 RENAMED: dict[str, fields.Path] = {
     "image_dir": ("data", "paths"),
     "noise_type": ("data", "noise", "type"),
+    "num_of_train_samples": ("data", "train_slices"),
+    "num_of_val_samples": ("data", "val_patches"),
     "warmup_steps": ("training", "warmup"),
     "clip_denoised": ("sampling", "clip"),
     "gradient_clip_val": ("training", "gradient_clip"),
@@ -33,7 +45,20 @@ DATASET_KEYS: dict[str, fields.Path] = {
     "variance": ("data", "noise", "variance"),
     "dynamic_range": ("data", "dynamic_range"),
 }
+SUPER_RESOLUTION_KEYS: dict[str, fields.Path] = {
+    "image_dir": RENAMED["image_dir"],
+    "scale_factor": ("data", "noise", "factor"),
+    "dynamic_range": ("data", "dynamic_range"),
+}
+RESIZE: fields.Path = ("data", "resize")
 UNET: fields.Path = ("model", "unet_rosinality_config")
+
+NOISE_TYPES: dict[str, dict[str, str]] = {
+    "s&p": {"type": "salt_and_pepper", "extremes": "both"},
+    "salt": {"type": "salt_and_pepper", "extremes": "salt"},
+    "pepper": {"type": "salt_and_pepper", "extremes": "pepper"},
+}
+"""Values of noise_type that have another name here; gaussian and speckle are the same."""
 
 IGNORED = {
     "log_every_t": "picture_every and log_every say what is logged",
@@ -42,8 +67,6 @@ IGNORED = {
     "epochs": "max_tsteps says how long to train",
     "train_percent_check": "the original code never used it",
     "logvar_init": "no variance is learnt",
-    "num_of_train_samples": "all patches of the training patients are used",
-    "num_of_val_samples": "val_patches says how many are validated",
 }
 """Keys without a meaning here, and why: left out, with a notice."""
 
@@ -90,6 +113,7 @@ def translate_experiment(mapping: Mapping[str, Any], where: str) -> tuple[Tree, 
     notices += _block(params, tree, where, at)
     if target == UNCONDITIONED and "conditioning_key" not in params:
         tree.add(("model", "conditioning_key"), "none", where, "model.target")
+    notices += _settle_noise(tree, where)
     for (name,), annotation in _top():
         if name == "model" or name not in mapping:
             continue
@@ -105,7 +129,7 @@ def translate_flat(mapping: Mapping[str, Any], where: str) -> tuple[Tree, list[s
     """The own layout of a flat block of keys, and the notices. Raises as ``translate_experiment``."""
     tree = Tree()
     notices = _block(mapping, tree, where, "")
-    return tree, notices
+    return tree, notices + _settle_noise(tree, where)
 
 
 def _block(block: Mapping[str, Any], tree: Tree, where: str, prefix: str) -> list[str]:
@@ -116,7 +140,7 @@ def _block(block: Mapping[str, Any], tree: Tree, where: str, prefix: str) -> lis
         if key == "given_betas":
             continue  # it goes last, over the named schedule
         if key == "dataset":
-            notices += _dataset(value, tree, where, name, "image_size" in block)
+            notices += _dataset(value, tree, where, name, block.get("image_size"))
         elif key == UNET[-1]:
             _unet(value, tree, where, name)
         elif key in IGNORED:
@@ -128,29 +152,84 @@ def _block(block: Mapping[str, Any], tree: Tree, where: str, prefix: str) -> lis
             path = RENAMED.get(key) or _bare(key)
             if path is None:
                 raise UserError(f"{where}: unknown key {name!r}{fields.nearest(key, bare_names())}")
-            tree.add(path, value, where, name)
+            _place(path, value, tree, where, name)
     if block.get("given_betas") is not None:
         _given_betas(block["given_betas"], tree, where, f"{prefix}given_betas")
     return notices
 
 
-def _dataset(node: Any, tree: Tree, where: str, name: str, has_image_size: bool) -> list[str]:
+def _dataset(node: Any, tree: Tree, where: str, name: str, image_size: Any) -> list[str]:
+    """The keys of the dataset; ``image_size`` is the one beside it, or None."""
     target, params, at = _target_and_params(node, DATASETS, where, name)
     kind = DATASETS[target]
     tree.add(("data", "kind"), kind, where, f"{name}.target")
-    sized = ["target_size"] if kind == "volumes" else []
-    _check_keys(params, [*DATASET_KEYS, *sized, "batch_size"], where, at)
+    known, sized = DATASET_KEYS, ["target_size"] if kind == "volumes" else []
     notices = []
+    if target == SUPER_RESOLUTION:
+        known, sized = SUPER_RESOLUTION_KEYS, ["target_size", "image_size"]
+        tree.add(("data", "noise", "type"), "downsampled", where, f"{name}.target")
+        # whole slices, as there: several patches in a row of one of them would be the same image
+        tree.add(("data", "patches_per_slice"), 1, where, f"{name}.target")
+        if "scale_factor" not in params:
+            tree.add(("data", "noise", "factor"), 1, where, f"{at}scale_factor")
+            notices.append(f"{at}scale_factor is not given, which was 1 in the original code: nothing is downsampled")
+    _check_keys(params, [*known, *sized, "batch_size"], where, at)
     for key, value in params.items():
-        if key in DATASET_KEYS:
-            tree.add(DATASET_KEYS[key], value, where, at + key)
+        if key in known:
+            _place(known[key], value, tree, where, at + key)
         elif key == "batch_size":
             notices.append(f"{at}{key} is ignored: the batch_size beside the dataset is the one of training")
-        elif has_image_size:
-            notices.append(f"{at}{key} is ignored: image_size is the side of a training patch, slices are not resized")
-        else:
-            tree.add(("model", "image_size"), _side(value, where, at + key), where, at + key)
+        elif key == "target_size":
+            tree.add(RESIZE, resize_of(value), where, at + key)
+        elif image_size is None:
+            tree.add(("model", "image_size"), value, where, at + key)
+        elif value != image_size:
+            notices.append(f"{at}{key} is ignored: the image_size beside the dataset is the side of a training patch")
+    if "target_size" in params and image_size is None and "image_size" not in params:
+        size = resize_of(params["target_size"])
+        tree.add(("model", "image_size"), min(size) if _pair(size) else size, where, f"{at}target_size")
     return notices
+
+
+def _place(path: fields.Path, value: Any, tree: Tree, where: str, name: str) -> None:
+    """Place a key that has one place, under the names that its values have here."""
+    if path != RENAMED["noise_type"]:
+        tree.add(path, value, where, name)
+        return
+    for key, own in noise_keys(value).items():
+        tree.add((*path[:-1], key), own, where, name)
+
+
+def noise_keys(noise_type: Any) -> dict[str, Any]:
+    """The keys of the noise section that a value of ``noise_type`` stands for."""
+    known = NOISE_TYPES.get(noise_type) if isinstance(noise_type, str) else None
+    return known or {"type": noise_type}
+
+
+def _settle_noise(tree: Tree, where: str) -> list[str]:
+    """``variance`` beside noise that is no Gaussian: speckle states its root, and salt and pepper has none."""
+    at = RENAMED["noise_type"][:-1]
+    path = (*at, "variance")
+    noise = tree.values.get("data", {}).get("noise")
+    if path not in tree.origins or not isinstance(noise, dict):
+        return []
+    name = tree.origins[path][1]
+    if noise.get("type") == "speckle":
+        value = noise.pop("variance")
+        tree.origins.pop(path)
+        tree.add((*at, "relative"), _root(value), where, name)
+    elif noise.get("type") == "salt_and_pepper":
+        del noise["variance"]
+        tree.origins.pop(path)
+        return [f"{name} is ignored: salt and pepper has no variance; data.noise.fraction is the share of the pixels"]
+    return []
+
+
+def _root(value: Any) -> Any:
+    """The root of a number or of each of a pair; what is neither is left for the validation to refuse."""
+    if isinstance(value, list):
+        return [_root(item) for item in value]
+    return value**0.5 if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0 else value
 
 
 def _unet(node: Any, tree: Tree, where: str, name: str) -> None:
@@ -171,19 +250,23 @@ def _given_betas(betas: Any, tree: Tree, where: str, name: str) -> None:
         tree.replace(("model", "timesteps"), len(betas), where, name)
 
 
-def _side(value: Any, where: str, name: str) -> Any:
-    if isinstance(value, list):
-        if len(value) != 2 or value[0] != value[1]:
-            raise UserError(f"{where}: {name}: found {shown(value)}, expected one number or two equal ones")
-        return value[0]
-    return value
+def resize_of(target_size: Any) -> Any:
+    """The value of data.resize for (width, height) or a side: the original code padded to a square before it."""
+    if not _pair(target_size):
+        return target_size
+    width, height = target_size
+    return width if width == height else [height, width]
+
+
+def _pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)
 
 
 def _target_and_params(node: Any, known: Iterable[str], where: str, name: str) -> tuple[str, Mapping[str, Any], str]:
     """The known target, the mapping ``params``, and the prefix of the names of its keys."""
     node = _mapping(node, where, name)
     _check_keys(node, ["target", "params"], where, f"{name}.")
-    names = ", ".join(known)
+    names = _listed(known)
     if "target" not in node:
         raise UserError(f"{where}: {name}.target: missing, expected one of: {names}")
     # Later files of the original work put its packages below src.
@@ -191,6 +274,16 @@ def _target_and_params(node: Any, known: Iterable[str], where: str, name: str) -
     if target not in known:
         raise UserError(f"{where}: {name}.target: found {shown(node['target'])}, expected one of: {names}")
     return target, _mapping(node.get("params"), where, f"{name}.params"), f"{name}.params."
+
+
+def _listed(targets: Iterable[str]) -> str:
+    """The targets in a message: those of one module after the first by their last name."""
+    shown_names, before = [], ""
+    for target in targets:
+        module, _, last = target.rpartition(".")
+        shown_names.append(last if module == before else target)
+        before = module
+    return ", ".join(shown_names)
 
 
 def _mapping(node: Any, where: str, name: str) -> Mapping[str, Any]:

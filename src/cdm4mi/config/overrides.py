@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdm4mi.config import fields
-from cdm4mi.config.original import FILE_NAMES, RENAMED, bare_names
+from cdm4mi.config.original import FILE_NAMES, RENAMED, RESIZE, bare_names, noise_keys, resize_of
 from cdm4mi.config.tree import COMMAND_LINE, Tree, put
 from cdm4mi.config.yaml_text import read_value
 from cdm4mi.errors import UserError
 
 Pairs = list[tuple[str, Any]]
+
+TARGET_SIZE = ("dataset", "params", "target_size")
 
 
 def parse(overrides: Sequence[str]) -> Pairs:
@@ -39,9 +41,19 @@ def into_file(pairs: Pairs, raw: Mapping[str, Any], block: fields.Path) -> tuple
             put(copy, (top, *below), value)
         elif key in FILE_NAMES:
             put(copy, (*block, key), value)
+        elif key == TARGET_SIZE[-1] and (at := _holder(copy, (*block, *TARGET_SIZE[:-1]))):
+            put(copy, (*at, key), value)
         else:
             others.append((key, value))
     return copy, others
+
+
+def _holder(raw: Mapping[str, Any], path: fields.Path) -> fields.Path | None:
+    """The path, where the file has a mapping there."""
+    below: Any = raw
+    for part in path:
+        below = below.get(part) if isinstance(below, Mapping) else None
+    return path if isinstance(below, Mapping) and TARGET_SIZE[-1] in below else None
 
 
 def into_tree(pairs: Pairs, tree: Tree, foreign: bool) -> None:
@@ -50,7 +62,15 @@ def into_tree(pairs: Pairs, tree: Tree, foreign: bool) -> None:
     Args:
         foreign: the file has the names of the original work, so ``image_dir=/x`` is understood too.
     """
-    placed = [(_path(key, foreign), value, key) for key, value in pairs]
+    placed = []
+    for key, value in pairs:
+        path = _path(key, foreign)
+        if foreign and key == TARGET_SIZE[-1]:
+            placed.append((path, resize_of(value), key))
+        elif foreign and key == "noise_type":
+            placed += [((*path[:-1], own), item, key) for own, item in noise_keys(value).items()]
+        else:
+            placed.append((path, value, key))
     for path, value, _ in placed:
         _forget_other_types(tree, path, value)
     for path, value, key in placed:
@@ -60,8 +80,8 @@ def into_tree(pairs: Pairs, tree: Tree, foreign: bool) -> None:
 def _path(key: str, foreign: bool) -> fields.Path:
     if foreign and key in RENAMED:
         return RENAMED[key]
-    if foreign and key == "target_size":
-        return ("model", "image_size")
+    if foreign and key == TARGET_SIZE[-1]:
+        return RESIZE
     return the_one(key, fields.matches(key), foreign)
 
 

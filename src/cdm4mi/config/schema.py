@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cdm4mi.config.noise import GaussianConfig, NoiseConfig
 from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
@@ -59,6 +59,10 @@ class UNetConfig(Section):
         description="attention divides by the root of the head's width, or (some old checkpoints) of all channels",
     )
     norm_groups: Count = Field(32, description="groups of every norm, each of which loses its mean; divides channel")
+    dilation: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
+        [1, 1, 1],
+        description="step between the pixels of the second convolution of the residual blocks: down, middle, up",
+    )
     gradient_checkpointing: bool = False
 
     @model_validator(mode="after")
@@ -171,6 +175,25 @@ class ModelConfig(Section):
                 raise ValueError("bridge_noise is 0 with parameterization precond, expected x0 or v")
 
 
+class AugmentConfig(Section):
+    """How training patches are varied, decided for each by seed and index.
+
+    Flips and quarter turns are those of image and condition, in validation too; the other changes are made to the
+    clean image of a training patch before its noise.
+    """
+
+    flip: bool = Field(True, description="mirror half of the patches")
+    rotation: Literal["quarter"] | Annotated[float, Field(ge=0, le=180)] = Field(
+        "quarter", description="quarter: by a multiple of 90 degrees; a number: by up to so many degrees either way"
+    )
+    contrast: NonNegative = Field(
+        0.0, description="multiply the differences to the mean by 1 / (1 + contrast) to 1 + contrast"
+    )
+    sharpness: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="add up to so much of what a 3 x 3 blur takes away, or take it away"
+    )
+
+
 class DataConfig(Section):
     """Where the clean scans are and how they become patches."""
 
@@ -185,6 +208,11 @@ class DataConfig(Section):
     percentiles: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
         [0.0, 99.5], description="MR, PET: percentiles of the foreground that map to -1 and +1"
     )
+    resize: Count | Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
+        None,
+        description="resize training slices: a side (padded to a square, not stretched) or [rows, columns]; none: as "
+        "they are",
+    )
     slice_step: Count = Field(1, description="take every n-th slice of a volume")
     foreground: Fraction = Field(0.1, description="least fraction of a training patch that must be foreground")
     val_fraction: Fraction = Field(0.1, description="share of the patients (at least one) kept for validation")
@@ -193,12 +221,16 @@ class DataConfig(Section):
     )
     exclude_patients: list[str] = Field(default_factory=list, description="patients left out (the test set)")
     val_patches: Count = 64
+    train_slices: Count | None = Field(
+        None, description="train on so many slices (hdf5: patches), evenly spread over the patients; none: on all"
+    )
     patches_per_slice: Count | None = Field(
         None, description="training patches in a row from one noisy slice; none: 16 for noise of whole slices, else 1"
     )
     slices_mixed: Count = Field(
         1, description="noisy slices of patches_per_slice patches each that take turns in a batch"
     )
+    augment: AugmentConfig = AugmentConfig()
     noise: NoiseConfig = GaussianConfig()
     workers: Annotated[int, Field(ge=0)] = 0
 
@@ -215,7 +247,7 @@ class TrainingConfig(Section):
     weight_decay: NonNegative = 0.01
     betas: Annotated[list[float], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
     gradient_clip: NonNegative = Field(1.0, description="clip the norm of the gradient; 0 turns it off")
-    loss_type: Literal["l1", "l2", "huber"] = "l2"
+    loss_type: Literal["l1", "l2", "huber"] = Field("l2", description="capitals (L1) are the same")
     huber_delta: Positive = 1.0
     min_snr_gamma: Positive | None = None
     detail: Positive | None = Field(
@@ -233,6 +265,11 @@ class TrainingConfig(Section):
     picture_every: Annotated[int, Field(ge=0)] = Field(1000, description="draw denoising steps every n steps; 0: never")
     log_every: Count = 50
     wandb: bool = False
+
+    @field_validator("loss_type", mode="before")
+    @classmethod
+    def _without_capitals(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) and value.lower() in ("l1", "l2", "huber") else value
 
 
 class SamplingConfig(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.acquisition import acquisition_vector
+from cdm4mi.data.augment import Change, Turn, draw_change, draw_turn
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation
 from cdm4mi.diffusion.noise import generator
@@ -18,8 +20,8 @@ from cdm4mi.errors import UserError
 
 Pair = dict[str, Tensor]
 Place = tuple[slice, slice]
-Turn = Callable[[Tensor], Tensor]
 TRIES = 8
+WHOLE: Place = np.s_[:, :]
 PATCHES_PER_SLICE = 16
 """Patches that share one noisy slice, where the noise is made of whole slices (of projections, say) and costs time."""
 _VALIDATION = 1
@@ -30,10 +32,10 @@ _WHOLE = 1
 
 @dataclass
 class _Slice:
-    """A clean slice that is kept with its condition and level, and what it was made for."""
+    """A clean slice that is kept with its condition and level, its patient and its foreground."""
 
     patient: Patient
-    k: int
+    foreground: Plane
     x0: Tensor
     y: Tensor
     level: float
@@ -50,6 +52,8 @@ class PairDataset(Dataset[Pair]):
     patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
     of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
     slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
+    augment: what is varied; by default flips and quarter turns. Validation pairs are only flipped and turned by
+    quarters, and changes of the clean image alone are refused beside real noisy scans.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class PairDataset(Dataset[Pair]):
         acquisition: Sequence[str] = (),
         patches_per_slice: int | None = None,
         slices_mixed: int = 1,
+        augment: AugmentConfig | None = None,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -73,7 +78,8 @@ class PairDataset(Dataset[Pair]):
                         f"patient {patient.name}: a slice is {image.shape[0]} x {image.shape[1]}, "
                         f"expected at least image_size = {size}"
                     )
-        _check_conditions(patients, degradation)
+        self.augment = augment or AugmentConfig()
+        _check_conditions(patients, degradation, self.augment)
         self.degradation, self.size, self.seed = degradation, size, seed
         self.least_foreground, self.length = least_foreground, length
         self.acquisition = list(acquisition)
@@ -96,14 +102,14 @@ class PairDataset(Dataset[Pair]):
         if self.whole:
             kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
             patient, level = kept.patient, kept.level
-            place = self._place(rng, kept.patient.foregrounds[kept.k])[0]
-            turn = _turn(rng)
+            place = self._place(rng, kept.foreground)[0]
+            turn = draw_turn(self.augment, rng)
             x0, y = turn(kept.x0[place]), turn(kept.y[place])
         else:
             gen = generator(self.seed, self.stream, i)
             patient, k, place = self._patch(rng)
-            turn = _turn(rng)
-            x0, y, level = self._degraded(patient, k, place, gen, turn)
+            turn = draw_turn(self.augment, rng)
+            x0, y, level = self._degraded(patient, k, place, gen, turn, self._change(rng))
         pair = {"x0": x0[None], "y": y[None], "level": torch.tensor(level)}
         if self.acquisition:
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
@@ -115,23 +121,28 @@ class PairDataset(Dataset[Pair]):
             rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
             gen = generator(self.seed, self.stream, _WHOLE, block)
             patient, k = self._patient_and_slice(rng)
-            x0, y, level = self._degraded(patient, k, np.s_[:, :], gen, lambda image: image)
+            change = self._change(rng)
+            x0, y, level = self._degraded(patient, k, WHOLE, gen, lambda image: image, change)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
-            self._kept[block] = _Slice(patient, k, x0, y, level)
+            self._kept[block] = _Slice(patient, change.foreground(patient.foregrounds[k]), x0, y, level)
         return self._kept[block]
 
     def _degraded(
-        self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn
+        self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn, change: Change
     ) -> tuple[Tensor, Tensor, float]:
         """Clean image, condition and level at a place of slice k."""
         frame = patient.frame(k)
-        x0 = turn(_tensor(patient.slices[k][place]))
+        x0 = turn(change.intensity(_tensor(change.cut(patient.slices[k], place))))
         parameter = self.degradation.draw(gen)
         if patient.conditions is not None:
             y = turn(_tensor(patient.conditions[k][place]))
         else:
             y = self.degradation.apply(x0, parameter, gen, frame)
         return x0, y, self.degradation.level(x0, y, parameter, frame)
+
+    def _change(self, rng: np.random.Generator) -> Change:
+        """What is done to a clean training image alone; validation images stay as they are."""
+        return Change() if self.stream == _VALIDATION else draw_change(self.augment, rng)
 
     def _patient_and_slice(self, rng: np.random.Generator) -> tuple[Patient, int]:
         group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
@@ -167,26 +178,18 @@ class PairDataset(Dataset[Pair]):
         return place, float(np.asarray(mask[place]).mean())
 
 
-def _turn(rng: np.random.Generator) -> Turn:
-    """A random quarter turn and flip, the same for every image it is called with."""
-    quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
-
-    def turn(image: Tensor) -> Tensor:
-        turned = torch.rot90(image, quarter)
-        return (turned.flip(1) if flip else turned).contiguous()
-
-    return turn
-
-
 def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(image).astype(np.float32))
 
 
-def _check_conditions(patients: Sequence[Patient], degradation: Degradation) -> None:
+def _check_conditions(patients: Sequence[Patient], degradation: Degradation, augment: AugmentConfig) -> None:
     """Real conditions and simulated noise exclude each other, and the noise suits every scan. Raises UserError."""
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
         raise UserError("data: found real noisy scans for some patients, expected them for all or none")
+    for key in ("rotation", "contrast", "sharpness") if real == {True} else ():
+        if (found := getattr(augment, key)) not in ("quarter", 0):  # it would change noise that is real
+            raise UserError(f"data.augment.{key}: found {found:g} with real noisy scans, expected none")
     if real == {True} and degradation.name != "identity":
         raise UserError(f"data.noise.type: found {degradation.name} with real noisy scans, expected identity")
     if real == {False} and degradation.name == "identity":

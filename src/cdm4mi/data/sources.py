@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from cdm4mi.data.names import patch_patient, patient_names, pseudonym
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.data.resize import resized_patient
 from cdm4mi.data.split import split_patients
 from cdm4mi.data.store import slice_hash
 from cdm4mi.data.stored import stored_patients
@@ -35,7 +37,8 @@ def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patien
     never read.
     """
     if config.kind == "store":
-        return stored_patients(config)
+        stored = stored_patients(config)
+        return stored if config.resize is None else [resized_patient(p, config.resize) for p in stored]
     if config.kind == "phantoms":
         found = _phantoms(max(128, image_size), seed)
     else:
@@ -43,6 +46,8 @@ def load_patients(config: DataConfig, image_size: int, seed: int) -> list[Patien
             raise UserError(f"data.paths: found none, expected scans or folders (data.kind is {config.kind})")
         reader = _hdf5_patients if config.kind == "hdf5" else _volume_patients
         found = reader(config)
+    if config.resize is not None:
+        found = (resized_patient(patient, config.resize) for patient in found)
     every = _merged(found)
     unknown = sorted(set(config.exclude_patients) - {p.name for p in every})
     if unknown:  # a name that matches nobody would let a test patient into training
@@ -63,6 +68,33 @@ def split_names(patients: Sequence[Patient], config: DataConfig, seed: int) -> t
     if not train:
         raise UserError("data.paths: found a store without a patient for training, expected at least one")
     return train, val or train
+
+
+def limited(patients: Sequence[Patient], count: int | None) -> list[Patient]:
+    """The patients with ``count`` of their slices, evenly spread over all of them in order, or every one for None.
+
+    A patient without a slice left is left out.
+    """
+    places = [(number, k) for number, patient in enumerate(patients) for k in range(len(patient.slices))]
+    if count is None or count >= len(places):
+        return list(patients)
+    chosen = {places[i] for i in np.linspace(0, len(places) - 1, count).round().astype(int)}
+    return [
+        _with_slices(patient, kept)
+        for number, patient in enumerate(patients)
+        if (kept := [k for k in range(len(patient.slices)) if (number, k) in chosen])
+    ]
+
+
+def _with_slices(patient: Patient, kept: Sequence[int]) -> Patient:
+    """The patient with these slices only. Its hashes stay: the whole person is known to the model from here on."""
+    return replace(
+        patient,
+        slices=[patient.slices[k] for k in kept],
+        foregrounds=[patient.foregrounds[k] for k in kept],
+        frames=None if patient.frames is None else [patient.frames[k] for k in kept],
+        conditions=None if patient.conditions is None else [patient.conditions[k] for k in kept],
+    )
 
 
 def name_in_header(volume: io.Volume) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from cdm4mi.config.noise import NoiseSection
 from cdm4mi.degradation.base import Degradation, Range
 from cdm4mi.degradation.composition import Composition
+from cdm4mi.degradation.downsampled import Downsampled
 from cdm4mi.degradation.gaussian import GaussianNoise, Unit
 from cdm4mi.degradation.identity import Identity
 from cdm4mi.degradation.lowdose_ct import LowDoseCT
@@ -31,6 +32,7 @@ MAKERS: dict[str, Callable[..., Degradation]] = {
     "rician": RicianNoise,
     "noncentral_chi": NoncentralChiNoise,
     "undersampled": Undersampled,
+    "downsampled": Downsampled,
     "low_dose_ct": LowDoseCT,
     "pet": PetThinning,
     "identity": Identity,

@@ -7,6 +7,7 @@ import json
 import pickle
 import re
 import struct
+import zipfile
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,8 @@ from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
 from cdm4mi.io.atomic import replacing_file
 from cdm4mi.models.build import build_network, build_process
+from cdm4mi.models.inert import load_inert
+from cdm4mi.models.original import inferred, original_weights
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
 
@@ -128,28 +131,43 @@ def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
 
 
 def read_ckpt(file: Path) -> dict[str, Any]:
-    """A Lightning checkpoint as plain data. Raises UserError where it is none, or would need code to be run."""
+    """A Lightning checkpoint as plain data. Raises UserError where it is none, or would need code to be run.
+
+    Objects of other packages beside the weights (OmegaConf's in ``hyper_parameters``, say) are ``models.inert.Inert``;
+    a checkpoint of this project holds none.
+    """
+    names: list[str] = []
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+        except pickle.UnpicklingError:
+            if not zipfile.is_zipfile(file):  # a bare pickle, or a file of torch before 1.6
+                raise
+            checkpoint, names = load_inert(file)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        found = f" (it names {named[1]})" if named else ""
-        raise UserError(
-            f"{file}: not a checkpoint of plain tensors{found}, expected one that loads with weights_only"
-        ) from None
+        raise UserError(_not_plain(file, named[1] if named else None)) from None
     except Exception as error:  # a damaged pickle can raise anything
         raise UserError(f"{file}: not a readable checkpoint ({_line(error)})") from None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{file}: holds no state_dict of tensors, expected a Lightning checkpoint")
+    if names and "cdm4mi" in checkpoint:
+        raise UserError(_not_plain(file, names[0]))
     return checkpoint
+
+
+def _not_plain(file: Path, name: str | None) -> str:
+    found = f" (it names {name})" if name else ""
+    expected = "one that loads with weights_only, or the original work's as torch.save writes it since version 1.6"
+    return f"{file}: not a checkpoint of plain tensors{found}, expected {expected}"
 
 
 def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     checkpoint = read_ckpt(file)
     state: dict[str, Tensor] = checkpoint["state_dict"]
     if "cdm4mi" not in checkpoint:
-        return _load_original(file, state, config)
+        return _load_original(file, checkpoint, config)
     own = checkpoint["cdm4mi"]
     if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
         raise UserError(f"{file}: holds no configuration under cdm4mi, expected a checkpoint of cdm4mi train")
@@ -185,23 +203,17 @@ def _with_regression(
     return model
 
 
-def _load_original(file: Path, state: dict[str, Tensor], config: Config | None) -> TrainedModel:
-    """A checkpoint of the original work: names model.diffusion_model.*, EMA names without dots, betas as a buffer."""
-    prefix = _NETWORK + "diffusion_model."
-    weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(prefix)}
-    if not weights:
-        raise UserError(f"{file}: has no weights named {prefix}*, expected a diffusion model's checkpoint")
-    notices = []
-    averaged = {k.removeprefix("model_ema."): v for k, v in state.items() if k.startswith("model_ema.")}
-    if averaged:
-        weights |= {k: averaged[k.replace(".", "")] for k in weights if k.replace(".", "") in averaged}
-        notices.append("the averaged (EMA) weights are used")
+def _load_original(file: Path, checkpoint: dict[str, Any], config: Config | None) -> TrainedModel:
+    """A checkpoint of the original work; its own betas go before the schedule that a configuration names."""
+    state: dict[str, Tensor] = checkpoint["state_dict"]
+    weights, notices = original_weights(file, state)
     if config is None:
-        config = _infer_config(file, {k.removeprefix("diffusion_model."): v for k, v in weights.items()})
-        notices.append(
-            f"network, conditioning_key {config.model.conditioning_key} and one attention head are inferred from the "
-            "weights, parameterization eps is assumed; give --config for anything else"
-        )
+        found, how = inferred(file, weights, checkpoint.get("hyper_parameters"))
+        config = _parse({"model": found}, file)
+        notices.append(how)
+    data = config.model_dump(mode="json")
+    # with several heads the original network divides by the root of all channels; with one the two are equal
+    data["model"]["unet_rosinality_config"]["attn_scale"] = "channel"
     if "betas" in state:
         betas = state["betas"].double().flatten().tolist()
         if not all(0 < b < 1 for b in betas):
@@ -210,47 +222,8 @@ def _load_original(file: Path, state: dict[str, Tensor], config: Config | None) 
             "the noise schedule is the checkpoint's own betas (the original code's 'linear' is a line in the root of "
             "beta, here sqrt_linear)"
         )
-        config = _parse(_with_betas(config, betas), file)
-    return _assemble(file, config, weights, {"layout": "original work"}, notices)
-
-
-def _with_betas(config: Config, betas: list[float]) -> dict[str, Any]:
-    data = config.model_dump(mode="json")
-    data["model"] |= {"beta_schedule": "custom", "betas": betas, "timesteps": len(betas)}
-    return data
-
-
-def _infer_config(file: Path, weights: dict[str, Tensor]) -> Config:
-    """The UNet's arguments from the shapes of its weights (one attention head; one image channel)."""
-    try:
-        blocks = sorted({int(m.group(1)) for k in weights if (m := re.match(r"down\.(\d+)\.", k))})
-        channel = weights["down.0.weight"].shape[0]
-        fold = round(weights["out.2.weight"].shape[0] ** 0.5)
-        levels: list[list[int]] = [[]]
-        strides: set[int] = set()
-        for i in blocks[1:]:
-            if f"down.{i}.0.weight" in weights:
-                levels.append([])
-                continue
-            levels[-1].append(weights[f"down.{i}.resblocks.conv2.weight"].shape[0])
-            if f"down.{i}.attention.qkv.weight" in weights:
-                strides.add(2 ** (len(levels) - 1))
-        unet = {
-            "in_channel": weights["down.0.weight"].shape[1] // fold**2,
-            "out_channel": 1,
-            "channel": channel,
-            "channel_multiplier": [level[0] // channel for level in levels],
-            "n_res_blocks": len(levels[0]),
-            "attn_strides": sorted(strides),
-            "use_affine_time": "down.1.resblocks.norm2.weight" not in weights,
-            "fold": fold,
-        }
-    except (KeyError, IndexError, ValueError):
-        raise UserError(
-            f"{file}: its weights are not those of the Rosinality UNet, expected names as down.0.weight"
-        ) from None
-    key = "concat" if unet["in_channel"] == 2 else "none"
-    return _parse({"model": {"conditioning_key": key, "unet_rosinality_config": unet}}, file)
+        data["model"] |= {"beta_schedule": "custom", "betas": betas, "timesteps": len(betas)}
+    return _assemble(file, _parse(data, file), weights, {"layout": "original work"}, notices)
 
 
 def _assemble(

@@ -29,7 +29,7 @@ class ResBlock(nn.Module):
     """Two 3x3 convolutions with the embedding of time (and vector) between them, plus the input.
 
     The embedding (N, time_dim) is added before the second norm or, with use_affine_time, scales and shifts the output
-    of a norm that has no affine parameters of its own: (1 + gamma) h + beta.
+    of a norm that has no affine parameters of its own: (1 + gamma) h + beta. dilation: of the second convolution.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class ResBlock(nn.Module):
         use_affine_time: bool,
         dropout: float,
         norm_groups: int = 32,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
         self.use_affine_time = use_affine_time
@@ -50,7 +51,7 @@ class ResBlock(nn.Module):
         self.norm2 = nn.GroupNorm(norm_groups, out_channel, affine=not use_affine_time)
         self.activation2 = nn.SiLU()
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = scaled_(nn.Conv2d(out_channel, out_channel, 3, padding=1), 1e-10)
+        self.conv2 = scaled_(nn.Conv2d(out_channel, out_channel, 3, padding=dilation, dilation=dilation), 1e-10)
         self.skip = scaled_(nn.Conv2d(in_channel, out_channel, 1)) if in_channel != out_channel else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
@@ -81,9 +82,10 @@ class ResBlockWithAttention(nn.Module):
         use_affine_time: bool = False,
         context_dim: int | None = None,
         norm_groups: int = 32,
+        dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.resblocks = ResBlock(in_channel, out_channel, time_dim, use_affine_time, dropout, norm_groups)
+        self.resblocks = ResBlock(in_channel, out_channel, time_dim, use_affine_time, dropout, norm_groups, dilation)
         self.attention = (
             SelfAttention(out_channel, attention_head, attention_scale, norm_groups) if use_attention else None
         )

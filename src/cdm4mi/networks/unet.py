@@ -22,7 +22,9 @@ class UNet(nn.Module):
     fold: space to depth by fold at the input and back at the output. context_dim: width of the tokens (N, L,
     context_dim) that blocks with attention also attend to. vector_dim: width of a vector (N, vector_dim) joined to the
     time's embedding, which modulates every norm when use_affine_time is set. norm_groups: groups of every norm, a
-    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it.
+    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it. dilation: step between
+    the pixels that the second convolution of a residual block sees, for the blocks on the way down, in the middle and on
+    the way up (the original work's dilated UNet; the weights have the same shapes).
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class UNet(nn.Module):
         vector_dim: int | None = None,
         attn_scale: str = "head",
         norm_groups: int = 32,
+        dilation: Sequence[int] = (1, 1, 1),
         gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
@@ -50,7 +53,7 @@ class UNet(nn.Module):
         self.size_multiple = fold * 2 ** (len(channel_multiplier) - 1)
         time_dim = channel * 4
 
-        def block(n_in: int, n_out: int, attention: bool) -> ResBlockWithAttention:
+        def block(n_in: int, n_out: int, attention: bool, dilation: int) -> ResBlockWithAttention:
             return ResBlockWithAttention(
                 n_in,
                 n_out,
@@ -62,6 +65,7 @@ class UNet(nn.Module):
                 use_affine_time=use_affine_time,
                 context_dim=context_dim,
                 norm_groups=norm_groups,
+                dilation=dilation,
             )
 
         self.time = nn.Sequential(
@@ -82,7 +86,7 @@ class UNet(nn.Module):
         levels = list(enumerate(channel_multiplier))
         for i, multiplier in levels:
             for _ in range(n_res_blocks):
-                down.append(block(width, channel * multiplier, 2**i in attn_strides))
+                down.append(block(width, channel * multiplier, 2**i in attn_strides, dilation[0]))
                 width = channel * multiplier
                 skips.append(width)
             if i < len(levels) - 1:
@@ -90,12 +94,12 @@ class UNet(nn.Module):
                 skips.append(width)
         self.down = nn.ModuleList(down)
 
-        self.mid = nn.ModuleList([block(width, width, True), block(width, width, False)])
+        self.mid = nn.ModuleList([block(width, width, True, dilation[1]), block(width, width, False, dilation[1])])
 
         up: list[nn.Module] = []
         for i, multiplier in reversed(levels):
             for _ in range(n_res_blocks + 1):
-                up.append(block(width + skips.pop(), channel * multiplier, 2**i in attn_strides))
+                up.append(block(width + skips.pop(), channel * multiplier, 2**i in attn_strides, dilation[2]))
                 width = channel * multiplier
             if i > 0:
                 convolution = scaled_(nn.Conv2d(width, width, 3, padding=1))

@@ -19,7 +19,7 @@ from cdm4mi import __version__
 from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import OrderedFrom, PairDataset
-from cdm4mi.data.sources import load_patients, split_names
+from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
@@ -61,8 +61,11 @@ class PairData(L.LightningDataModule):
             "acquisition": config.model.acquisition_vector or (),
             "patches_per_slice": config.data.patches_per_slice,
             "slices_mixed": config.data.slices_mixed,
+            "augment": config.data.augment,
         }
-        train = [p for p in patients if p.name in set(self.train_names)]
+        train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
+        used = {p.name for p in train}
+        self.train_names = [name for name in self.train_names if name in used]
         val = [p for p in patients if p.name in set(self.val_names)]
         self.train_pairs = PairDataset(train, **common)
         self.val_pairs = PairDataset(val, **common, length=config.data.val_patches, validation=True)
