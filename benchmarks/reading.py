@@ -65,9 +65,8 @@ def patches_trained(data: PairData, config: Config, seconds: float) -> tuple[flo
 
     def step() -> None:
         batch = next(batches)
-        t = module.draw_times(len(batch["x0"]))
         with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
-            loss = module.losses(batch, t, torch.randn_like(batch["x0"])).mean()
+            loss = module.losses(batch, *module.draw(batch["x0"], batch["index"])).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -14,6 +14,8 @@ import torch
 
 from cdm4mi.config.schema import Config
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.models import build_network, build_process
+from cdm4mi.training.modules import ConditionDDPM
 
 SIDE = 16
 PEOPLE = 5
@@ -65,6 +67,11 @@ def tiny_config(patches: Path, model: dict | None = None, data: dict | None = No
             },
         }
     )
+
+
+def module_of(config: Config) -> ConditionDDPM:
+    """What ``train`` trains for the configuration."""
+    return ConditionDDPM(build_network(config.model), build_process(config.model), config.training, config.seed)
 
 
 def in_process(config: Config, out: Path, *, resume: bool = False, stop: tuple = (), by: int = signal.SIGKILL) -> int:

@@ -75,9 +75,8 @@ def _least_seconds(config: Config, device: torch.device, steps: int, clock: Call
         for _ in range(1 + steps):
             began = clock()
             for _ in range(config.training.accumulate):
-                t = module.draw_times(config.training.batch_size).to(device)
                 with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    loss = module.losses(batch, t, torch.randn_like(batch["x0"])).mean()
+                    loss = module.losses(batch, *module.draw(batch["x0"])).mean()
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad()

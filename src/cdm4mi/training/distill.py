@@ -55,11 +55,11 @@ class DistilledDDPM(ConditionDDPM):
         times: Sequence[int],
     ) -> None:
         super().__init__(network, process, config, seed, teacher.model.regression)
-        self.teacher, self.times = teacher, list(times)
+        self.teacher, self.call_times = teacher, list(times)
 
-    def draw_times(self, n: int) -> Tensor:
-        early = torch.rand(n) < self.config.start_fraction
-        return torch.where(early, self.times[0], self.times[-1])
+    def times(self, uniform: Tensor) -> Tensor:
+        """The student's first time for a ``start_fraction`` of the samples, its last for the others."""
+        return torch.where(uniform[:, 1] < self.config.start_fraction, self.call_times[0], self.call_times[-1])
 
     def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
         """The loss of each sample, (N,), at one of the student's times; eps: the noise field that names the sample."""
@@ -68,7 +68,7 @@ class DistilledDDPM(ConditionDDPM):
         base = y if anchor is None else anchor
         x_t, target = torch.empty_like(eps), torch.empty_like(eps)
         for last in (True, False):  # the first call is learnt from the teacher's first, which costs no more
-            part = (t == self.times[-1]) == last
+            part = (t == self.call_times[-1]) == last
             if bool(part.any()):
                 told = None if vector is None else vector[part]
                 lesson = self.teacher(y[part], level[part], eps[part], told, base[part], first_only=not last)
@@ -82,16 +82,16 @@ class DistilledDDPM(ConditionDDPM):
     def before_last(self, lesson: Lesson, anchor: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         """x at the time of the last call: after DDIM's step from the first, or where sampling starts."""
         path = self.process.path
-        if len(self.times) == 1:
-            return self.process.start(noise, anchor, level, self.times[0])
-        first, last = self.times
+        if len(self.call_times) == 1:
+            return self.process.start(noise, anchor, level, self.call_times[0])
+        first, last = self.call_times
         y = anchor if path.is_bridge else None
         return ddim(Step(path, lesson.start, lesson.first, first, last, lambda: noise, y))
 
     def validation_losses(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """(losses, times) of a validation batch: the time that gives the sample, noise decided by the seed."""
         x0 = batch["x0"]
-        t = torch.full((len(x0),), self.times[-1], device=x0.device)
+        t = torch.full((len(x0),), self.call_times[-1], device=x0.device)
         eps = torch.randn(x0.shape, generator=generator(self.seed, 2**31 + batch_idx)).to(x0.device)
         return self.losses(batch, t, eps), t
 

@@ -20,6 +20,8 @@ from cdm4mi.networks import Condition
 Batch = dict[str, Tensor]
 QUARTERS = 4
 GOLDEN = (5**0.5 - 1) / 2
+_TIMES, _NOISE, _DROPOUT = 2, 3, 4
+"""Second part of the keys of training's random streams; ``data.pairs`` has 0 and 1."""
 
 
 def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
@@ -41,9 +43,10 @@ def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
 class DDPM(L.LightningModule):
     """An unconditional diffusion model (Ho et al. 2020): learns the clean images of the batch.
 
-    network: called as network(x, t, condition); process: path and parameterization; config: loss and optimizer; seed:
-    decides times, noise and dropout of every step together with the step's number, so that a resumed run goes on as
-    if it had not stopped.
+    network: called as network(x, t, condition); process: path and parameterization; config: loss and optimizer. seed:
+    decides the time and the noise of a pair together with the pair's number (``index``), whatever batch, micro-batch or
+    process it comes in, and the dropout of a micro-batch together with the number of its first pair; so a resumed run
+    goes on as if it had not stopped.
     """
 
     def __init__(self, network: nn.Module, process: ConditionalProcess, config: TrainingConfig, seed: int = 0) -> None:
@@ -82,21 +85,37 @@ class DDPM(L.LightningModule):
             loss = loss * posterior_weight(parameterization, z, self.config.detail)
         return loss
 
-    def draw_times(self, n: int) -> Tensor:
-        """Training times: uniform, but for a ``start_fraction`` of the samples at the noisy end."""
-        last = self.process.path.timesteps - 1
-        t = torch.randint(0, last + 1, (n,))
-        return torch.where(torch.rand(n) < self.config.start_fraction, torch.full_like(t, last), t)
+    def times(self, uniform: Tensor) -> Tensor:
+        """Training times (N,) from two uniform numbers of each sample, (N, 2) float64 in [0, 1).
+
+        Uniform over the path, but for a ``start_fraction`` of the samples at the noisy end.
+        """
+        timesteps = self.process.path.timesteps
+        t = (uniform[:, 0] * timesteps).long()
+        return torch.where(uniform[:, 1] < self.config.start_fraction, timesteps - 1, t)
+
+    def draw(self, x0: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Training times (N,) and unit noise like x0 (N, C, H, W), on its device.
+
+        index: numbers (N,) of the pairs, which with the seed decide both, sample by sample (noise: on one kind of
+        device, where it is made, so that nothing is copied to a GPU); None: drawn from torch's global stream.
+        """
+        if index is None:
+            return self.times(torch.rand(len(x0), 2, dtype=torch.float64)).to(x0.device), torch.randn_like(x0)
+        uniform = torch.empty(len(x0), 2, dtype=torch.float64)
+        eps = torch.empty_like(x0, memory_format=torch.contiguous_format)
+        for k, i in enumerate(index.tolist()):
+            uniform[k].uniform_(generator=generator(self.seed, _TIMES, i))
+            eps[k].normal_(generator=generator(self.seed, _NOISE, i, device=x0.device))
+        return self.times(uniform).to(x0.device), eps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # one stream a micro-batch: nothing drawn in a step depends on what was drawn before it
-        position = self.trainer.global_step * self.config.accumulate + batch_idx % self.config.accumulate
-        torch.manual_seed(generator(self.seed, position, self.global_rank).initial_seed())
+        # what is left to the global stream is dropout, whose masks torch draws for a micro-batch as a whole
+        torch.manual_seed(generator(self.seed, _DROPOUT, int(batch["index"][0])).initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x0 = batch["x0"]
-        t = self.draw_times(len(x0)).to(x0.device)
-        loss = self.losses(batch, t, torch.randn_like(x0)).mean()
+        loss = self.losses(batch, *self.draw(x0, batch["index"])).mean()
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=False, prog_bar=True, batch_size=len(x0))
         return loss
 
