@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from cdm4mi.data.pairs import OrderedFrom
 from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training.distill import distill, student_config
+from cdm4mi.training.modules import ConditionDDPM
 from cdm4mi.training.run import PairData, train
 
 
@@ -82,7 +83,7 @@ def test_distillation_in_micro_batches_has_the_gradient_of_its_batch(trained_run
 def test_processes_that_share_the_pairs_draw_what_one_process_draws(patches):
     config = runs.tiny_config(patches, start_fraction=0.3)
     pairs = PairData(config).train_pairs
-    module = runs.module_of(config)
+    module = ConditionDDPM(config=config)
 
     def drawn(rank, processes, batch_size, batches):
         loader = iter(DataLoader(pairs, batch_size, sampler=OrderedFrom(rank, processes)))

@@ -9,14 +9,12 @@ import training_runs as runs
 from torch.utils.data import DataLoader
 
 from cdm4mi.config.schema import TrainingConfig
-from cdm4mi.models import build_network, build_process
 from cdm4mi.training.modules import ConditionDDPM, learning_rate_factor
 
 
 def make_module(**training):
     config = runs.tiny_config("", model={"unet": {"dropout": 0.0}}, **training)
-    torch.manual_seed(0)
-    return ConditionDDPM(build_network(config.model), build_process(config.model), config.training)
+    return ConditionDDPM(config=config)
 
 
 def make_batch(n, weight=False):
@@ -34,7 +32,7 @@ def trained(batch_size, accumulate, tmp_path, **training):
     trainer = L.Trainer(
         max_steps=2,
         accumulate_grad_batches=accumulate,
-        gradient_clip_val=module.config.gradient_clip,
+        gradient_clip_val=module.config.training.gradient_clip,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -125,7 +123,7 @@ def test_times_are_uniform_with_a_share_at_the_noisy_end():
 
 def test_time_and_noise_of_a_pair_are_unrelated_to_its_neighbours_and_to_other_seeds():
     module, other = make_module(), make_module()
-    other.seed = module.seed + 1
+    other.config.seed = module.config.seed + 1
     images, index = torch.zeros(300, 1, 16, 16), torch.arange(300)
     t, eps = module.draw(images, index)
     t_other, eps_other = other.draw(images, index)

@@ -14,8 +14,6 @@ import torch
 
 from cdm4mi.config.schema import Config
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.models import build_network, build_process
-from cdm4mi.training.modules import ConditionDDPM
 
 SIDE = 16
 PEOPLE = 5
@@ -69,11 +67,6 @@ def tiny_config(patches: Path, model: dict | None = None, data: dict | None = No
     )
 
 
-def module_of(config: Config) -> ConditionDDPM:
-    """What ``train`` trains for the configuration."""
-    return ConditionDDPM(build_network(config.model), build_process(config.model), config.training, config.seed)
-
-
 def in_process(config: Config, out: Path, *, resume: bool = False, stop: tuple = (), by: int = signal.SIGKILL) -> int:
     """Train in a process of its own and return its exit code: -9 where it was killed at the moment ``stop``.
 
@@ -110,7 +103,7 @@ def _record_batches(file: Path) -> None:
     def recorded(self, batch, batch_idx):
         content = hashlib.sha256(b"".join(batch[k].numpy().tobytes() for k in sorted(batch))).hexdigest()
         with file.open("a") as f:
-            f.write(f"{self.trainer.global_step} {batch_idx % self.config.accumulate} {content}\n")
+            f.write(f"{self.trainer.global_step} {batch_idx % self.config.training.accumulate} {content}\n")
         return step(self, batch, batch_idx)
 
     DDPM.training_step = recorded
@@ -122,7 +115,7 @@ def _stop_in_batch(by: int, step: int, micro: int = 0) -> None:
     loss = DDPM.losses
 
     def losses(self, *args):
-        now = (self.trainer.global_step, self.trainer.fit_loop.epoch_loop.batch_idx % self.config.accumulate)
+        now = (self.trainer.global_step, self.trainer.fit_loop.epoch_loop.batch_idx % self.config.training.accumulate)
         if self.training and now == (step, micro):
             os.kill(os.getpid(), by)
         return loss(self, *args)
