@@ -24,7 +24,6 @@ from cdm4mi.data.pairs import OrderedFrom
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.prepare import prepare
 from cdm4mi.data.tasks import all_scans
-from cdm4mi.models import build_network, build_process
 from cdm4mi.training.modules import ConditionDDPM
 from cdm4mi.training.run import PairData
 
@@ -57,17 +56,15 @@ def patches_read(data: PairData, config: Config, seconds: float) -> tuple[float,
 
 def patches_trained(data: PairData, config: Config, seconds: float) -> tuple[float, float]:
     """The same for training steps on batches that are in memory already; processor time by thread."""
-    network = build_network(config.model)
-    module = ConditionDDPM(network, build_process(config.model), config.training, config.seed)
+    module = ConditionDDPM(config=config)
     optimizer = torch.optim.AdamW(module.parameters(), 1e-4)
     loader = DataLoader(data.train_pairs, config.training.batch_size, sampler=OrderedFrom(0))
     batches = itertools.cycle(list(itertools.islice(loader, 4)))
 
     def step() -> None:
         batch = next(batches)
-        t = module.draw_times(len(batch["x0"]))
         with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
-            loss = module.losses(batch, t, torch.randn_like(batch["x0"])).mean()
+            loss = module.losses(batch, *module.draw(batch["x0"], batch["index"])).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

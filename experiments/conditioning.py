@@ -26,7 +26,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.models import build_network, build_process
+from cdm4mi.models import build_network
 from cdm4mi.training.modules import ConditionDDPM
 from cdm4mi.training.run import PairData, train
 
@@ -103,7 +103,7 @@ def measure(config: Config, folder: Path, pairs: int = 4) -> Scores:
     state = torch.load(last, weights_only=True)
     network = build_network(config.model)
     network.load_state_dict(state["ema"]["weights"], strict=False)  # the averages hold parameters, buffers are fixed
-    module = ConditionDDPM(network.eval(), build_process(config.model), config.training, config.seed)
+    module = ConditionDDPM(config=config, wrapper=network.eval())
     held = held_out(config, pairs)
     right, shuffled = [], []
     for i, batch in enumerate(held):
@@ -134,7 +134,7 @@ def losses(module: ConditionDDPM, batch: dict[str, Tensor], patient: int) -> Ten
     """Loss in each quarter of the path, (QUARTERS,), averaged over the pairs: every pair at a time in each quarter."""
     out = []
     for quarter in range(QUARTERS):
-        draw = generator(module.seed, patient, quarter)
+        draw = generator(module.config.seed, patient, quarter)
         n, width = len(batch["x0"]), module.process.path.timesteps // QUARTERS
         t = quarter * width + torch.randint(0, width, (n,), generator=draw)
         out.append(module.losses(batch, t, torch.randn(batch["x0"].shape, generator=draw)).mean())

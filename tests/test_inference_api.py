@@ -1,5 +1,8 @@
 """The package from Python: the lines that a notebook has."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -19,6 +22,15 @@ def test_every_public_name_is_there():
     assert dir(cdm4mi) == sorted(cdm4mi.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'denoize'"):
         cdm4mi.denoize  # noqa: B018
+
+
+def test_the_network_and_the_phantoms_do_not_wait_for_lightning():
+    code = (
+        "import sys, cdm4mi; cdm4mi.UNet, cdm4mi.DiffusionWrapper, cdm4mi.phantom_pairs; "
+        "print([name for name in ('lightning', 'h5py', 'pydantic') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_a_path_a_volume_a_model_and_its_path_are_the_same(scan, trained_run, tmp_path):

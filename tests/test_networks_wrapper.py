@@ -40,6 +40,59 @@ def test_the_conditioning_image_reaches_the_output_and_the_encoder_learns(key):
         assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_plain_image_is_the_condition_of_that_image(key):
+    wrapper = awake(DiffusionWrapper(unet_of(**KEYS[key]), key)).eval()
+    (x, image), t = inputs(), torch.tensor([10, 700])
+    with torch.no_grad():
+        assert torch.equal(wrapper(x, t, image), wrapper(x, t, Condition(image)))
+
+
+def test_tokens_and_vectors_take_the_encoders_place():
+    (x, image), t = inputs(), torch.tensor([10, 700])
+    for key, encoder in (("crossattn", "token_encoder"), ("adm", "vector_encoder")):
+        wrapper = awake(DiffusionWrapper(unet_of(**KEYS[key]), key)).eval()
+        bare = DiffusionWrapper(unet_of(**KEYS[key]), key, condition_channel=None).eval()
+        assert getattr(bare, encoder) is None
+        bare.diffusion_model = wrapper.diffusion_model
+        with torch.no_grad():
+            encoded = getattr(wrapper, encoder)(image)
+            for one in (wrapper, bare):
+                assert torch.equal(one(x, t, encoded), wrapper(x, t, image)), key
+
+
+def test_a_module_in_front_makes_the_condition_and_learns():
+    """Labels as tokens: the wrapper has no encoder of its own, and the gradient reaches the embedding."""
+    labels = torch.tensor([[1, 2], [3, 0]])
+    wrapper = awake(DiffusionWrapper(unet_of(**KEYS["crossattn"]), "crossattn", cond=torch.nn.Embedding(5, 32)))
+    assert wrapper.token_encoder is None
+    (x, _), t = inputs(), torch.tensor([10, 700])
+    out = wrapper.eval()(x, t, labels)
+    assert float((out - wrapper(x, t, labels.flip(0))).abs().max().detach()) > 1e-3
+    out.square().sum().backward()
+    assert bool((wrapper.cond.weight.grad[:4] != 0).all()) and bool((wrapper.cond.weight.grad[4] == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("key", "cond", "expected"),
+    [
+        ("concat", torch.zeros(2, 3, 16, 24), "the conditioning image: found (2, 3, 16, 24), expected (2, 1, 16, 24)"),
+        ("concat", torch.zeros(2, 1, 8, 8), "the conditioning image: found (2, 1, 8, 8), expected (2, 1, 16, 24)"),
+        ("concat", torch.zeros(2, 4), "found vector, expected an image"),
+        ("hybrid", torch.zeros(1, 1, 16, 24), "the conditioning image: found (1, 1, 16, 24), expected (2, 1, H, W)"),
+        ("crossattn", torch.zeros(2, 7, 16), "the conditioning tokens: found (2, 7, 16), expected (2, L, 32)"),
+        ("adm", torch.zeros(2, 3), "the conditioning vector: found (2, 3), expected (2, 16)"),
+        ("adm", torch.zeros(2), "condition: found shape (2,), expected an image (N, C, H, W), tokens (N, L, D) or"),
+        ("concat", [0.1], "condition: found a list, expected an image (N, C, H, W)"),
+    ],
+)
+def test_a_condition_of_another_shape_is_one_line(key, cond, expected):
+    wrapper = DiffusionWrapper(unet_of(**KEYS[key]), key)
+    with pytest.raises(UserError) as error:
+        wrapper(inputs()[0], torch.tensor([0, 0]), cond)
+    assert expected in str(error.value) and "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("key", ["concat", "crossattn", "adm", "hybrid"])
 def test_each_sample_follows_its_own_condition(key):
     wrapper = awake(DiffusionWrapper(unet_of(**KEYS[key]), key)).eval()
@@ -96,7 +149,8 @@ def test_images_of_several_channels():
 def test_a_missing_condition_is_an_error_that_names_the_key(key):
     wrapper = DiffusionWrapper(unet_of(**KEYS[key]), key)
     x, _ = inputs()
-    with pytest.raises(ValueError, match=f"conditioning_key {key} needs a conditioning image, found none"):
+    wanted = {"crossattn": "an image or tokens", "adm": "an image or a vector"}.get(key, "an image")
+    with pytest.raises(UserError, match=f"conditioning_key {key}: found no condition, expected {wanted}"):
         wrapper(x, torch.tensor([0, 0]))
 
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from cdm4mi.data.phantom_pairs import phantom_pairs
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 
@@ -59,3 +61,16 @@ def test_wrong_kind_and_size_are_named():
         phantom("PET", 0)
     with pytest.raises(UserError, match="8"):
         phantom("CT", 0, 8)
+
+
+def test_pairs_are_clean_phantoms_and_the_same_with_white_noise():
+    x0, y = phantom_pairs(6, "CT", size=32, sigma=0.1, seed=2)
+    assert x0.shape == y.shape == (6, 1, 32, 32) and x0.dtype == y.dtype == torch.float32
+    assert float(x0.min()) >= -1 and float(x0.max()) <= 1
+    assert float((y - x0).std()) == pytest.approx(0.1, rel=0.03)
+    fewer = phantom_pairs(2, "CT", size=32, sigma=0.1, seed=2)
+    assert torch.equal(fewer[0], x0[:2]) and torch.equal(fewer[1], y[:2])
+    assert not torch.equal(phantom_pairs(1, "CT", size=32, seed=3)[0], x0[:1])
+    for options, expected in (({"n": 0}, "n: found 0"), ({"sigma": -1}, "sigma: found -1"), ({"seed": -1}, "seed")):
+        with pytest.raises(UserError, match=expected):
+            phantom_pairs(**{"n": 1, **options})

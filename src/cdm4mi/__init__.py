@@ -15,18 +15,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cdm4mi.config import load_config
     from cdm4mi.data.add_noise import add_noise
+    from cdm4mi.data.phantom_pairs import phantom_pairs
     from cdm4mi.errors import UserError
     from cdm4mi.inference.denoise import denoise
     from cdm4mi.inference.restorer import Restoration, Restorer
     from cdm4mi.io import Volume, read, write
     from cdm4mi.models.checkpoint import load_model, save_model
+    from cdm4mi.networks import DiffusionWrapper, UNet
+    from cdm4mi.training.modules import DDPM, ConditionDDPM
     from cdm4mi.training.run import train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DDPM",
+    "ConditionDDPM",
+    "DiffusionWrapper",
     "Restoration",
     "Restorer",
+    "UNet",
     "UserError",
     "Volume",
     "__version__",
@@ -34,6 +41,7 @@ __all__ = [
     "denoise",
     "load_config",
     "load_model",
+    "phantom_pairs",
     "read",
     "save_model",
     "train",
@@ -41,14 +49,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ConditionDDPM": "cdm4mi.training.modules",
+    "DDPM": "cdm4mi.training.modules",
+    "DiffusionWrapper": "cdm4mi.networks",
     "Restoration": "cdm4mi.inference.restorer",
     "Restorer": "cdm4mi.inference.restorer",
+    "UNet": "cdm4mi.networks",
     "UserError": "cdm4mi.errors",
     "Volume": "cdm4mi.io",
     "add_noise": "cdm4mi.data.add_noise",
     "denoise": "cdm4mi.inference.denoise",
     "load_config": "cdm4mi.config",
     "load_model": "cdm4mi.models.checkpoint",
+    "phantom_pairs": "cdm4mi.data.phantom_pairs",
     "read": "cdm4mi.io",
     "save_model": "cdm4mi.models.checkpoint",
     "train": "cdm4mi.training.run",

@@ -8,7 +8,6 @@ import torch
 
 from cdm4mi import io
 from cdm4mi.config import parse_config
-from cdm4mi.config.schema import TrainingConfig
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.diffusion import make_solver, sample
 from cdm4mi.errors import UserError
@@ -90,9 +89,9 @@ def test_a_student_that_knows_the_map_has_no_loss_and_samples_it_in_two_calls(te
         return torch.where(sigma > 19, bayes(latent, sigma, y), sample)
 
     network = Exact(teacher.process.path, student)
-    module = DistilledDDPM(network, teacher.process, TrainingConfig(), 0, guide, times)
+    module = DistilledDDPM(teacher.config, network, guide, times)
     t = torch.tensor([999, 600, 600, 999])
-    ignorant = DistilledDDPM(teacher.network, teacher.process, TrainingConfig(), 0, guide, times)
+    ignorant = DistilledDDPM(teacher.config, teacher.network, guide, times)
     loss, before = module.losses(batch, t, noise), ignorant.losses(batch, t, noise)
     assert float(loss.max()) < 1e-3 < 0.05 < float(before[1:3].min())
     assert float(before[[0, 3]].max()) < 1e-6  # the first call is the teacher's already

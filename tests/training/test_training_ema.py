@@ -8,7 +8,7 @@ import torch
 import training_runs as runs
 from torch import nn
 
-from cdm4mi.models import build_network, build_process
+from cdm4mi.models import build_network
 from cdm4mi.training.callbacks import EMACallback
 from cdm4mi.training.ema import EMA
 from cdm4mi.training.modules import ConditionDDPM
@@ -30,7 +30,7 @@ def test_closed_form(warmup):
     for w in weights[1:]:
         with torch.no_grad():
             layer.weight.copy_(w)
-        ema.update(layer)
+        ema.update()
     # the n-th weights count (1 - d_n) times every later d
     decays = [min(0.9, (1 + n) / (10 + n)) if warmup else 0.9 for n in range(1, 40)]
     rest = torch.tensor([1.0] + [1 - d for d in decays], dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_weights_are_their_own_again_also_after_an_error():
     own = layer.weight.detach().clone().fill_(5)
     with torch.no_grad():
         layer.weight.fill_(5)
-    with pytest.raises(KeyError), ema.applied(layer):
+    with pytest.raises(KeyError), ema.applied():
         torch.testing.assert_close(layer.weight, ema.weights["weight"])
         raise KeyError
     assert torch.equal(layer.weight, own)
@@ -60,15 +60,11 @@ class Watch(L.Callback):
     def on_train_batch_end(self, trainer, module, *_):
         self.steps.append(trainer.global_step)
         self.trained.append(self.copy(module))
-        self.averages.append(self.ema(trainer).updates)
+        self.averages.append(module.ema.updates)
 
     def on_validation_batch_start(self, trainer, module, *_):
         self.validated.append(self.copy(module))
-        self.expected = {k: v.clone() for k, v in self.ema(trainer).weights.items()}
-
-    @staticmethod
-    def ema(trainer):
-        return next(c for c in trainer.callbacks if isinstance(c, EMACallback)).ema
+        self.expected = {k: v.clone() for k, v in module.ema.weights.items()}
 
     @staticmethod
     def copy(module):
@@ -97,7 +93,7 @@ def test_moves_once_an_optimizer_step_with_accumulation(patches, tmp_path, monke
     ema = EMA(network, 0.9)
     for n in (2, 5, 8, 11):
         network.load_state_dict(watch.trained[n], strict=False)
-        ema.update(network)
+        ema.update()
     assert runs.same(runs.checkpoint(tmp_path)["ema"], ema.state_dict())
 
 
@@ -119,7 +115,7 @@ def validation_loss(config, weights):
     """The mean over the validation pairs, computed without a trainer."""
     network = build_network(config.model)
     network.load_state_dict(weights, strict=False)
-    module = ConditionDDPM(network.eval(), build_process(config.model), config.training, config.seed).eval()
+    module = ConditionDDPM(config=config, wrapper=network).eval()
     total, count = 0.0, 0
     with torch.no_grad():
         for i, batch in enumerate(PairData(config).val_dataloader()):
@@ -139,7 +135,7 @@ def test_an_error_in_validation_gives_the_weights_back(patches, tmp_path, monkey
         seen["averaged"] = Watch.copy(module)
         restore(self, trainer, module, exception)
         seen["own"] = Watch.copy(module)
-        seen["ema"] = {k: v.clone() for k, v in self.ema.weights.items()}
+        seen["ema"] = {k: v.clone() for k, v in module.ema.weights.items()}
 
     monkeypatch.setattr(ConditionDDPM, "validation_step", fails)
     monkeypatch.setattr(EMACallback, "on_exception", on_exception)

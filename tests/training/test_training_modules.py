@@ -9,42 +9,30 @@ import training_runs as runs
 from torch.utils.data import DataLoader
 
 from cdm4mi.config.schema import TrainingConfig
-from cdm4mi.models import build_network, build_process
 from cdm4mi.training.modules import ConditionDDPM, learning_rate_factor
 
 
 def make_module(**training):
     config = runs.tiny_config("", model={"unet": {"dropout": 0.0}}, **training)
-    torch.manual_seed(0)
-    return ConditionDDPM(build_network(config.model), build_process(config.model), config.training)
+    return ConditionDDPM(config=config)
 
 
 def make_batch(n, weight=False):
     draw = torch.Generator().manual_seed(1)
     images = {k: torch.randn(n, 1, runs.SIDE, runs.SIDE, generator=draw) for k in ("x0", "y", "eps")}
-    numbers = {"level": torch.full((n,), 0.2), "t": torch.randint(0, 50, (n,), generator=draw)}
+    numbers = {"level": torch.full((n,), 0.2), "index": torch.arange(n)}
+    numbers["t"] = torch.randint(0, 50, (n,), generator=draw)
     return images | numbers | ({"weight": torch.rand(images["x0"].shape, generator=draw)} if weight else {})
-
-
-class Told(ConditionDDPM):
-    """Times and noise come with the batch, so that runs with other batch sizes can be compared."""
-
-    def on_train_batch_start(self, batch, batch_idx):
-        pass
-
-    def training_step(self, batch, batch_idx):
-        return self.losses(batch, batch["t"], batch["eps"]).mean()
 
 
 def trained(batch_size, accumulate, tmp_path, **training):
     module = make_module(accumulate=accumulate, **training)
-    module.__class__ = Told
     batch = make_batch(32)
     pairs = [{k: v[i] for k, v in batch.items()} for i in range(32)]
     trainer = L.Trainer(
         max_steps=2,
         accumulate_grad_batches=accumulate,
-        gradient_clip_val=module.config.gradient_clip,
+        gradient_clip_val=module.config.training.gradient_clip,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -124,11 +112,27 @@ def test_a_pixel_without_weight_teaches_nothing():
 
 def test_times_are_uniform_with_a_share_at_the_noisy_end():
     torch.manual_seed(0)
-    uniform = make_module().draw_times(20000)
+    images = torch.zeros(20000, 1, 1, 1)
+    uniform = make_module().draw(images)[0]
     assert torch.bincount(uniform, minlength=50).float().std() < 3 * math.sqrt(400)
     assert int(uniform.min()) == 0
-    share = (make_module(start_fraction=0.4).draw_times(20000) == 49).float().mean()
-    assert float(share) == pytest.approx(0.4 + 0.6 / 50, abs=0.02)
+    for index in (None, torch.arange(20000)):
+        share = (make_module(start_fraction=0.4).draw(images, index)[0] == 49).float().mean()
+        assert float(share) == pytest.approx(0.4 + 0.6 / 50, abs=0.02)
+
+
+def test_time_and_noise_of_a_pair_are_unrelated_to_its_neighbours_and_to_other_seeds():
+    module, other = make_module(), make_module()
+    other.config.seed = module.config.seed + 1
+    images, index = torch.zeros(300, 1, 16, 16), torch.arange(300)
+    t, eps = module.draw(images, index)
+    t_other, eps_other = other.draw(images, index)
+    assert torch.bincount(t, minlength=50).float().std() < 4 * math.sqrt(300 / 50)
+    flat = torch.cat([eps, eps_other]).flatten(1)
+    assert abs(float(flat.mean())) < 0.01 and float(flat.std()) == pytest.approx(1, abs=0.01)
+    correlation = torch.corrcoef(flat) - torch.eye(600)
+    assert float(correlation.abs().max()) < 6 / 16
+    assert abs(float(torch.corrcoef(torch.stack([t, t_other]).double())[0, 1])) < 4 / math.sqrt(300)
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def _record_batches(file: Path) -> None:
     def recorded(self, batch, batch_idx):
         content = hashlib.sha256(b"".join(batch[k].numpy().tobytes() for k in sorted(batch))).hexdigest()
         with file.open("a") as f:
-            f.write(f"{self.trainer.global_step} {batch_idx % self.config.accumulate} {content}\n")
+            f.write(f"{self.trainer.global_step} {batch_idx % self.config.training.accumulate} {content}\n")
         return step(self, batch, batch_idx)
 
     DDPM.training_step = recorded
@@ -115,7 +115,7 @@ def _stop_in_batch(by: int, step: int, micro: int = 0) -> None:
     loss = DDPM.losses
 
     def losses(self, *args):
-        now = (self.trainer.global_step, self.trainer.fit_loop.epoch_loop.batch_idx % self.config.accumulate)
+        now = (self.trainer.global_step, self.trainer.fit_loop.epoch_loop.batch_idx % self.config.training.accumulate)
         if self.training and now == (step, micro):
             os.kill(os.getpid(), by)
         return loss(self, *args)

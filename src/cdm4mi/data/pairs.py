@@ -42,7 +42,7 @@ class _Slice:
 
 
 class PairDataset(Dataset[Pair]):
-    """Pair ``i`` is ``{"x0": (1, S, S), "y": (1, S, S), "level": ()}`` on [-1, 1], for every i >= 0.
+    """Pair ``i`` is ``{"x0": (1, S, S), "y": (1, S, S), "level": (), "index": i}`` on [-1, 1], for every i >= 0.
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
@@ -110,7 +110,7 @@ class PairDataset(Dataset[Pair]):
             patient, k, place = self._patch(rng)
             turn = draw_turn(self.augment, rng)
             x0, y, level = self._degraded(patient, k, place, gen, turn, self._change(rng))
-        pair = {"x0": x0[None], "y": y[None], "level": torch.tensor(level)}
+        pair = {"x0": x0[None], "y": y[None], "level": torch.tensor(level), "index": torch.tensor(i)}
         if self.acquisition:
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
         return pair

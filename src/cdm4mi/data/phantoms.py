@@ -11,6 +11,9 @@ from cdm4mi.data.phantom_ct import draw_ct
 from cdm4mi.data.phantom_mr import draw_mr
 from cdm4mi.errors import UserError
 
+PHANTOM_WINDOWS = {"CT": (-1000.0, 1000.0), "MR": (0.0, 1000.0)}
+"""The intensities, in the units below, that training maps to -1 and +1."""
+
 
 def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> np.ndarray:
     """Draw one noise-free slice.

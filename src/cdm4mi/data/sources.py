@@ -16,7 +16,7 @@ from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.names import patch_patient, patient_names, pseudonym
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.patient import Patient, Plane
-from cdm4mi.data.phantoms import phantom
+from cdm4mi.data.phantoms import PHANTOM_WINDOWS, phantom
 from cdm4mi.data.resize import resized_patient
 from cdm4mi.data.split import split_patients
 from cdm4mi.data.store import slice_hash
@@ -179,12 +179,11 @@ def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
 
 def _phantoms(size: int, seed: int) -> Iterator[Patient]:
     kinds: tuple[Literal["CT", "MR"], ...] = ("CT", "MR")
-    windows = {"CT": (-1000.0, 1000.0), "MR": (0.0, 1000.0)}
     for person in range(PHANTOM_PATIENTS):
         kind = kinds[person % 2]
         first = (seed * PHANTOM_PATIENTS + person) * PHANTOM_SLICES
         images = [phantom(kind, first + k, size) for k in range(PHANTOM_SLICES)]
-        norm = Normalisation(*windows[kind], kind)
+        norm = Normalisation(*PHANTOM_WINDOWS[kind], kind)
         slices: list[Plane] = [norm.apply(i).clip(-1, 1).astype(np.float16) for i in images]
         frames = [Frame(norm.low, norm.high, modality=kind)] * len(slices)
         masks: list[Plane] = [foreground(i, kind) for i in images]

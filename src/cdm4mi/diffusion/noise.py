@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 
-def generator(*key: int) -> torch.Generator:
-    """A CPU generator whose stream is decided by the integers of the key (each >= 0)."""
+def generator(*key: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose stream is decided by the integers of the key (each >= 0) and the kind of the device.
+
+    Zeros at the end of a key say nothing: (3, 1) and (3, 1, 0) have one stream.
+    """
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-    return torch.Generator().manual_seed(int(state))
+    return torch.Generator(device).manual_seed(int(state))
 
 
 class SeededNoise:

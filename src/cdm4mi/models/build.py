@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import nn
 
 from cdm4mi.config.schema import ModelConfig
 from cdm4mi.diffusion.bridges import FlowBridge, SchroedingerBridge
@@ -20,8 +21,12 @@ from cdm4mi.networks.red_cnn import REDCNN
 PLAIN: dict[str, type[DnCNN] | type[REDCNN]] = {"dncnn": DnCNN, "red_cnn": REDCNN}
 
 
-def build_network(config: ModelConfig) -> DiffusionWrapper:
-    """The network in its wrapper, freshly initialised. Raises UserError where the key does not fit the network."""
+def build_network(config: ModelConfig, cond: nn.Module | None = None) -> DiffusionWrapper:
+    """The network in its wrapper, freshly initialised. Raises UserError where the key does not fit the network.
+
+    cond: a module that makes the wrapper's condition of what the user has; for concat and hybrid an image of the
+    channels that ``in_channel`` leaves beside those of x.
+    """
     unet_config = config.unet_rosinality_config
     if config.network != "unet":
         for name, expected in (("parameterization", "precond"), ("conditioning_key", "concat")):
@@ -30,13 +35,19 @@ def build_network(config: ModelConfig) -> DiffusionWrapper:
     for width in (unet_config.channel * m for m in unet_config.channel_multiplier):
         if width % unet_config.attn_heads:
             raise UserError(f"attn_heads: found {unet_config.attn_heads}, expected a divisor of {width} channels")
+    condition_channel = config.channels + (1 if config.level_channel else 0)
+    if cond is not None:
+        if config.level_channel:
+            raise UserError("level_channel: found true with cond, expected false (cond makes all of the condition)")
+        condition_channel = max(1, unet_config.in_channel - config.channels)
     channels = {"in_channel": unet_config.in_channel, "out_channel": unet_config.out_channel}
     network = DiffusionWrapper(
         UNet(**unet_config.model_dump()) if config.network == "unet" else PLAIN[config.network](**channels),
         config.conditioning_key,
         image_channel=config.channels,
-        condition_channel=config.channels + (1 if config.level_channel else 0),
+        condition_channel=condition_channel,
         acquisition_size=len(config.acquisition_vector) if config.acquisition_vector else None,
+        cond=cond,
     )
     # a quarter faster on the CPU, more on a GPU
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

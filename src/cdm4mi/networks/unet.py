@@ -22,9 +22,9 @@ class UNet(nn.Module):
     fold: space to depth by fold at the input and back at the output. context_dim: width of the tokens (N, L,
     context_dim) that blocks with attention also attend to. vector_dim: width of a vector (N, vector_dim) joined to the
     time's embedding, which modulates every norm when use_affine_time is set. norm_groups: groups of every norm, a
-    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it. dilation: step between
-    the pixels that the second convolution of a residual block sees, for the blocks on the way down, in the middle and on
-    the way up (the original work's dilated UNet; the weights have the same shapes).
+    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it. dilation: step
+    between the pixels that the second convolution of a residual block sees, for the blocks on the way down, in the
+    middle and on the way up (the original work's dilated UNet; the weights have the same shapes).
     """
 
     def __init__(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +15,38 @@ from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.networks.unet import UNet
 
 KEYS = ("concat", "crossattn", "adm", "hybrid", "none")
+_KIND = {4: "image", 3: "tokens", 2: "vector"}
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What the network is told beside x_t: an image (N, C, H, W) on [-1, 1], a vector (N, D) of acquisition numbers."""
+    """What the network is told beside x_t.
+
+    image: (N, C, H, W) on [-1, 1]; vector: (N, D), of acquisition numbers, say; tokens: (N, L, D) for cross-attention.
+    """
 
     image: Tensor | None = None
     vector: Tensor | None = None
+    tokens: Tensor | None = None
 
 
 class DiffusionWrapper(nn.Module):
-    """A UNet (``diffusion_model``) and the way its condition enters.
+    """A UNet (``diffusion_model``) and the way its condition enters: ``wrapper(x, t, cond)``.
 
-    concat: the image is joined to x_t along the channels. crossattn: an encoder makes tokens of the image. adm: an
-    encoder makes a vector of the image, or the vector is ``acquisition_size`` given numbers; it modulates the norms.
-    hybrid: concat and crossattn. none: the condition is not used.
+    The condition is a tensor, or a ``Condition`` of several:
 
-    image_channel, condition_channel: channels of x_t and of the conditioning image. Raises UserError when the key does
-    not fit the network, with both sides named.
+    concat: an image (N, condition_channel, H, W) of x's size, joined to x along the channels.
+    crossattn: tokens (N, L, context_dim) that the blocks with attention attend to, or an image of any size of which
+    an encoder makes them.
+    adm: a vector (N, vector_dim) that modulates the norms, or an image of any size of which an encoder makes one.
+    hybrid: an image, as for concat and for crossattn (``Condition(image, tokens=...)``: other tokens).
+    none: not used.
+
+    image_channel: channels of x. condition_channel: of the conditioning image; None for crossattn and adm: there is no
+    encoder, so no image is understood. acquisition_size: for adm, the same, of a vector of so many numbers. cond: a
+    module that is called with what the user gives for a condition and returns one of the above (an embedding of labels,
+    say); it is trained and averaged with the network, and for crossattn and adm takes the encoder's place. Raises
+    UserError when the key does not fit the network, with both sides named.
     """
 
     def __init__(
@@ -40,21 +55,29 @@ class DiffusionWrapper(nn.Module):
         conditioning_key: str,
         *,
         image_channel: int = 1,
-        condition_channel: int = 1,
+        condition_channel: int | None = 1,
         acquisition_size: int | None = None,
+        cond: nn.Module | None = None,
     ) -> None:
         super().__init__()
         _check_fit(unet, conditioning_key, image_channel, condition_channel)
         self.conditioning_key = conditioning_key
+        self.image_channel, self.condition_channel = image_channel, condition_channel
         self.diffusion_model = unet
+        self.cond = cond
+        # where these know no image, the tokens or the vector come as such
+        encoded = condition_channel if cond is None or conditioning_key == "hybrid" else None
         self.token_encoder = (
-            TokenEncoder(condition_channel, unet.context_dim)
-            if conditioning_key in ("crossattn", "hybrid") and unet.context_dim is not None
+            TokenEncoder(encoded, unet.context_dim)
+            if conditioning_key in ("crossattn", "hybrid") and unet.context_dim is not None and encoded is not None
             else None
         )
         self.vector_encoder = (
-            VectorEncoder(condition_channel, unet.vector_dim)
-            if conditioning_key == "adm" and unet.vector_dim is not None and acquisition_size is None
+            VectorEncoder(encoded, unet.vector_dim)
+            if conditioning_key == "adm"
+            and unet.vector_dim is not None
+            and encoded is not None
+            and acquisition_size is None
             else None
         )
         if acquisition_size is not None and conditioning_key != "adm":
@@ -68,32 +91,83 @@ class DiffusionWrapper(nn.Module):
                 f"{unet.vector_dim}, expected the same"
             )
 
-    def forward(self, x: Tensor, t: Tensor, cond: Condition | None = None) -> Tensor:
-        """x (N, image_channel, H, W) and times t (N,) to the network's output, the shape of x."""
-        cond = cond or Condition()
+    def forward(self, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
+        """x (N, image_channel, H, W), times t (N,) and a condition of the class's shapes to the output, like x.
+
+        Raises UserError for a condition that is missing or has another shape.
+        """
+        self._check(x, "x", (len(x), self.image_channel, "H", "W"))
+        if self.conditioning_key == "none":
+            return self.diffusion_model(x, t)
+        given = self._condition(cond)
         context = vector = None
-        if self.conditioning_key in ("concat", "hybrid"):
-            x = torch.cat([x, self._need(cond.image, "image")], dim=1)
-        if self.token_encoder is not None:
-            context = self.token_encoder(self._need(cond.image, "image"))
+        if self.conditioning_key in ("crossattn", "hybrid"):
+            context = self._tokens(given, len(x))
         if self.conditioning_key == "adm":
-            if self.vector_encoder is not None:
-                vector = self.vector_encoder(self._need(cond.image, "image"))
-            else:
-                vector = self._need(cond.vector, "vector")
+            vector = self._vector(given, len(x))
+        if self.conditioning_key in ("concat", "hybrid"):
+            x = torch.cat([x, self._image(given, len(x), x.shape[2:])], dim=1)
         return self.diffusion_model(x, t, context=context, vector=vector)
 
-    def _need(self, value: Tensor | None, kind: str) -> Tensor:
+    def _condition(self, cond: Any) -> Condition:
+        """Image, tokens or vector: told from the number of dimensions."""
+        if self.cond is not None and cond is not None:
+            cond = self.cond(cond)
+        if cond is None:
+            return Condition()
+        if isinstance(cond, Condition):
+            return cond
+        if not isinstance(cond, Tensor) or cond.ndim not in _KIND:
+            found = f"shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else f"a {type(cond).__name__}"
+            raise UserError(
+                f"condition: found {found}, expected an image (N, C, H, W), tokens (N, L, D) or a vector (N, D)"
+            )
+        return Condition(**{_KIND[cond.ndim]: cond})
+
+    def _image(self, given: Condition, n: int, size: Sequence[int | str] = ("H", "W")) -> Tensor:
+        image = self._need(given.image, "an image", given)
+        assert self.condition_channel is not None
+        return self._check(image, "the conditioning image", (n, self.condition_channel, *size))
+
+    def _tokens(self, given: Condition, n: int) -> Tensor:
+        if given.tokens is None and given.image is not None and self.token_encoder is not None:
+            return self.token_encoder(self._image(given, n))
+        assert self.diffusion_model.context_dim is not None
+        wanted = "tokens" if self.token_encoder is None else "an image or tokens"
+        tokens = self._need(given.tokens, wanted, given)
+        return self._check(tokens, "the conditioning tokens", (n, "L", self.diffusion_model.context_dim))
+
+    def _vector(self, given: Condition, n: int) -> Tensor:
+        if given.vector is None and given.image is not None and self.vector_encoder is not None:
+            return self.vector_encoder(self._image(given, n))
+        assert self.diffusion_model.vector_dim is not None
+        wanted = "a vector" if self.vector_encoder is None else "an image or a vector"
+        vector = self._need(given.vector, wanted, given)
+        return self._check(vector, "the conditioning vector", (n, self.diffusion_model.vector_dim))
+
+    def _need(self, value: Tensor | None, wanted: str, given: Condition) -> Tensor:
         if value is None:
-            raise ValueError(f"conditioning_key {self.conditioning_key} needs a conditioning {kind}, found none")
+            found = [name for name in _KIND.values() if getattr(given, name) is not None]
+            known = " and ".join(found) or "no condition"
+            raise UserError(f"conditioning_key {self.conditioning_key}: found {known}, expected {wanted}")
+        return value
+
+    def _check(self, value: Tensor, name: str, expected: Sequence[int | str]) -> Tensor:
+        """The value, where it has the shape: a letter stands for any number."""
+        fits = [isinstance(want, str) or want == size for want, size in zip(expected, value.shape, strict=False)]
+        if len(expected) != value.ndim or not all(fits):
+            found, wanted = tuple(value.shape), ", ".join(map(str, expected))
+            raise UserError(f"conditioning_key {self.conditioning_key}: {name}: found {found}, expected ({wanted})")
         return value
 
 
-def _check_fit(unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int) -> None:
+def _check_fit(unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int | None) -> None:
     if key not in KEYS:
         raise UserError(f"conditioning_key: found {key!r}, expected one of {', '.join(KEYS)}")
     joined = key in ("concat", "hybrid")
-    expected = image_channel + (condition_channel if joined else 0)
+    if joined and condition_channel is None:
+        raise UserError(f"conditioning_key {key}: found condition_channel None, expected the channels of an image")
+    expected = image_channel + (condition_channel or 0 if joined else 0)
     if unet.in_channel != expected:
         parts = f"{image_channel} of the image" + (f" + {condition_channel} of the condition" if joined else "")
         raise UserError(

@@ -12,7 +12,7 @@ from torch import Tensor
 from cdm4mi.config.schema import Config, ModelConfig
 from cdm4mi.models import build_network, build_process
 from cdm4mi.planning.machine import Machine
-from cdm4mi.training.modules import DDPM, ConditionDDPM
+from cdm4mi.training.modules import model_class
 
 PROGRAM = 0.85 * 2**30
 """Bytes that Python, torch and Lightning take before anything is trained."""
@@ -64,9 +64,7 @@ def seconds_a_step(config: Config, machine: Machine, steps: int = TIMED_STEPS) -
 def _least_seconds(config: Config, device: torch.device, steps: int, clock: Callable[[], float]) -> float:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        process = build_process(config.model)
-        conditional = config.model.conditioning_key != "none" or process.path.is_bridge
-        module = (ConditionDDPM if conditional else DDPM)(build_network(config.model), process, config.training)
+        module = model_class(config.model)(config=config)
         module.to(device).train()
         optimizer = torch.optim.AdamW(module.parameters(), config.training.learning_rate)
         batch = {key: value.to(device) for key, value in _made_up(config.model, config.training.batch_size).items()}
@@ -75,9 +73,8 @@ def _least_seconds(config: Config, device: torch.device, steps: int, clock: Call
         for _ in range(1 + steps):
             began = clock()
             for _ in range(config.training.accumulate):
-                t = module.draw_times(config.training.batch_size).to(device)
                 with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                    loss = module.losses(batch, t, torch.randn_like(batch["x0"])).mean()
+                    loss = module.losses(batch, *module.draw(batch["x0"])).mean()
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -12,39 +12,37 @@ import psutil
 import torch
 
 from cdm4mi.config.schema import Config
-from cdm4mi.training.ema import EMA
 from cdm4mi.training.modules import DDPM
 
 
 class EMACallback(L.Callback):
-    """Keeps an EMA of the network: updated once an optimizer step, used in validation, saved and resumed.
+    """What a run does with its module's EMA: updated once an optimizer step, used in validation, saved and resumed.
 
     ``val/loss`` is that of the averaged weights; ``val/loss_raw``, logged here, that of the weights as trained.
     """
 
-    def __init__(self, decay: float, warmup: bool) -> None:
-        self.decay, self.warmup = decay, warmup
-        self.ema: EMA | None = None
+    def __init__(self) -> None:
         self._averaged = ExitStack()
         self._last_step = 0
         self._restored: dict | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:  # type: ignore[override]
-        self.ema = EMA(pl_module.model, self.decay, self.warmup)
-        if self._restored is not None:
-            self.ema.load_state_dict(self._restored)
+        if pl_module.ema is not None:
+            pl_module.ema.restart()  # at the weights of a checkpoint that has no averages, if any
+            if self._restored is not None:
+                pl_module.ema.load_state_dict(self._restored)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:  # type: ignore[override]
-        if self.ema is not None and trainer.global_step > self._last_step:
-            self.ema.update(pl_module.model)
+        if pl_module.ema is not None and trainer.global_step > self._last_step:
+            pl_module.ema.update()
             self._last_step = trainer.global_step
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:  # type: ignore[override]
-        if self.ema is not None:
-            self._averaged.enter_context(self.ema.applied(pl_module.model))
+        if pl_module.ema is not None:
+            self._averaged.enter_context(pl_module.ema.applied())
 
     @torch.no_grad()
     def on_validation_batch_end(  # type: ignore[override]
@@ -62,9 +60,9 @@ class EMACallback(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._averaged.close()
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self.ema is not None:
-            checkpoint["ema"] = self.ema.state_dict()
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: DDPM, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+        if pl_module.ema is not None:
+            checkpoint["ema"] = pl_module.ema.state_dict()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._restored = checkpoint.get("ema")
@@ -109,8 +107,8 @@ class Pictures(L.Callback):
     Every ``picture_every`` steps, and once at the end of a run that is shorter.
     """
 
-    def __init__(self, config: Config, ema: EMACallback | None, folder: Path) -> None:
-        self.config, self.ema, self.folder = config, ema, folder
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.folder = folder
         self.every = min(config.training.picture_every, config.training.max_tsteps)
         self._seen = 0
 
@@ -131,9 +129,4 @@ class Pictures(L.Callback):
         from cdm4mi.training.pictures import denoising_picture
 
         pair = {k: v[:1].to(pl_module.device) for k, v in batch.items()}
-        pl_module.eval()
-        with ExitStack() as stack:
-            if self.ema is not None and self.ema.ema is not None:
-                stack.enter_context(self.ema.ema.applied(pl_module.model))
-            denoising_picture(self.folder / f"step-{step:07d}.png", pl_module, pair, self.config)
-        pl_module.train()
+        denoising_picture(self.folder / f"step-{step:07d}.png", pl_module, pair)

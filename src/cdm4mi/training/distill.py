@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
-from cdm4mi.config.schema import Config, TrainingConfig
+from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
 from cdm4mi.diffusion.middle import start_time
 from cdm4mi.diffusion.noise import generator
@@ -26,7 +26,6 @@ from cdm4mi.diffusion.solvers import Step, ddim
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
-from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.modules import Batch, ConditionDDPM
 from cdm4mi.training.run import PairData, check_place, fit
 from cdm4mi.training.teacher import Lesson, Teacher
@@ -42,24 +41,17 @@ SLOWER = 0.5
 class DistilledDDPM(ConditionDDPM):
     """Learns what the teacher says of its own starting noise; x0 of a batch is not used.
 
+    config: the student's, of the teacher's model; network: it begins with the teacher's weights.
     times: those of the student's calls, ending in the one that gives the sample; two begin at T - 1.
     """
 
-    def __init__(
-        self,
-        network: nn.Module,
-        process: ConditionalProcess,
-        config: TrainingConfig,
-        seed: int,
-        teacher: Teacher,
-        times: Sequence[int],
-    ) -> None:
-        super().__init__(network, process, config, seed, teacher.model.regression)
-        self.teacher, self.times = teacher, list(times)
+    def __init__(self, config: Config, network: nn.Module, teacher: Teacher, times: Sequence[int]) -> None:
+        super().__init__(config=config, wrapper=network, regression=teacher.model.regression)
+        self.teacher, self.call_times = teacher, list(times)
 
-    def draw_times(self, n: int) -> Tensor:
-        early = torch.rand(n) < self.config.start_fraction
-        return torch.where(early, self.times[0], self.times[-1])
+    def times(self, uniform: Tensor) -> Tensor:
+        """The student's first time for a ``start_fraction`` of the samples, its last for the others."""
+        return torch.where(uniform[:, 1] < self.config.training.start_fraction, self.call_times[0], self.call_times[-1])
 
     def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
         """The loss of each sample, (N,), at one of the student's times; eps: the noise field that names the sample."""
@@ -68,7 +60,7 @@ class DistilledDDPM(ConditionDDPM):
         base = y if anchor is None else anchor
         x_t, target = torch.empty_like(eps), torch.empty_like(eps)
         for last in (True, False):  # the first call is learnt from the teacher's first, which costs no more
-            part = (t == self.times[-1]) == last
+            part = (t == self.call_times[-1]) == last
             if bool(part.any()):
                 told = None if vector is None else vector[part]
                 lesson = self.teacher(y[part], level[part], eps[part], told, base[part], first_only=not last)
@@ -76,23 +68,24 @@ class DistilledDDPM(ConditionDDPM):
                 target[part] = lesson.end
         z = self.latent(batch, x_t, t, anchor)
         out = self.process.output(self.model, z, self.condition(batch))
+        training = self.config.training
         wanted = self.process.parameterization.target(target, self.process.path.eps(x_t, target, t, anchor), z)
-        return loss_per_sample(out, wanted, self.config.loss_type, huber_delta=self.config.huber_delta)
+        return loss_per_sample(out, wanted, training.loss_type, huber_delta=training.huber_delta)
 
     def before_last(self, lesson: Lesson, anchor: Tensor, level: Tensor, noise: Tensor) -> Tensor:
         """x at the time of the last call: after DDIM's step from the first, or where sampling starts."""
         path = self.process.path
-        if len(self.times) == 1:
-            return self.process.start(noise, anchor, level, self.times[0])
-        first, last = self.times
+        if len(self.call_times) == 1:
+            return self.process.start(noise, anchor, level, self.call_times[0])
+        first, last = self.call_times
         y = anchor if path.is_bridge else None
         return ddim(Step(path, lesson.start, lesson.first, first, last, lambda: noise, y))
 
     def validation_losses(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """(losses, times) of a validation batch: the time that gives the sample, noise decided by the seed."""
         x0 = batch["x0"]
-        t = torch.full((len(x0),), self.times[-1], device=x0.device)
-        eps = torch.randn(x0.shape, generator=generator(self.seed, 2**31 + batch_idx)).to(x0.device)
+        t = torch.full((len(x0),), self.call_times[-1], device=x0.device)
+        eps = torch.randn(x0.shape, generator=generator(self.config.seed, 2**31 + batch_idx)).to(x0.device)
         return self.losses(batch, t, eps), t
 
 
@@ -148,9 +141,8 @@ def distill(
     if len(times) > 2 or (len(times) == 2 and times[0] != path.timesteps - 1):
         raise UserError(f"sampling.times: found {times}, expected one time, or {path.timesteps - 1} and another")
     config.sampling.steps = len(times)
-    torch.manual_seed(config.seed)
     network = copy.deepcopy(teacher.network).requires_grad_(True).train()
-    module = DistilledDDPM(network, teacher.process, config.training, config.seed, guide, times)
+    module = DistilledDDPM(config, network, guide, times)
     about = {
         "version": __version__,
         "data": with_teachers_patients(data.summary, teacher),

@@ -10,42 +10,47 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Averages of a module's parameters, ema <- d ema + (1 - d) weight, once for each call of ``update``.
+    """Averages of a module's parameters, ema <- d ema + (1 - d) weight, once for each call of ``update()``.
 
     d = ``decay``, or min(decay, (1 + n) / (10 + n)) at the n-th update with ``warmup``, so that a short run is not
     held at its start. Buffers are not averaged. Averages are float32 on the module's device.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9999, warmup: bool = True) -> None:
-        self.decay, self.warmup, self.updates = decay, warmup, 0
-        self.weights = {name: p.detach().clone().float() for name, p in module.named_parameters()}
+        self.module, self.decay, self.warmup = module, decay, warmup
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew at the weights that the module has now (after others were loaded into it)."""
+        self.updates = 0
+        self.weights = {name: p.detach().clone().float() for name, p in self.module.named_parameters()}
 
     def decay_at(self, n: int) -> float:
         """d of the n-th update (n from 1)."""
         return min(self.decay, (1 + n) / (10 + n)) if self.warmup else self.decay
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self) -> None:
         """Move the averages towards the module's weights: call once an optimizer step."""
         self.updates += 1
         rest = 1 - self.decay_at(self.updates)
-        for name, p in module.named_parameters():
+        for name, p in self.module.named_parameters():
             average = self.weights[name] = self.weights[name].to(p.device)
             average.lerp_(p.detach().float(), rest)
 
     @contextmanager
-    def applied(self, module: nn.Module) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Within the context the module has the averaged weights; after it, its own again, also after an error."""
-        own = {name: p.detach().clone() for name, p in module.named_parameters()}
-        self._copy(self.weights, module)
+        own = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        self._copy(self.weights)
         try:
             yield
         finally:
-            self._copy(own, module)
+            self._copy(own)
 
     @torch.no_grad()
-    def _copy(self, weights: dict[str, Tensor], module: nn.Module) -> None:
-        for name, p in module.named_parameters():
+    def _copy(self, weights: dict[str, Tensor]) -> None:
+        for name, p in self.module.named_parameters():
             p.copy_(weights[name].to(p.device))
 
     def state_dict(self) -> dict[str, object]:

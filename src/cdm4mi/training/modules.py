@@ -1,25 +1,36 @@
-"""DDPM and ConditionDDPM: LightningModules that hold a network, a process and a loss."""
+"""DDPM and ConditionDDPM: a network, a process, a loss and an EMA in one, for a notebook or a Lightning Trainer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from cdm4mi.config.schema import TrainingConfig
+from cdm4mi.config.keywords import keyword_config
+from cdm4mi.config.load import parse_config
+from cdm4mi.config.schema import Config, ModelConfig, SamplingConfig, TrainingConfig
+from cdm4mi.config.yaml_text import shown
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
-from cdm4mi.diffusion.noise import generator
+from cdm4mi.diffusion.noise import SeededNoise, generator
 from cdm4mi.diffusion.parameterizations import Latent
-from cdm4mi.models.checkpoint import TrainedModel
-from cdm4mi.models.process import ConditionalProcess
+from cdm4mi.diffusion.registry import make_solver
+from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.diffusion.times import given_times, time_list
+from cdm4mi.errors import UserError
+from cdm4mi.models import build_network, build_process
+from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.networks import Condition
+from cdm4mi.training.ema import EMA
 
 Batch = dict[str, Tensor]
 QUARTERS = 4
 GOLDEN = (5**0.5 - 1) / 2
+_TIMES, _NOISE, _DROPOUT = 2, 3, 4
+"""Second part of the keys of training's random streams; ``data.pairs`` has 0 and 1."""
 
 
 def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
@@ -39,19 +50,43 @@ def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
 
 
 class DDPM(L.LightningModule):
-    """An unconditional diffusion model (Ho et al. 2020): learns the clean images of the batch.
+    """An unconditional diffusion model (Ho et al. 2020): learns clean images.
 
-    network: called as network(x, t, condition); process: path and parameterization; config: loss and optimizer; seed:
-    decides times, noise and dropout of every step together with the step's number, so that a resumed run goes on as
-    if it had not stopped.
+        model = DDPM(timesteps=1000, parameterization="v", unet_rosinality_config={"in_channel": 1, "channel": 32})
+        model(x0).backward()            # a training loss; then optimizer.step() and model.ema.update()
+        images = model.sample(n=4, steps=50)
+
+    keys: any key of the sections model, training and sampling of the configuration (``config/schema.py``), by its bare
+    name, and ``seed``; or ``config``: a whole configuration. wrapper: takes the place of a freshly made
+    ``DiffusionWrapper``; it is called as wrapper(x, t, condition).
+
+    ``model``: the network in its wrapper; ``process``: path and parameterization; ``ema``: averages of the weights of
+    ``model``, None with use_ema=False. The seed decides the first weights; the time and the noise of a pair together
+    with the pair's number (``index``), whatever batch, micro-batch or process it comes in; and, in a run, the dropout
+    of a micro-batch together with the number of its first pair. So a resumed run goes on as if it had not stopped.
+    Raises UserError, one line that names the key.
     """
 
-    def __init__(self, network: nn.Module, process: ConditionalProcess, config: TrainingConfig, seed: int = 0) -> None:
+    defaults: ClassVar[dict[str, Any]] = {"conditioning_key": "none", "in_channel": 1}
+
+    def __init__(self, *, config: Config | None = None, wrapper: nn.Module | None = None, **keys: Any) -> None:
         super().__init__()
-        self.model = network
-        self.process = process
-        self.config = config
-        self.seed = seed
+        config = self.configured(config, keys)
+        self.config, self.process = config, build_process(config.model)
+        self.model = fresh_wrapper(config) if wrapper is None else wrapper
+        training = config.training
+        self.ema = EMA(self.model, training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
+
+    @classmethod
+    def configured(cls, config: Config | None, keys: dict[str, Any]) -> Config:
+        """The configuration that is given, or that of the keys. Raises UserError, one line that names the key."""
+        if config is not None and keys:
+            raise UserError(f"{cls.__name__}: found config and {next(iter(keys))}, expected one of them")
+        config = keyword_config(cls.defaults | keys, cls.__name__) if config is None else config
+        if not issubclass(cls, model_class(config.model)):
+            key = config.model.conditioning_key
+            raise UserError(f"{cls.__name__}: found conditioning_key {key}, expected none (or the class ConditionDDPM)")
+        return config
 
     def anchor(self, batch: Batch) -> Tensor | None:
         """The image that path and parameterization rest on (here none)."""
@@ -67,36 +102,158 @@ class DDPM(L.LightningModule):
 
     def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
         """The weighted loss of each sample, (N,), at times t (N,) with the noise eps (N, C, H, W)."""
-        x0 = batch["x0"]
+        x0, training = batch["x0"], self.config.training
         parameterization = self.process.parameterization
         anchor = self.anchor(batch)
         z = self.latent(batch, self.process.path.q_sample(x0, t, eps, anchor), t, anchor)
         out = self.process.output(self.model, z, self.condition(batch))
         target = parameterization.target(x0, eps, z)
         loss = loss_per_sample(
-            out, target, self.config.loss_type, huber_delta=self.config.huber_delta, pixel_weight=batch.get("weight")
+            out, target, training.loss_type, huber_delta=training.huber_delta, pixel_weight=batch.get("weight")
         )
-        if self.config.min_snr_gamma is not None:
-            loss = loss * min_snr_weight(parameterization, z, self.config.min_snr_gamma)
-        if self.config.detail is not None:
-            loss = loss * posterior_weight(parameterization, z, self.config.detail)
+        if training.min_snr_gamma is not None:
+            loss = loss * min_snr_weight(parameterization, z, training.min_snr_gamma)
+        if training.detail is not None:
+            loss = loss * posterior_weight(parameterization, z, training.detail)
         return loss
 
-    def draw_times(self, n: int) -> Tensor:
-        """Training times: uniform, but for a ``start_fraction`` of the samples at the noisy end."""
-        last = self.process.path.timesteps - 1
-        t = torch.randint(0, last + 1, (n,))
-        return torch.where(torch.rand(n) < self.config.start_fraction, torch.full_like(t, last), t)
+    def loss(
+        self,
+        x0: Tensor,
+        cond: Any = None,
+        *,
+        level: float | Tensor | None = None,
+        vector: Tensor | None = None,
+        weight: Tensor | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
+        """The training loss of a batch, a scalar: the mean over its samples, at times and with noise drawn for each.
+
+        x0: clean images (N, C, H, W) on [-1, 1]. cond: the condition of each, as the network takes it
+        (``DiffusionWrapper``): the noisy image (N, C, H, W), tokens (N, L, D), a vector (N, D). level: standard
+        deviation of the condition's noise on [-1, 1], a number or (N,); needed by ``level_channel``, ``detail``, and by
+        precond without ``sigma_r``. vector: acquisition numbers (N, D) beside an image. weight: of the pixels, shape
+        broadcastable to x0. index: numbers (N,) of the pairs, which with the seed decide times and noise (``draw``);
+        None: torch's global stream does. Raises UserError for what is missing or of another shape.
+        """
+        channels = self.config.model.channels
+        if x0.ndim != 4 or x0.shape[1] != channels:
+            raise UserError(f"{type(self).__name__}: x0: found shape {tuple(x0.shape)}, expected (N, {channels}, H, W)")
+        batch = {"x0": x0} | self._given(cond, level, vector, x0.shape)
+        if weight is not None:
+            batch["weight"] = weight
+        return self.losses(batch, *self.draw(x0, index)).mean()
+
+    def forward(self, x0: Tensor, cond: Any = None, **options: Any) -> Tensor:
+        """``loss``, with its arguments."""
+        return self.loss(x0, cond, **options)
+
+    def _given(self, cond: Any, level: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
+        """What stands beside x0, of this shape, in a batch (here nothing)."""
+        return {"level": torch.zeros(shape[0], device=self.device)}
+
+    @torch.no_grad()
+    def sample(
+        self,
+        cond: Any = None,
+        *,
+        level: float | Tensor | None = None,
+        vector: Tensor | None = None,
+        steps: int | None = None,
+        solver: str | None = None,
+        eta: float | None = None,
+        spacing: str | None = None,
+        n: int = 1,
+        size: tuple[int, int] | None = None,
+        seed: int = 0,
+        hook: Callable[[SamplingState], None] | None = None,
+    ) -> Tensor:
+        """One sample of the clean image of each condition, (N, C, H, W) on [-1, 1], by the averaged (EMA) weights.
+
+        cond, level, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's; its other
+        keys hold. n: how many images where there is no condition. size: rows and columns; None: those of a
+        conditioning image, else image_size. seed: decides the noise together with the place in the batch. hook: called
+        with every intermediate state. Raises UserError.
+        """
+        path, process, count = self.process.path, self.process, n if cond is None else len(cond)
+        if size is None:
+            image = isinstance(cond, Tensor) and cond.ndim == 4
+            size = (cond.shape[2], cond.shape[3]) if image else (self.config.model.image_size,) * 2
+        shape = (self.config.model.channels, *size)
+        settings = self._sampling({"steps": steps, "solver": solver, "eta": eta, "spacing": spacing})
+        if settings.times is not None:
+            times = given_times(settings.times, path)
+        else:
+            asked = settings.steps if steps is not None else min(settings.steps, path.timesteps)
+            times = time_list(settings.spacing, path, asked)
+        batch = self._given(cond, level, vector, (count, *shape))
+        noise = SeededNoise(seed, range(count), shape, self.device)
+        training = self.model.training
+        self.model.eval()
+        try:
+            with nullcontext() if self.ema is None else self.ema.applied():
+                anchor = self.anchor(batch)
+                start = noise.draw(0)  # where there is no anchor the process starts from noise alone
+                start = process.start(start, start if anchor is None else anchor, batch["level"], times[0])
+
+                def denoise(x_t: Tensor, t: Tensor) -> Tensor:
+                    z = self.latent(batch, x_t, t, anchor)
+                    return process.parameterization.x0(process.output(self.model, z, self.condition(batch)), z)
+
+                return sample(
+                    denoise,
+                    path,
+                    times,
+                    make_solver(settings.solver, settings.eta, path),
+                    start,
+                    noise=noise.draw,
+                    y=anchor,
+                    clip=settings.clip,
+                    dynamic_threshold=settings.dynamic_threshold,
+                    hook=hook,
+                )
+        finally:
+            self.model.train(training)
+
+    def _sampling(self, options: dict[str, Any]) -> SamplingConfig:
+        """The sampling section with the options that are not None in their place."""
+        given = {key: value for key, value in options.items() if value is not None}
+        if given.keys() & {"steps", "spacing"}:  # another choice of times
+            given["times"] = None
+        section = self.config.sampling.model_dump() | given
+        return parse_config({"sampling": section}, where=f"{type(self).__name__}.sample").sampling
+
+    def times(self, uniform: Tensor) -> Tensor:
+        """Training times (N,) from two uniform numbers of each sample, (N, 2) float64 in [0, 1).
+
+        Uniform over the path, but for a ``start_fraction`` of the samples at the noisy end.
+        """
+        timesteps = self.process.path.timesteps
+        t = (uniform[:, 0] * timesteps).long()
+        return torch.where(uniform[:, 1] < self.config.training.start_fraction, timesteps - 1, t)
+
+    def draw(self, x0: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Training times (N,) and unit noise like x0 (N, C, H, W), on its device.
+
+        index: numbers (N,) of the pairs, which with the seed decide both, sample by sample (noise: on one kind of
+        device, where it is made, so that nothing is copied to a GPU); None: drawn from torch's global stream.
+        """
+        if index is None:
+            return self.times(torch.rand(len(x0), 2, dtype=torch.float64)).to(x0.device), torch.randn_like(x0)
+        uniform = torch.empty(len(x0), 2, dtype=torch.float64)
+        eps = torch.empty_like(x0, memory_format=torch.contiguous_format)
+        for k, i in enumerate(index.tolist()):
+            uniform[k].uniform_(generator=generator(self.config.seed, _TIMES, i))
+            eps[k].normal_(generator=generator(self.config.seed, _NOISE, i, device=x0.device))
+        return self.times(uniform).to(x0.device), eps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # one stream a micro-batch: nothing drawn in a step depends on what was drawn before it
-        position = self.trainer.global_step * self.config.accumulate + batch_idx % self.config.accumulate
-        torch.manual_seed(generator(self.seed, position, self.global_rank).initial_seed())
+        # what is left to the global stream is dropout, whose masks torch draws for a micro-batch as a whole
+        torch.manual_seed(generator(self.config.seed, _DROPOUT, int(batch["index"][0])).initial_seed())
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x0 = batch["x0"]
-        t = self.draw_times(len(x0)).to(x0.device)
-        loss = self.losses(batch, t, torch.randn_like(x0)).mean()
+        loss = self.losses(batch, *self.draw(x0, batch["index"])).mean()
         self.log("train/loss", loss.detach(), on_step=True, on_epoch=False, prog_bar=True, batch_size=len(x0))
         return loss
 
@@ -109,7 +266,7 @@ class DDPM(L.LightningModule):
         x0 = batch["x0"]
         n, timesteps = len(x0), self.process.path.timesteps
         t = ((torch.arange(n) + (0.5 + batch_idx * GOLDEN) % 1) / n * timesteps).long().to(x0.device)
-        eps = torch.randn(x0.shape, generator=generator(self.seed, 2**31 + batch_idx)).to(x0.device)
+        eps = torch.randn(x0.shape, generator=generator(self.config.seed, 2**31 + batch_idx)).to(x0.device)
         return self.losses(batch, t, eps), t
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -128,37 +285,82 @@ class DDPM(L.LightningModule):
             norms = [p.grad.detach().norm() for p in self.parameters() if p.grad is not None]
             self.log("train/gradient_norm", torch.stack(norms).norm())
 
-    def configure_optimizers(self) -> Any:
-        config = self.config
-        beta1, beta2 = config.betas
-        optimizer = torch.optim.AdamW(
+    def make_optimizer(self) -> torch.optim.AdamW:
+        """AdamW with the training section's learning_rate, betas and weight_decay."""
+        training = self.config.training
+        beta1, beta2 = training.betas
+        return torch.optim.AdamW(
             [p for p in self.parameters() if p.requires_grad],
-            config.learning_rate,
+            training.learning_rate,
             betas=(beta1, beta2),
-            weight_decay=config.weight_decay,
+            weight_decay=training.weight_decay,
         )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(config))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer()
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(self.config.training))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 class ConditionDDPM(DDPM):
-    """A diffusion model of clean images given a condition: the batch's ``y``, ``level`` and, if any, ``vector``.
+    """A diffusion model of clean images given a condition: of (N, C, H, W) images, a noisy image of each, say.
 
-    regression: a trained model whose mean takes the place of y as the anchor of path and parameterization; its weights
-    stay as they are and are saved with the model.
+        model = ConditionDDPM(timesteps=1000, beta_schedule="linear", parameterization="eps", conditioning_key="concat",
+                              loss_type="l2", unet_rosinality_config={"channel": 32}, learning_rate=1e-4, use_ema=True)
+        optimizer = model.make_optimizer()
+        model(x0, y).backward()         # a training loss; then optimizer.step() and model.ema.update()
+        restored = model.sample(y, steps=50, seed=0)
+
+    cond: a module between the condition as the user has it (labels, say) and as the network takes it (an image, tokens
+    or a vector: ``DiffusionWrapper``), trained and averaged with the network; None: the condition goes in as it is.
+    config, wrapper, keys, attributes, errors: as ``DDPM``; ``conditioning_key`` says how the condition enters.
+    regression: a trained model, or its path, whose mean takes the place of y as the anchor of path and
+    parameterization; its weights stay as they are and are saved with the model.
+
+    A run's batches hold ``x0``, ``y``, ``level``, ``index`` and, if any, ``vector`` and ``weight``.
     """
+
+    defaults: ClassVar[dict[str, Any]] = {}
 
     def __init__(
         self,
-        network: nn.Module,
-        process: ConditionalProcess,
-        config: TrainingConfig,
-        seed: int = 0,
-        regression: TrainedModel | None = None,
+        cond: nn.Module | None = None,
+        *,
+        config: Config | None = None,
+        wrapper: nn.Module | None = None,
+        regression: TrainedModel | str | None = None,
+        **keys: Any,
     ) -> None:
-        super().__init__(network, process, config, seed)
+        if cond is not None and not isinstance(cond, nn.Module):
+            raise UserError(
+                f"ConditionDDPM: cond: found {shown(cond)}, expected a torch module that makes the condition "
+                "(conditioning_key says how it enters)"
+            )
+        if regression is not None and config is None:
+            keys["regression"] = regression.name if isinstance(regression, TrainedModel) else regression
+        config = self.configured(config, keys)
+        if not isinstance(regression, TrainedModel):
+            regression = regression_of(config.model)
+        super().__init__(config=config, wrapper=fresh_wrapper(config, cond) if wrapper is None else wrapper)
         self.regression = None if regression is None else regression.network.requires_grad_(False)
         self.regression_process = None if regression is None else regression.process
+
+    def _given(self, cond: Any, level: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
+        """y, level and vector of a batch. Raises UserError where the model needs what is not there."""
+        name, process = type(self).__name__, self.process
+        if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(shape)):
+            found = f"shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else shown(cond)
+            raise UserError(f"{name}: cond: found {found}, expected an image of shape {tuple(shape)} like x0")
+        needed = process.conditioned_on_level or self.config.training.detail is not None
+        if self.regression_process is not None:
+            needed = needed or self.regression_process.conditioned_on_level
+        if level is None and needed:
+            raise UserError(f"{name}: level: found none, expected the standard deviation of the condition's noise")
+        levels = torch.as_tensor(0.0 if level is None else level, dtype=torch.float32, device=self.device)
+        if levels.ndim and levels.shape != torch.Size(shape[:1]):
+            raise UserError(f"{name}: level: found shape {tuple(levels.shape)}, expected a number or ({shape[0]},)")
+        given = {"y": cond, "level": levels.expand(shape[0])}
+        return given if vector is None else given | {"vector": vector}
 
     def anchor(self, batch: Batch) -> Tensor | None:
         if not self.process.anchored:
@@ -170,7 +372,40 @@ class ConditionDDPM(DDPM):
             return self.regression_process.mean(self.regression, batch["y"], batch["level"], batch.get("vector"))
 
     def latent(self, batch: Batch, x_t: Tensor, t: Tensor, anchor: Tensor | None) -> Latent:
-        return self.process.latent(x_t, t, batch["y"] if anchor is None else anchor, batch["level"])
+        return Latent(self.process.path, x_t, t, anchor, self.process.spread(batch["level"]))
 
-    def condition(self, batch: Batch) -> Condition:
-        return self.process.condition(batch["y"], batch["level"], batch.get("vector"))
+    def condition(self, batch: Batch) -> Any:
+        y = batch["y"]
+        if not isinstance(y, Tensor) or y.ndim != 4 or getattr(self.model, "cond", None) is not None:
+            return y  # for the wrapper, or the module in front of it, to understand
+        return self.process.condition(y, batch["level"], batch.get("vector"))
+
+
+def fresh_wrapper(config: Config, cond: nn.Module | None = None) -> nn.Module:
+    """The network in its wrapper, with first weights by the configuration's seed; torch's global stream is left alone.
+
+    cond: as for ``ConditionDDPM``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(config.seed)
+        return build_network(config.model, cond)
+
+
+def model_class(config: ModelConfig) -> type[DDPM]:
+    """The class that trains a model: ``DDPM`` where neither the network nor the path knows a condition."""
+    conditional = config.conditioning_key != "none" or config.path in ("bridge", "i2sb")
+    return ConditionDDPM if conditional else DDPM
+
+
+def regression_of(config: ModelConfig) -> TrainedModel | None:
+    """The trained model that ``model.regression`` names. Raises UserError where it does not suit the model."""
+    if config.regression is None:
+        return None
+    regression = load_model(config.regression)
+    if regression.regression is not None or regression.process.parameterization.name != "precond":
+        raise UserError(
+            f"model.regression: {config.regression}: found parameterization "
+            f"{regression.config.model.parameterization}, expected precond, without a regression of its own "
+            "(its first call is a mean)"
+        )
+    return regression

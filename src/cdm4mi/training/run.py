@@ -23,11 +23,11 @@ from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
-from cdm4mi.models.checkpoint import TrainedModel, load_model
+from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.last_checkpoint import LastCheckpoint
-from cdm4mi.training.modules import DDPM, ConditionDDPM
+from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.progress import StepProgress
 
 log = logging.getLogger("cdm4mi.training")
@@ -98,19 +98,16 @@ def train(
     Ctrl-C finishes the step, saves it and raises KeyboardInterrupt. Raises UserError for what the user can mend.
     """
     check_place(config, out, resume)
-    regression = regression_of(config)
-    build_process(config.model)  # refuses what does not fit before the data are read
-    torch.manual_seed(config.seed)
-    network = build_network(config.model)
+    regression = regression_of(config.model)
+    build_process(config.model)  # these refuse what does not fit before the data are read
+    with torch.device("meta"):
+        build_network(config.model)
     data = PairData(config) if data is None else data
     if regression is not None and config.model.sigma_r is None:
         config.model.sigma_r = residual_rms(regression, data)
         log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
-    process = build_process(config.model)
-    if config.model.conditioning_key == "none" and not process.path.is_bridge:
-        module = DDPM(network, process, config.training, config.seed)
-    else:
-        module = ConditionDDPM(network, process, config.training, config.seed, regression)
+    kind = model_class(config.model)
+    module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
     about: dict[str, Any] = {"version": __version__, "data": data.summary}
     if regression is not None:
         about["regression"] = regression.config.model_dump(mode="json")
@@ -149,20 +146,6 @@ def fit(
     return last
 
 
-def regression_of(config: Config) -> TrainedModel | None:
-    """The trained model that ``model.regression`` names. Raises UserError where it does not suit the model."""
-    if config.model.regression is None:
-        return None
-    regression = load_model(config.model.regression)
-    if regression.regression is not None or regression.process.parameterization.name != "precond":
-        raise UserError(
-            f"model.regression: {config.model.regression}: found parameterization "
-            f"{regression.config.model.parameterization}, expected precond, without a regression of its own "
-            "(its first call is a mean)"
-        )
-    return regression
-
-
 @torch.no_grad()
 def residual_rms(regression: TrainedModel, data: PairData) -> float:
     """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
@@ -178,9 +161,8 @@ def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: boo
     training = config.training
     log_every = min(training.log_every, training.max_tsteps)  # a short run says something too
     callbacks: list[L.Callback] = [ConfigInCheckpoint(config, about)]
-    ema = EMACallback(training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
-    if ema is not None:
-        callbacks.append(ema)
+    if training.use_ema:
+        callbacks.append(EMACallback())
     callbacks += [
         Throughput(training.batch_size, log_every),
         LearningRateMonitor("step"),
@@ -188,7 +170,7 @@ def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: boo
         last,
     ]
     if training.picture_every:
-        callbacks.append(Pictures(config, ema, out / "pictures"))
+        callbacks.append(Pictures(config, out / "pictures"))
     if progress:
         callbacks.append(StepProgress())
     for name in ("lightning.pytorch", "lightning.fabric"):
