@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,7 @@ class Restorer:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
-        keep_mean = self.sampling.keep_mean
-        if keep_mean is None:
-            keep_mean = model.process.parameterization.name == "eps" and not model.process.anchored
-        self.process = replace(model.process, keep_mean=keep_mean and not self.prior)
+        self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
         self.degradation = make_degradation(model.config.data.noise)
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})

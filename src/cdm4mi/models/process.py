@@ -7,7 +7,7 @@ second part a regression's mean of x0 given y can stand in its place: the ``anch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -65,6 +65,17 @@ class ConditionalProcess:
         """The network's output at a point of the path, float32."""
         return network(self.parameterization.network_input(z), z.t, cond).float()
 
+    def x0_hat(self, network: Network, z: Latent, cond: Condition, reference: Tensor | None = None) -> Tensor:
+        """The estimate of x0 at a point of the path; reference: the image whose mean it gets, with ``keep_mean``."""
+        x0 = self.parameterization.x0(self.output(network, z, cond), z)
+        return with_mean_of(x0, reference, self.fold) if self.keep_mean and reference is not None else x0
+
+    def keeping_mean(self, wanted: bool | None) -> ConditionalProcess:
+        """The process with ``keep_mean`` as wanted; None: where the network predicts eps and all of its mean."""
+        if wanted is None:
+            wanted = self.parameterization.name == "eps" and not self.anchored
+        return replace(self, keep_mean=wanted)
+
     def estimate(
         self,
         network: Network,
@@ -78,8 +89,7 @@ class ConditionalProcess:
         """x0_hat (N, C, H, W): one network call. anchor: y where None."""
         anchor = y if anchor is None else anchor
         z = self.latent(x_t, t, anchor, level)
-        x0 = self.parameterization.x0(self.output(network, z, self.condition(y, level, vector)), z)
-        return with_mean_of(x0, anchor, self.fold) if self.keep_mean else x0
+        return self.x0_hat(network, z, self.condition(y, level, vector), anchor)
 
     def mean(self, network: Network, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
         """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""

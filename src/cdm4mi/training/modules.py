@@ -193,12 +193,15 @@ class DDPM(L.LightningModule):
         try:
             with nullcontext() if self.ema is None else self.ema.applied():
                 anchor = self.anchor(batch)
+                y = batch.get("y")
+                image = isinstance(y, Tensor) and y.shape == (count, *shape)
+                process = process.keeping_mean(settings.keep_mean)
                 start = noise.draw(0)  # where there is no anchor the process starts from noise alone
                 start = process.start(start, start if anchor is None else anchor, batch["level"], times[0])
 
                 def denoise(x_t: Tensor, t: Tensor) -> Tensor:
                     z = self.latent(batch, x_t, t, anchor)
-                    return process.parameterization.x0(process.output(self.model, z, self.condition(batch)), z)
+                    return process.x0_hat(self.model, z, self.condition(batch), y if image else None)
 
                 return sample(
                     denoise,
