@@ -19,13 +19,14 @@ from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import given_times, time_list
+from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import TiledEstimate
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.networks.plain import PlainNetwork
 
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
@@ -77,16 +78,18 @@ class Restorer:
         self.steps = 1 if self.one_call else self.sampling.steps
         if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
             self.steps = min(self.steps, path.timesteps)
-        if self.sampling.times is not None and not self.one_call:
-            self.times = given_times(self.sampling.times, path)
-            self.steps = len(self.times)
-        else:
-            self.times = time_list(self.sampling.spacing, path, self.steps)
+        given = None if self.one_call else self.sampling.times
+        if given is None and self.steps > path.timesteps:
+            raise UserError(f"steps: found {self.steps}, expected 1 to {path.timesteps} (the model's timesteps)")
+        self.times = model.process.times(self.sampling.spacing, self.steps, given)
+        self.steps = len(self.times)
         self.solver = make_solver(self.sampling.solver, self.sampling.eta, path)
         tile = self.sampling.tile or model.config.model.image_size
-        multiple = self.network.diffusion_model.size_multiple
-        if tile < multiple:
-            raise UserError(f"tile: found {tile}, expected at least {multiple} pixels for this network")
+        unet = self.network.diffusion_model
+        multiple = unet.size_multiple
+        self.least = max(multiple, unet.LEAST_SIDE) if isinstance(unet, PlainNetwork) else multiple
+        if tile < self.least:
+            raise UserError(f"tile: found {tile}, expected at least {self.least} pixels for this network")
         self.multiple = multiple
         self.tile = tile // multiple * multiple
 
@@ -124,10 +127,10 @@ class Restorer:
         began = time.monotonic()
         if seed < 0:
             raise UserError(f"seed: found {seed}, expected a number of at least 0")
-        if min(volume.shape[-2:]) < self.multiple:
+        if min(volume.shape[-2:]) < self.least:
             raise UserError(
                 f"scan: found slices of {volume.shape[-2]} x {volume.shape[-1]} pixels, expected at least "
-                f"{self.multiple} x {self.multiple}, the least that the network sees"
+                f"{self.least} x {self.least}, the least that the network sees"
             )
         norm = normalisation or self._window(volume)
         y = norm.apply(volume.slices())
@@ -152,6 +155,8 @@ class Restorer:
         out = norm.invert(restored)
         out[outside] = volume.slices()[outside]
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.times_for(used))}
+        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
+            settings["tile"] = self.tile
         about = input_record(volume)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(

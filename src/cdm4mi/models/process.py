@@ -6,7 +6,7 @@ second part a regression's mean of x0 given y can stand in its place: the ``anch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
 from cdm4mi.diffusion.paths import GaussianPath
+from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.networks import Condition
 
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
@@ -36,6 +37,13 @@ class ConditionalProcess:
     def conditioned_on_level(self) -> bool:
         """Whether the noise level of the condition changes the result."""
         return self.level_channel or (self.parameterization.name == "precond" and self.sigma_r is None)
+
+    def times(self, spacing: str, steps: int, given: Sequence[int] | None = None) -> list[int]:
+        """The times that sampling visits: those given, else ``steps`` (or all that there are) up to the last useful."""
+        if given is not None:
+            return given_times(given, self.path)
+        last = self.parameterization.last_time(self.path)
+        return time_list(spacing, self.path, min(steps, last + 1), last)
 
     def spread(self, level: Tensor) -> Tensor:
         """sigma_r of each sample, (N, 1, 1, 1), from the levels (N,)."""

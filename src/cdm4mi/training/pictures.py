@@ -12,7 +12,6 @@ from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.measure.pictures import steps_picture
 from cdm4mi.training.modules import DDPM, ConditionDDPM
 
@@ -28,10 +27,7 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
     first = {k: v[:1] for k, v in pair.items()}
     x0 = first["x0"]
     path_, process, settings = module.process.path, module.process, config.sampling
-    if settings.times is not None:
-        times = given_times(settings.times, path_)
-    else:
-        times = time_list(settings.spacing, path_, min(settings.steps, MOST_STEPS, path_.timesteps))
+    times = process.times(settings.spacing, min(settings.steps, MOST_STEPS), settings.times)
     noise = SeededNoise(config.seed, [0], tuple(x0.shape[1:]), x0.device)
     conditional = isinstance(module, ConditionDDPM)
     anchor = module.anchor(first)
