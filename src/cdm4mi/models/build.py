@@ -17,6 +17,7 @@ from cdm4mi.networks import DiffusionWrapper, UNet
 from cdm4mi.networks.dncnn import DnCNN
 from cdm4mi.networks.red_cnn import REDCNN
 
+NORM_GROUPS = 32
 PLAIN: dict[str, type[DnCNN] | type[REDCNN]] = {"dncnn": DnCNN, "red_cnn": REDCNN}
 
 
@@ -40,6 +41,39 @@ def build_network(config: ModelConfig) -> DiffusionWrapper:
     )
     # a quarter faster on the CPU, more on a GPU
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def check_sizes(config: ModelConfig) -> None:
+    """Refuse with a UserError what training would stumble over or pass over: sides and strides that do not fit.
+
+    Not asked of a model that is trained already: its weights say what it is.
+    """
+    unet, side = config.unet_rosinality_config, config.image_size
+    if config.network == "red_cnn" and side < REDCNN.LEAST_SIDE:
+        raise UserError(f"image_size: found {side}, expected at least {REDCNN.LEAST_SIDE} for network red_cnn")
+    if config.network != "unet":
+        return
+    levels = len(unet.channel_multiplier)
+    strides = [2**level for level in range(levels)]
+    if unknown := sorted(set(unet.attn_strides) - set(strides)):
+        raise UserError(
+            f"attn_strides: found {unknown[0]}, expected some of {', '.join(map(str, strides))} "
+            f"(channel_multiplier has {levels} level{'s' if levels > 1 else ''}), or [] for none"
+        )
+    multiple = unet.fold * strides[-1]
+    if side % multiple:
+        below = side // multiple * multiple
+        nearest = f"{below} or {below + multiple}" if below else str(multiple)
+        raise UserError(
+            f"image_size: found {side}, expected a multiple of {multiple}, say {nearest} "
+            f"(fold {unet.fold}, channel_multiplier of {levels} level{'s' if levels > 1 else ''})"
+        )
+    narrowest = unet.channel * min([1, *unet.channel_multiplier][-2:])  # what comes into the last level, and leaves it
+    if side == multiple and narrowest == NORM_GROUPS:
+        raise UserError(
+            f"image_size: found {side}, expected at least {2 * multiple}: the coarsest level has one pixel, and groups "
+            f"of one of its {narrowest} channels cannot be normalised"
+        )
 
 
 def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> ConditionalProcess:
