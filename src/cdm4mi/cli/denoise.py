@@ -102,6 +102,10 @@ def denoise(
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
+    contrast: Annotated[
+        list[Path] | None,
+        typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
 ) -> None:
@@ -150,6 +154,7 @@ def denoise(
                 like=like,
                 deidentify=deidentify,
                 uncertainty=uncertainty,
+                contrasts=contrast or [],
                 batch=batch,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

@@ -26,11 +26,13 @@ _VALIDATION = 1
 _TRAINING = 0
 _WHOLE = 1
 """Third part of a block's key: its random numbers are not those of the pair of the same number."""
+_NEIGHBOUR = 2
+"""After a pair's or block's key: the noise of a slice beside it is not its own."""
 
 
 @dataclass
 class _Slice:
-    """A clean slice that is kept with its condition and level, and what it was made for."""
+    """A clean slice (C, H, W) that is kept with its condition and level, and what it was made for."""
 
     patient: Patient
     k: int
@@ -40,16 +42,18 @@ class _Slice:
 
 
 class PairDataset(Dataset[Pair]):
-    """Pair ``i`` is ``{"x0": (1, S, S), "y": (1, S, S), "level": ()}`` on [-1, 1], for every i >= 0.
+    """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "level": ()}`` on [-1, 1], for every i >= 0.
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
     parameter and noise. With ``acquisition`` names there is a ``vector`` (D,) too. Patients with ``conditions`` give y
-    from them, at the same place. The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
+    from them, at the same place. Of the channels of y the noisy image's own come first, then those of its neighbours
+    (below to above, with the same parameter and noise of their own) and of other contrasts, where patients have them.
+    The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
 
     patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
     of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
-    slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
+    slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one. channels: C.
     """
 
     def __init__(
@@ -65,13 +69,20 @@ class PairDataset(Dataset[Pair]):
         acquisition: Sequence[str] = (),
         patches_per_slice: int | None = None,
         slices_mixed: int = 1,
+        channels: int = 1,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
-                if min(image.shape) < size:
+                rows, columns = image.shape[-2:]
+                found = image.shape[0] if len(image.shape) == 3 else 1
+                if found != channels:
                     raise UserError(
-                        f"patient {patient.name}: a slice is {image.shape[0]} x {image.shape[1]}, "
-                        f"expected at least image_size = {size}"
+                        f"patient {patient.name}: an image has {found} channel{'s' if found > 1 else ''}, "
+                        f"expected model.channels = {channels}"
+                    )
+                if min(rows, columns) < size:
+                    raise UserError(
+                        f"patient {patient.name}: a slice is {rows} x {columns}, expected at least image_size = {size}"
                     )
         _check_conditions(patients, degradation)
         self.degradation, self.size, self.seed = degradation, size, seed
@@ -98,13 +109,13 @@ class PairDataset(Dataset[Pair]):
             patient, level = kept.patient, kept.level
             place = self._place(rng, kept.patient.foregrounds[kept.k])[0]
             turn = _turn(rng)
-            x0, y = turn(kept.x0[place]), turn(kept.y[place])
+            x0, y = (turn(image[(..., *place)]) for image in (kept.x0, kept.y))
         else:
             gen = generator(self.seed, self.stream, i)
             patient, k, place = self._patch(rng)
             turn = _turn(rng)
-            x0, y, level = self._degraded(patient, k, place, gen, turn)
-        pair = {"x0": x0[None], "y": y[None], "level": torch.tensor(level)}
+            x0, y, level = self._degraded(patient, k, place, gen, turn, (self.seed, self.stream, i))
+        pair = {"x0": x0, "y": y, "level": torch.tensor(level)}
         if self.acquisition:
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
         return pair
@@ -113,25 +124,42 @@ class PairDataset(Dataset[Pair]):
         """The slice of a block of pairs, degraded as a whole; those that take turns with it are kept."""
         if block not in self._kept:
             rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
-            gen = generator(self.seed, self.stream, _WHOLE, block)
+            key = (self.seed, self.stream, _WHOLE, block)
+            gen = generator(*key)
             patient, k = self._patient_and_slice(rng)
-            x0, y, level = self._degraded(patient, k, np.s_[:, :], gen, lambda image: image)
+            x0, y, level = self._degraded(patient, k, np.s_[:, :], gen, lambda image: image, key)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
             self._kept[block] = _Slice(patient, k, x0, y, level)
         return self._kept[block]
 
     def _degraded(
-        self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn
+        self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn, key: tuple[int, ...]
     ) -> tuple[Tensor, Tensor, float]:
-        """Clean image, condition and level at a place of slice k."""
+        """Clean image (C, H, W), condition (C + further, H, W) and level at a place of slice k."""
+
+        def cut(plane: Plane) -> Tensor:
+            return turn(_tensor(plane[place] if len(plane.shape) == 2 else plane[(..., *place)]))
+
         frame = patient.frame(k)
-        x0 = turn(_tensor(patient.slices[k][place]))
+        x0 = cut(patient.slices[k])
         parameter = self.degradation.draw(gen)
         if patient.conditions is not None:
-            y = turn(_tensor(patient.conditions[k][place]))
+            y = cut(patient.conditions[k])
         else:
             y = self.degradation.apply(x0, parameter, gen, frame)
-        return x0, y, self.degradation.level(x0, y, parameter, frame)
+        images = [y]
+        made = {id(patient.slices[k]): y}  # a slice that is repeated has the one noise
+        for n, plane in enumerate(patient.neighbours[k] if patient.neighbours is not None else ()):
+            if patient.conditions is not None:
+                images.append(cut(plane))
+                continue
+            if id(plane) not in made:
+                own = generator(*key, _NEIGHBOUR, n)
+                made[id(plane)] = self.degradation.apply(cut(plane), parameter, own, frame)
+            images.append(made[id(plane)])
+        images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
+        level = self.degradation.level(x0, y, parameter, frame)
+        return _channels(x0), torch.cat([_channels(image) for image in images]), level
 
     def _patient_and_slice(self, rng: np.random.Generator) -> tuple[Patient, int]:
         group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
@@ -172,14 +200,18 @@ def _turn(rng: np.random.Generator) -> Turn:
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
 
     def turn(image: Tensor) -> Tensor:
-        turned = torch.rot90(image, quarter)
-        return (turned.flip(1) if flip else turned).contiguous()
+        turned = torch.rot90(image, quarter, (-2, -1))
+        return (turned.flip(-1) if flip else turned).contiguous()
 
     return turn
 
 
 def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(image).astype(np.float32))
+
+
+def _channels(image: Tensor) -> Tensor:
+    return image if image.dim() == 3 else image[None]
 
 
 def _check_conditions(patients: Sequence[Patient], degradation: Degradation) -> None:

@@ -21,8 +21,11 @@ NORM_GROUPS = 32
 PLAIN: dict[str, type[DnCNN] | type[REDCNN]] = {"dncnn": DnCNN, "red_cnn": REDCNN}
 
 
-def build_network(config: ModelConfig) -> DiffusionWrapper:
-    """The network in its wrapper, freshly initialised. Raises UserError where the key does not fit the network."""
+def build_network(config: ModelConfig, further_channels: int = 0) -> DiffusionWrapper:
+    """The network in its wrapper, freshly initialised. Raises UserError where the key does not fit the network.
+
+    further_channels: of the condition, beside the image's own and the level (``Config.further_channels``).
+    """
     unet_config = config.unet_rosinality_config
     if config.network != "unet":
         for name, expected in (("parameterization", "precond"), ("conditioning_key", "concat")):
@@ -36,11 +39,22 @@ def build_network(config: ModelConfig) -> DiffusionWrapper:
         UNet(**unet_config.model_dump()) if config.network == "unet" else PLAIN[config.network](**channels),
         config.conditioning_key,
         image_channel=config.channels,
-        condition_channel=config.channels + (1 if config.level_channel else 0),
+        condition_channel=config.channels + further_channels + (1 if config.level_channel else 0),
+        condition_parts=_parts(config, further_channels),
         acquisition_size=len(config.acquisition_vector) if config.acquisition_vector else None,
     )
     # a quarter faster on the CPU, more on a GPU
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _parts(config: ModelConfig, further_channels: int) -> str:
+    """What the condition's channels are, for messages; nothing where there is only the image."""
+    parts = [f"{config.channels} of the noisy image"]
+    if further_channels:
+        parts.append(f"{further_channels} of neighbouring slices and other contrasts")
+    if config.level_channel:
+        parts.append("1 of its level")
+    return ": " + " + ".join(parts) if len(parts) > 1 else ""
 
 
 def check_sizes(config: ModelConfig) -> None:
@@ -86,7 +100,9 @@ def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> 
             f"parameterization precond with conditioning_key {config.conditioning_key}: expected concat or hybrid "
             "(the estimate is built on the conditioning image)"
         )
-    return ConditionalProcess(path, parameterization, level_channel=config.level_channel, sigma_r=config.sigma_r)
+    return ConditionalProcess(
+        path, parameterization, channels=config.channels, level_channel=config.level_channel, sigma_r=config.sigma_r
+    )
 
 
 def build_path(config: ModelConfig, betas: Sequence[float] | None = None) -> GaussianPath:

@@ -256,7 +256,7 @@ def _infer_config(file: Path, weights: dict[str, Tensor]) -> Config:
 def _assemble(
     file: Path, config: Config, weights: dict[str, Tensor], about: dict[str, Any], notices: list[str] | None = None
 ) -> TrainedModel:
-    network = build_network(config.model)
+    network = build_network(config.model, config.further_channels)
     wanted = network.state_dict()
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:

@@ -25,18 +25,24 @@ class ConditionalProcess:
     """A path, a parameterization, and how the condition is brought to them.
 
     level_channel: the network gets the noise level of the condition as one more constant channel. sigma_r: root mean
-    square of x0 - anchor on [-1, 1]; None: the level of each sample is taken for it.
+    square of x0 - anchor on [-1, 1]; None: the level of each sample is taken for it. channels: of the image, where a
+    condition y may have more than these: the noisy image's own come first, and path and parameterization rest on them.
     """
 
     path: GaussianPath
     parameterization: Parameterization
     level_channel: bool = False
     sigma_r: float | None = None
+    channels: int | None = None
 
     @property
     def conditioned_on_level(self) -> bool:
         """Whether the noise level of the condition changes the result."""
         return self.level_channel or (self.parameterization.name == "precond" and self.sigma_r is None)
+
+    def own(self, y: Tensor) -> Tensor:
+        """The channels of a condition that are the noisy image itself."""
+        return y[:, : self.channels]
 
     def times(self, spacing: str, steps: int, given: Sequence[int] | None = None) -> list[int]:
         """The times that sampling visits: those given, else ``steps`` (or all that there are) up to the last useful."""
@@ -51,7 +57,7 @@ class ConditionalProcess:
         return level.reshape(-1, 1, 1, 1)
 
     def condition(self, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Condition:
-        """What the wrapper needs of a conditioning image y (N, C, H, W), its noise levels (N,) and a vector (N, D)."""
+        """What the wrapper needs of an image y (N, C or more, H, W), its noise levels (N,) and a vector (N, D)."""
         if self.level_channel:
             y = torch.cat([y, level.reshape(-1, 1, 1, 1).to(y.dtype).expand(-1, 1, *y.shape[2:])], dim=1)
         return Condition(y, vector)
@@ -79,14 +85,15 @@ class ConditionalProcess:
         vector: Tensor | None = None,
         anchor: Tensor | None = None,
     ) -> Tensor:
-        """x0_hat (N, C, H, W): one network call. anchor: y where None."""
-        z = self.latent(x_t, t, y if anchor is None else anchor, level)
+        """x0_hat (N, C, H, W): one network call. anchor: the image's own channels of y where None."""
+        z = self.latent(x_t, t, self.own(y) if anchor is None else anchor, level)
         return self.parameterization.x0(self.output(network, z, self.condition(y, level, vector)), z)
 
     def mean(self, network: Network, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
         """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""
         t = torch.full((len(y),), self.path.timesteps - 1, device=y.device)
-        return self.estimate(network, self.start(torch.zeros_like(y), y, level), t, y, level, vector)
+        own = self.own(y)
+        return self.estimate(network, self.start(torch.zeros_like(own), own, level), t, y, level, vector)
 
     def start(self, noise: Tensor, anchor: Tensor, level: Tensor, t: int | None = None) -> Tensor:
         """x at the time t (T - 1 if None): around the anchor where the process rests on it, else pure noise."""

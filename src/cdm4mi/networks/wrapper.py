@@ -30,7 +30,8 @@ class DiffusionWrapper(nn.Module):
     encoder makes a vector of the image, or the vector is ``acquisition_size`` given numbers; it modulates the norms.
     hybrid: concat and crossattn. none: the condition is not used.
 
-    image_channel, condition_channel: channels of x_t and of the conditioning image. Raises UserError when the key does
+    image_channel, condition_channel: channels of x_t and of the conditioning image; condition_parts: what the latter
+    are, for messages. Raises UserError when the key does
     not fit the network, with both sides named.
     """
 
@@ -42,9 +43,10 @@ class DiffusionWrapper(nn.Module):
         image_channel: int = 1,
         condition_channel: int = 1,
         acquisition_size: int | None = None,
+        condition_parts: str = "",
     ) -> None:
         super().__init__()
-        _check_fit(unet, conditioning_key, image_channel, condition_channel)
+        _check_fit(unet, conditioning_key, image_channel, condition_channel, condition_parts)
         self.conditioning_key = conditioning_key
         self.diffusion_model = unet
         self.token_encoder = (
@@ -89,13 +91,17 @@ class DiffusionWrapper(nn.Module):
         return value
 
 
-def _check_fit(unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int) -> None:
+def _check_fit(
+    unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int, condition_parts: str
+) -> None:
     if key not in KEYS:
         raise UserError(f"conditioning_key: found {key!r}, expected one of {', '.join(KEYS)}")
     joined = key in ("concat", "hybrid")
     expected = image_channel + (condition_channel if joined else 0)
     if unet.in_channel != expected:
-        parts = f"{image_channel} of the image" + (f" + {condition_channel} of the condition" if joined else "")
+        parts = f"{image_channel} of the image" + (
+            f" + {condition_channel} of the condition{condition_parts}" if joined else ""
+        )
         raise UserError(
             f"conditioning_key {key} with a UNet of in_channel {unet.in_channel}: expected {expected} ({parts})"
         )

@@ -164,13 +164,13 @@ class ConditionDDPM(DDPM):
         if not self.process.anchored:
             return None
         if self.regression is None or self.regression_process is None:
-            return batch["y"]
+            return self.process.own(batch["y"])
         with torch.no_grad():
             self.regression.eval()
             return self.regression_process.mean(self.regression, batch["y"], batch["level"], batch.get("vector"))
 
     def latent(self, batch: Batch, x_t: Tensor, t: Tensor, anchor: Tensor | None) -> Latent:
-        return self.process.latent(x_t, t, batch["y"] if anchor is None else anchor, batch["level"])
+        return self.process.latent(x_t, t, self.process.own(batch["y"]) if anchor is None else anchor, batch["level"])
 
     def condition(self, batch: Batch) -> Condition:
         return self.process.condition(batch["y"], batch["level"], batch.get("vector"))

@@ -31,7 +31,7 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
     noise = SeededNoise(config.seed, [0], tuple(x0.shape[1:]), x0.device)
     conditional = isinstance(module, ConditionDDPM)
     anchor = module.anchor(first)
-    unanchored = first["y"] if conditional else noise.draw(0)
+    unanchored = process.own(first["y"]) if conditional else noise.draw(0)
     start = process.start(noise.draw(0), unanchored if anchor is None else anchor, first["level"], times[0])
 
     def denoise(x_t: Tensor, t: Tensor) -> Tensor:
@@ -56,8 +56,10 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor], config:
     chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
     steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
-    steps_picture(path, steps, condition=_image(first["y"]) if conditional else None, target=_image(x0))
+    steps_picture(path, steps, condition=_image(process.own(first["y"])) if conditional else None, target=_image(x0))
 
 
 def _image(batch: Tensor) -> np.ndarray:
-    return batch[0, 0].float().cpu().numpy()
+    """(rows, columns), of colour (rows, columns, 3)."""
+    image = batch[0].float().cpu().numpy()
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)

@@ -63,6 +63,7 @@ class PairData(L.LightningDataModule):
             "acquisition": config.model.acquisition_vector or (),
             "patches_per_slice": config.data.patches_per_slice,
             "slices_mixed": config.data.slices_mixed,
+            "channels": config.model.channels,
         }
         train = [p for p in patients if p.name in set(self.train_names)]
         val = [p for p in patients if p.name in set(self.val_names)]
@@ -101,7 +102,7 @@ def train(
     regression = regression_of(config)
     check_sampling(config, build_process(config.model))  # refuses what does not fit before the data are read
     torch.manual_seed(config.seed)
-    network = build_network(config.model)
+    network = build_network(config.model, config.further_channels)
     data = PairData(config) if data is None else data
     if regression is not None and config.model.sigma_r is None:
         config.model.sigma_r = residual_rms(regression, data)
@@ -166,6 +167,13 @@ def regression_of(config: Config) -> TrainedModel | None:
             f"model.regression: {config.model.regression}: found parameterization "
             f"{regression.config.model.parameterization}, expected precond, without a regression of its own "
             "(its first call is a mean)"
+        )
+    own, other = config.model.channels + config.further_channels, regression.config
+    if other.model.channels + other.further_channels != own or other.data.neighbours != config.data.neighbours:
+        raise UserError(
+            f"model.regression: {config.model.regression}: found a condition of "
+            f"{other.model.channels + other.further_channels} channel(s), expected the {own} of this model (channels, "
+            "data.neighbours and data.contrasts)"
         )
     return regression
 
