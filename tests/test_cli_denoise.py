@@ -217,3 +217,29 @@ def test_a_folder_of_several_scans_asks_which(command, trained_run, save_nifti, 
     assert "series" in err
     options = ["--model", trained_run, "--series", 2]
     assert command("denoise", tmp_path / "in", tmp_path / "out.nii.gz", *options)[0] == 0
+
+
+def test_clipping_is_chosen_at_the_command_line_and_in_the_record(command, trained_run, save_nifti, tmp_path):
+    """Values beyond the window are restored there without clipping, and at its end with it."""
+    clean = np.full((1, 32, 32), 980.0)  # HU, next to the window's end, 1000
+    noisy = clean + 150 * np.random.default_rng(4).standard_normal(clean.shape)
+    source = save_nifti(tmp_path / "in.nii", noisy)
+
+    def restored(*options):
+        given = ["--model", trained_run, "--noise", 150, "--modality", "CT", *options]
+        code, _, err = command("denoise", source, tmp_path / "out.nii", *given)
+        assert code == 0, err
+        return record_of(tmp_path, "out")["settings"], np.asarray(nib.load(tmp_path / "out.nii").dataobj)
+
+    settings, image = restored("--steps", 3, "--clip")
+    assert (settings["clip"], settings["estimate"]) == (True, "sample") and image.max() <= 1000.001
+    settings, image = restored("--steps", 3, "--no-clip")
+    assert settings["clip"] is False and image.max() > 1000.1
+    assert restored("--clip")[0]["estimate"] == "sample"  # one call's mean is never clipped
+    assert restored("--no-clip")[0] == restored()[0]  # which is what --no-clip says, so it stays
+
+
+def test_the_tile_in_the_record_is_the_one_that_ran(command, trained_run, save_nifti, tmp_path):
+    source = save_nifti(tmp_path / "in.nii", noisy_ct(1, 32)[1])
+    assert command("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--tile", 19)[0] == 0
+    assert record_of(tmp_path, "out")["settings"]["tile"] == 16  # a multiple of 4, which the network takes

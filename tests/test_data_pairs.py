@@ -149,14 +149,14 @@ def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
     assert len({float(pair["level"]) for pair in block}) == 1
     assert len({pair["x0"].numpy().tobytes() for pair in block}) > 8
     kept = dataset._slice(1)
-    assert kept.x0.shape == kept.y.shape == (48, 48)
+    assert kept.x0.shape == kept.y.shape == (1, 48, 48)
     for pair in block[:4]:
         x0, y = (pair[key][0].numpy() for key in ("x0", "y"))
         found = [
             np.array_equal(whole_y[r : r + 32, c : c + 32], y)
             for turned in (0, 1, 2, 3)
             for flip in (False, True)
-            for whole_x0, whole_y in [[turn_like(image.numpy(), turned, flip) for image in (kept.x0, kept.y)]]
+            for whole_x0, whole_y in [[turn_like(image[0].numpy(), turned, flip) for image in (kept.x0, kept.y)]]
             for r in range(17)
             for c in range(17)
             if np.array_equal(whole_x0[r : r + 32, c : c + 32], x0)

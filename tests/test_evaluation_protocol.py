@@ -16,6 +16,7 @@ metrics: [psnr, ssim_gaussian]
 
 FROZEN = {
     "cdm4mi-mr-gaussian": (1, "b17293c9"),
+    "colour-8bit": (1, "c6d5e143"),
     "corediff": (1, "68c6de6d"),
     "ct-1000": (1, "c57f5759"),
     "ldct-abdomen": (1, "450ebbe3"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import h5py
 import numpy as np
 import pytest
@@ -157,13 +160,53 @@ def test_png(dtype, tmp_path):
     assert io.write(volume.with_array(volume.array - 0.4), tmp_path / "new.png")
 
 
-def test_colour_pictures_are_refused(tmp_path):
-    values = noise((9, 8, 3), 0, 255).astype(np.uint8)
-    Image.fromarray(values).save(tmp_path / "in.png")
-    tifffile.imwrite(tmp_path / "in.tif", values, photometric="rgb")
+@pytest.mark.parametrize("name", ["in.png", "in.tif", "planes.tif", "pages.tif"])
+def test_colour_goes_out_as_it_came(name, tmp_path):
+    values = noise((3, 9, 8, 3), 0, 255).astype(np.uint8)
+    Image.fromarray(values[0]).save(tmp_path / "in.png")
+    tifffile.imwrite(tmp_path / "in.tif", values[0], photometric="rgb")
+    separate = np.moveaxis(values[0], -1, 0)
+    tifffile.imwrite(tmp_path / "planes.tif", separate, photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(tmp_path / "pages.tif", values, photometric="rgb")
+    volume = io.read(tmp_path / name)
+    expected = values if name == "pages.tif" else values[:1]
+    assert volume.channel_axis == -1 and volume.channels == 3 and np.array_equal(volume.array, expected)
+    assert np.array_equal(volume.images(), np.moveaxis(expected, -1, 1))
+    assert np.array_equal(volume.arranged(volume.images()), volume.array)
+    out = tmp_path / ("out.png" if name == "in.png" else "out.tif")
+    assert io.write(volume, out) == []
+    again = io.read(out)
+    assert np.array_equal(again.array, volume.array) and again.channel_axis == -1
+    assert again.source is not None and again.source.dtype == np.uint8
+
+
+def test_colour_that_is_not_understood_is_refused(tmp_path):
+    values = noise((9, 8, 4), 0, 255).astype(np.uint8)
+    Image.fromarray(values, "RGBA").save(tmp_path / "in.png")
+    tifffile.imwrite(tmp_path / "in.tif", values, photometric="rgb", extrasamples=["unassalpha"])
     for name in ("in.png", "in.tif"):
-        with pytest.raises(UserError, match="colour"):
+        with pytest.raises(UserError, match="transparent"):
             io.read(tmp_path / name)
+    # Pillow would read the upper 8 of 16 bits without a word
+    rows = b"".join(b"\0" + values[row, :, :3].astype(">u2").tobytes() for row in range(9))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 9, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    with pytest.raises(UserError, match="RGB of 16 bits"):
+        io.read(tmp_path / "deep.png")
+
+
+@pytest.mark.parametrize("name", ["out.nii.gz", "out.mha", "out.nrrd", "out.h5"])
+def test_colour_does_not_become_time(name, tmp_path):
+    Image.fromarray(noise((9, 8, 3), 0, 255).astype(np.uint8)).save(tmp_path / "in.png")
+    volume = io.read(tmp_path / "in.png")
+    with pytest.raises(
+        UserError, match=r"is a colour image, expected a grey one for .* \(colour goes to .png or .tif\)"
+    ):
+        io.write(volume, tmp_path / name)
+    assert not (tmp_path / name).exists()
 
 
 def test_the_content_tells_the_format_and_not_the_name(tmp_path):

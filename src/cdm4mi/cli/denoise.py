@@ -81,6 +81,10 @@ def denoise(
         typer.Option(help="noise level at which it begins from y, on [-1, 1] (default: 3 times the scan's)"),
     ] = None,
     eta: Annotated[float | None, typer.Option(help="ddim: 0 deterministic to 1 as noisy as ddpm")] = None,
+    clip: Annotated[
+        bool | None,
+        typer.Option("--clip/--no-clip", help="samples: bring every x0_hat into the window (default: model's)"),
+    ] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
@@ -97,6 +101,10 @@ def denoise(
     ] = False,
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
+    ] = None,
+    contrast: Annotated[
+        list[Path] | None,
+        typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
     ] = None,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
@@ -122,6 +130,7 @@ def denoise(
         start_from=start_from.value if start_from else None,
         start_level=start_level,
         eta=eta,
+        clip=clip,
         samples=samples,
         tile=tile,
     )
@@ -145,6 +154,7 @@ def denoise(
                 like=like,
                 deidentify=deidentify,
                 uncertainty=uncertainty,
+                contrasts=contrast or [],
                 batch=batch,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

@@ -220,6 +220,16 @@ class DataConfig(Section):
         None, description="patients kept for validation, by name; overrides val_fraction"
     )
     exclude_patients: list[str] = Field(default_factory=list, description="patients left out (the test set)")
+    neighbours: NotNegative = Field(
+        0,
+        description="2.5-D: so many slices above and as many below the one restored are further condition channels "
+        "(noisy as it is; at an end the last slice is repeated)",
+    )
+    contrasts: list[str] = Field(
+        default_factory=list,
+        description="other contrasts of the same patients on the same grid (a clean or a noisy scan, as it is): a "
+        "path, folder or pattern each, one scan a patient; each is one more condition channel",
+    )
     val_patches: Count = 64
     train_slices: Count | None = Field(
         None, description="train on so many slices (hdf5: patches), evenly spread over the patients; none: on all"
@@ -233,6 +243,17 @@ class DataConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     noise: NoiseConfig = GaussianConfig()
     workers: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _slices_that_follow_one_another(self) -> DataConfig:
+        if self.neighbours and self.kind in ("hdf5", "phantoms"):
+            raise ValueError(
+                f"neighbours is {self.neighbours} with kind {self.kind}, whose slices do not follow one another, "
+                "expected kind volumes or store"
+            )
+        if self.contrasts and self.kind != "volumes":
+            raise ValueError(f"contrasts is given with kind {self.kind}, expected kind volumes")
+        return self
 
 
 class TrainingConfig(Section):
@@ -319,6 +340,18 @@ class Config(Section):
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+    @property
+    def further_channels(self) -> int:
+        """Condition channels beside the noisy image's own and its level: of neighbouring slices and other contrasts."""
+        return 2 * self.data.neighbours * self.model.channels + len(self.data.contrasts)
+
+    @model_validator(mode="after")
+    def _further_channels_are_used(self) -> Config:
+        if self.further_channels and self.model.conditioning_key == "none":
+            name = "neighbours" if self.data.neighbours else "contrasts"
+            raise ValueError(f"data.{name} is given with conditioning_key none, expected a condition")
+        return self
 
     @model_validator(mode="after")
     def _weights_have_what_they_need(self) -> Config:

@@ -56,11 +56,11 @@ def noisy_scan(
     degradation = make_degradation(noise)
     degradation.check(frame)
     parameter = degradation.draw(generator(seed))
-    clean = volume.slices()
+    clean = volume.images()
     x0 = torch.from_numpy(norm.apply(clean))
     y = torch.empty_like(x0)
     for k, x in enumerate(x0):
-        y[k] = degradation.apply(x, parameter, generator(seed, k), frame)
+        y[k] = degradation.apply(x if volume.channels > 1 else x[0], parameter, generator(seed, k), frame)
         if progress is not None:
             progress(k + 1, len(x0))
     level = degradation.level(x0, y, parameter, frame) / frame.scale
@@ -68,7 +68,7 @@ def noisy_scan(
     if volume.padding is not None:
         kept |= volume.padding.reshape(clean.shape)
     out = np.where(kept, clean, norm.invert(y.numpy()))
-    return Noisy(volume.with_array(out.reshape(volume.shape)), parameter, level, norm)
+    return Noisy(volume.with_array(volume.arranged(out)), parameter, level, norm)
 
 
 def noise_file(

@@ -28,8 +28,8 @@ def draw_turn(config: AugmentConfig, rng: np.random.Generator) -> Turn:
     quarter, flip = (quarter if config.rotation == "quarter" else 0), flip and config.flip
 
     def turn(image: Tensor) -> Tensor:
-        turned = torch.rot90(image, quarter)
-        return (turned.flip(1) if flip else turned).contiguous()
+        turned = torch.rot90(image, quarter, (-2, -1))
+        return (turned.flip(-1) if flip else turned).contiguous()
 
     return turn
 
@@ -47,9 +47,11 @@ class Change:
     sharpness: float = 0.0
 
     def cut(self, plane: Plane, place: Place) -> np.ndarray:
-        """The part of a slice at a place, turned about its own middle: what lies outside the slice is background."""
+        """The part of a slice (or of its channels) at a place, turned about its middle; outside is background."""
         if self.angle == 0.0:
-            return np.asarray(plane[place])
+            return np.asarray(plane[place] if len(plane.shape) == 2 else plane[(..., *place)])
+        if len(plane.shape) == 3:
+            return np.stack([_rotated(channel, place, self.angle, BACKGROUND) for channel in np.asarray(plane[:])])
         return _rotated(plane, place, self.angle, BACKGROUND)
 
     def foreground(self, plane: Plane) -> Plane:
@@ -57,14 +59,14 @@ class Change:
         return plane if self.angle == 0.0 else _rotated(plane, np.s_[:, :], self.angle, 0.0) >= 0.5
 
     def intensity(self, image: Tensor) -> Tensor:
-        """Contrast, then sharpness, of an image (H, W) on [-1, 1], clipped to it; as it is where neither is set."""
+        """Contrast, then sharpness, of an image (..., H, W) on [-1, 1], clipped to it, as far as they are set."""
         if self.contrast == 1.0 and self.sharpness == 0.0:
             return image
         mean = image.mean()
         image = mean + self.contrast * (image - mean)
         if self.sharpness != 0.0:
-            padded = F.pad(image[None, None], (1, 1, 1, 1), mode="replicate")
-            image = image + self.sharpness * (image - F.avg_pool2d(padded, 3, stride=1)[0, 0])
+            padded = F.pad(image.reshape(1, -1, *image.shape[-2:]), (1, 1, 1, 1), mode="replicate")
+            image = image + self.sharpness * (image - F.avg_pool2d(padded, 3, stride=1).reshape(image.shape))
         return image.clamp(-1.0, 1.0)
 
 

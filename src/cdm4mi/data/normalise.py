@@ -11,6 +11,8 @@ from scipy.ndimage import uniform_filter
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
 
+COLOUR = "RGB"
+"""What stands in the place of a modality for a colour image."""
 CT_AIR = -500.0
 """A scan with a twentieth of its values below this, in whatever file, is taken for CT where its header does not say."""
 
@@ -47,14 +49,24 @@ class Normalisation:
 
 
 def modality_of(volume: Volume) -> str:
-    """CT, MR or PT: what the header says, else CT where a twentieth of the values are air in HU, and MR otherwise."""
+    """CT, MR or PT: what the header says, else CT where a twentieth of the values are air in HU, and MR otherwise.
+
+    RGB for a colour image.
+    """
+    if volume.channel_axis is not None:
+        return COLOUR
     if volume.modality in ("CT", "MR", "PT"):
         return volume.modality
     return "CT" if float(np.percentile(volume.array, 5)) < CT_AIR else "MR"
 
 
 def foreground(array: np.ndarray, modality: str) -> np.ndarray:
-    """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for MR and PET."""
+    """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for MR and PET.
+
+    All of a colour image (..., channels).
+    """
+    if modality == COLOUR:
+        return np.ones(array.shape[:-1], bool)
     return array > foreground_threshold(array, modality)
 
 
@@ -69,12 +81,15 @@ def normalisation_for(
     """The map for one scan: ``window`` in HU for CT; for MR and PET the ``percentiles`` of its foreground.
 
     A lower percentile of 0 stands for the value 0, which is air in a magnitude image whatever noise does to it. The
-    percentiles are those of 3 x 3 means, so that noise hardly moves them. Raises UserError for a scan that is constant
-    or not finite.
+    percentiles are those of 3 x 3 means, so that noise hardly moves them. A colour image keeps its colours:
+    all that its stored type holds, 0 to 255 or 65535, and 0 to 1 for floats, as in scikit-image. Raises UserError for a
+    scan that is constant or not finite, and for colours of floats outside 0 to 1.
     """
     modality = modality_of(volume)
     if not np.isfinite(volume.array).all():
         raise UserError("scan: found values that are not finite, expected numbers")
+    if modality == COLOUR:
+        return _colour_range(volume)
     if modality == "CT":
         return Normalisation(float(window[0]), float(window[1]), modality)
     smooth = uniform_filter(volume.slices(), (0, 3, 3))
@@ -83,3 +98,13 @@ def normalisation_for(
         raise UserError(f"scan: found the one value {float(volume.array.flat[0]):g} everywhere, expected an image")
     low = 0.0 if percentiles[0] == 0 else float(np.percentile(inside, percentiles[0]))
     return Normalisation(low, float(np.percentile(inside, percentiles[1])), modality)
+
+
+def _colour_range(volume: Volume) -> Normalisation:
+    dtype = volume.source.dtype if volume.source is not None else None
+    if dtype is not None and dtype.kind == "u":
+        return Normalisation(0.0, float(np.iinfo(dtype).max), COLOUR)
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if low < 0 or high > 1:
+        raise UserError(f"scan: found colours from {low:g} to {high:g} as floats, expected 0 to 1")
+    return Normalisation(0.0, 1.0, COLOUR)

@@ -28,11 +28,13 @@ _VALIDATION = 1
 _TRAINING = 0
 _WHOLE = 1
 """Third part of a block's key: its random numbers are not those of the pair of the same number."""
+_NEIGHBOUR = 2
+"""After a pair's or block's key: the noise of a slice beside it is not its own."""
 
 
 @dataclass
 class _Slice:
-    """A clean slice that is kept with its condition and level, its patient and its foreground."""
+    """A clean slice (C, H, W) that is kept with its condition and level, its patient and its foreground."""
 
     patient: Patient
     foreground: Plane
@@ -42,18 +44,20 @@ class _Slice:
 
 
 class PairDataset(Dataset[Pair]):
-    """Pair ``i`` is ``{"x0": (1, S, S), "y": (1, S, S), "level": (), "index": i}`` on [-1, 1], for every i >= 0.
+    """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "level": (), "index": i}`` on [-1, 1], for i >= 0.
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
     parameter and noise. With ``acquisition`` names there is a ``vector`` (D,) too. Patients with ``conditions`` give y
-    from them, at the same place. The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
+    from them, at the same place. Of the channels of y the noisy image's own come first, then those of its neighbours
+    (below to above, with the same parameter and noise of their own) and of other contrasts, where patients have them.
+    The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
 
     patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
     of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
     slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
     augment: what is varied; by default flips and quarter turns. Validation pairs are only flipped and turned by
-    quarters, and changes of the clean image alone are refused beside real noisy scans.
+    quarters, and changes of the clean image alone are refused beside real noisy scans. channels: C.
     """
 
     def __init__(
@@ -70,13 +74,20 @@ class PairDataset(Dataset[Pair]):
         patches_per_slice: int | None = None,
         slices_mixed: int = 1,
         augment: AugmentConfig | None = None,
+        channels: int = 1,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
-                if min(image.shape) < size:
+                rows, columns = image.shape[-2:]
+                found = image.shape[0] if len(image.shape) == 3 else 1
+                if found != channels:
                     raise UserError(
-                        f"patient {patient.name}: a slice is {image.shape[0]} x {image.shape[1]}, "
-                        f"expected at least image_size = {size}"
+                        f"patient {patient.name}: an image has {found} channel{'s' if found > 1 else ''}, "
+                        f"expected model.channels = {channels}"
+                    )
+                if min(rows, columns) < size:
+                    raise UserError(
+                        f"patient {patient.name}: a slice is {rows} x {columns}, expected at least image_size = {size}"
                     )
         self.augment = augment or AugmentConfig()
         _check_conditions(patients, degradation, self.augment)
@@ -104,13 +115,14 @@ class PairDataset(Dataset[Pair]):
             patient, level = kept.patient, kept.level
             place = self._place(rng, kept.foreground)[0]
             turn = draw_turn(self.augment, rng)
-            x0, y = turn(kept.x0[place]), turn(kept.y[place])
+            x0, y = (turn(image[(..., *place)]) for image in (kept.x0, kept.y))
         else:
             gen = generator(self.seed, self.stream, i)
             patient, k, place = self._patch(rng)
             turn = draw_turn(self.augment, rng)
-            x0, y, level = self._degraded(patient, k, place, gen, turn, self._change(rng))
-        pair = {"x0": x0[None], "y": y[None], "level": torch.tensor(level), "index": torch.tensor(i)}
+            key = (self.seed, self.stream, i)
+            x0, y, level = self._degraded(patient, k, place, gen, turn, self._change(rng), key)
+        pair = {"x0": x0, "y": y, "level": torch.tensor(level), "index": torch.tensor(i)}
         if self.acquisition:
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
         return pair
@@ -119,26 +131,51 @@ class PairDataset(Dataset[Pair]):
         """The slice of a block of pairs, degraded as a whole; those that take turns with it are kept."""
         if block not in self._kept:
             rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
-            gen = generator(self.seed, self.stream, _WHOLE, block)
+            key = (self.seed, self.stream, _WHOLE, block)
+            gen = generator(*key)
             patient, k = self._patient_and_slice(rng)
             change = self._change(rng)
-            x0, y, level = self._degraded(patient, k, WHOLE, gen, lambda image: image, change)
+            x0, y, level = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
             self._kept[block] = _Slice(patient, change.foreground(patient.foregrounds[k]), x0, y, level)
         return self._kept[block]
 
     def _degraded(
-        self, patient: Patient, k: int, place: Place, gen: torch.Generator, turn: Turn, change: Change
+        self,
+        patient: Patient,
+        k: int,
+        place: Place,
+        gen: torch.Generator,
+        turn: Turn,
+        change: Change,
+        key: tuple[int, ...],
     ) -> tuple[Tensor, Tensor, float]:
-        """Clean image, condition and level at a place of slice k."""
+        """Clean image (C, H, W), condition (C + further, H, W) and level at a place of slice k."""
+
+        def cut(plane: Plane, clean: bool = False) -> Tensor:
+            image = _tensor(change.cut(plane, place))
+            return turn(change.intensity(image) if clean else image)
+
         frame = patient.frame(k)
-        x0 = turn(change.intensity(_tensor(change.cut(patient.slices[k], place))))
+        x0 = cut(patient.slices[k], clean=True)
         parameter = self.degradation.draw(gen)
         if patient.conditions is not None:
-            y = turn(_tensor(patient.conditions[k][place]))
+            y = cut(patient.conditions[k])
         else:
             y = self.degradation.apply(x0, parameter, gen, frame)
-        return x0, y, self.degradation.level(x0, y, parameter, frame)
+        images = [y]
+        made = {id(patient.slices[k]): y}  # a slice that is repeated has the one noise
+        for n, plane in enumerate(patient.neighbours[k] if patient.neighbours is not None else ()):
+            if patient.conditions is not None:
+                images.append(cut(plane))
+                continue
+            if id(plane) not in made:
+                own = generator(*key, _NEIGHBOUR, n)
+                made[id(plane)] = self.degradation.apply(cut(plane, clean=True), parameter, own, frame)
+            images.append(made[id(plane)])
+        images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
+        level = self.degradation.level(x0, y, parameter, frame)
+        return _channels(x0), torch.cat([_channels(image) for image in images]), level
 
     def _change(self, rng: np.random.Generator) -> Change:
         """What is done to a clean training image alone; validation images stay as they are."""
@@ -180,6 +217,10 @@ class PairDataset(Dataset[Pair]):
 
 def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.asarray(image).astype(np.float32))
+
+
+def _channels(image: Tensor) -> Tensor:
+    return image if image.dim() == 3 else image[None]
 
 
 def _check_conditions(patients: Sequence[Patient], degradation: Degradation, augment: AugmentConfig) -> None:

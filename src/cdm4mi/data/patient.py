@@ -12,7 +12,10 @@ from cdm4mi.degradation.base import Frame
 
 
 class Plane(Protocol):
-    """One slice (rows, columns): an array, or one that reads from its file only what is asked of it."""
+    """One slice (rows, columns): an array, or one that reads from its file only what is asked of it.
+
+    Of a colour image (channels, rows, columns).
+    """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -27,9 +30,11 @@ class Patient:
     ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
     is in millimetres along (slices, rows, columns). ``frames`` says for each slice what [-1, 1] means in it; None where
     that is not known. ``conditions`` holds the real noisy version of each slice, as the slices; None where the noise
-    is simulated. ``split`` ("train", "val", "test") is set where a manifest says it. ``hashes``
-    (``store.slice_hash``) are those of the whole slices in physical units, where there are such: a model's record keeps
-    them, so that a test patient is known again under another name.
+    is simulated. ``neighbours`` holds for each slice those above and below it (2.5-D), clean where the noise is
+    simulated, else the real noisy ones; the same object where one is repeated. ``contrasts`` holds for each slice those
+    of other scans of the patient at its place. ``split`` ("train", "val", "test") is set where a manifest says it.
+    ``hashes`` (``store.slice_hash``) are those of the whole slices in physical units, where there are such: a model's
+    record keeps them, so that a test patient is known again under another name.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Patient:
     frames: list[Frame] | None = None
     conditions: list[Plane] | None = None
     split: str | None = None
+    neighbours: list[list[Plane]] | None = None
+    contrasts: list[list[Plane]] | None = None
     hashes: list[bytes] = field(default_factory=list)
 
     def frame(self, k: int) -> Frame:

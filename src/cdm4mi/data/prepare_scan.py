@@ -67,6 +67,7 @@ def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
 def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[np.ndarray, Grid | None]]]:
     """The record of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
+    volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
     window = normalisation_for(volume, settings.window, settings.percentiles)
     values = volume.slices()
     above = foreground_threshold(values, window.modality)

@@ -13,6 +13,7 @@ import numpy as np
 
 from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
+from cdm4mi.data.beside import Contrasts, neighbours_of
 from cdm4mi.data.names import patch_patient, patient_names, pseudonym
 from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.patient import Patient, Plane
@@ -104,14 +105,14 @@ def name_in_header(volume: io.Volume) -> str | None:
     return pseudonym(patient_id) if patient_id else None
 
 
-def scan_paths(patterns: Sequence[str]) -> list[Path]:
+def scan_paths(patterns: Sequence[str], key: str = "data.paths") -> list[Path]:
     """Files and series folders that the patterns name, sorted. A folder of NIfTI files stands for its files."""
     out: list[Path] = []
     for pattern in patterns:
         hits = sorted(Path(p) for p in glob.glob(pattern, recursive=True)) or [Path(pattern)]
         for hit in hits:
             if not hit.exists():
-                raise UserError(f"data.paths: {pattern}: found nothing, expected a scan, a folder or a pattern")
+                raise UserError(f"{key}: {pattern}: found nothing, expected a scan, a folder or a pattern")
             volumes = sorted(p for p in hit.rglob("*.nii*") if p.is_file()) if hit.is_dir() else []
             out += volumes or [hit]
     return list(dict.fromkeys(out))
@@ -119,8 +120,11 @@ def scan_paths(patterns: Sequence[str]) -> list[Path]:
 
 def _volume_patients(config: DataConfig) -> Iterator[Patient]:
     paths = scan_paths(config.paths)
+    contrasts = Contrasts([scan_paths([pattern], "data.contrasts") for pattern in config.contrasts], config)
+    met: set[str] = set()
     for path, name in zip(paths, patient_names(paths), strict=True):
         for _, volume in io.read_all(path):
+            own = name_in_header(volume) or name
             try:
                 norm = normalisation_for(volume, config.window, config.percentiles)
             except UserError as error:
@@ -128,15 +132,44 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
             array = volume.slices()[:: config.slice_step]
             mask = foreground(array, norm.modality)
             keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
+            places = [k * config.slice_step for k in keep]
+            planes = _planes(volume, norm, config.neighbours, places)
+            beside = None
+            if config.contrasts:
+                if own in met:
+                    raise UserError(f"{path}: is another scan of patient {own}, expected one each with data.contrasts")
+                met.add(own)
+                images = contrasts.of(own, volume, alone=len(paths) == 1)
+                beside = [[image[p].astype(np.float16) for image in images] for p in places]
             yield Patient(
-                name_in_header(volume) or name,
+                own,
                 f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
-                [norm.apply(array[k]).clip(-1, 1).astype(np.float16) for k in keep],
+                [planes[p] for p in places],
                 [mask[k] for k in keep],
                 volume.spacing,
                 [Frame(norm.low, norm.high, volume.spacing[1:], norm.modality)] * len(keep),
                 hashes=[slice_hash(array[k]) for k in keep],
+                neighbours=_neighbours(volume, planes, config.neighbours, places) if config.neighbours else None,
+                contrasts=beside,
             )
+
+
+def _planes(volume: io.Volume, norm: Normalisation, reach: int, places: Sequence[int]) -> dict[int, Plane]:
+    """The slices at these places, and those beside them, on [-1, 1]: (rows, columns), of colour (3, rows, columns)."""
+    images = volume.images()
+    wanted = {p for k in places for p in (k, *_beside(volume, k, reach))}
+    normalised = {p: norm.apply(images[p]).clip(-1, 1).astype(np.float16) for p in sorted(wanted)}
+    return {p: image if volume.channels > 1 else image[0] for p, image in normalised.items()}
+
+
+def _neighbours(volume: io.Volume, planes: dict[int, Plane], reach: int, places: Sequence[int]) -> list[list[Plane]]:
+    return [[planes[p] for p in _beside(volume, k, reach)] for k in places]
+
+
+def _beside(volume: io.Volume, k: int, reach: int) -> list[int]:
+    """The neighbours of slice k, of its own time point."""
+    length = len(volume.slices()) // volume.times
+    return [k // length * length + p for p in neighbours_of(k % length, length, reach)]
 
 
 def _hdf5_patients(config: DataConfig) -> Iterator[Patient]:
@@ -205,6 +238,8 @@ def _merged(patients: Iterator[Patient] | Sequence[Patient]) -> list[Patient]:
                 raise UserError(f"patient {patient.name}: found a noisy scan for some scans, expected one for each")
             if known.conditions is not None and patient.conditions is not None:
                 known.conditions += patient.conditions
+            if known.neighbours is not None and patient.neighbours is not None:
+                known.neighbours += patient.neighbours
         elif patient.slices:
             out[patient.name] = patient
     return list(out.values())

@@ -44,7 +44,9 @@ def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val
         key = scan["patient"], scan["source"]
         if key not in patients:
             real: list[Plane] | None = [] if "pair" in scan else None
-            patients[key] = Patient(*key, [], [], tuple(scan["spacing_mm"]), [], real, scan["split"])
+            beside: list[list[Plane]] | None = [] if config.neighbours else None
+            spacing = tuple(scan["spacing_mm"])
+            patients[key] = Patient(*key, [], [], spacing, [], real, scan["split"], neighbours=beside)
         _add(patients[key], scan, store, config)
     return [patient for patient in patients.values() if patient.slices]
 
@@ -69,13 +71,33 @@ def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig
     doubled = set(scan["doubled"])
     held = read_record(reader.path)
     hashes = held[1] if held else []  # a damaged file is told of where it is read
+    clean = [StoredSlice(reader, k) for k in range(len(scan["index"]))]
+    shown = clean if patient.conditions is None else [StoredCondition(reader, k) for k in range(len(clean))]
     for k, place in enumerate(scan["index"]):
         if k in doubled or place % config.slice_step:
             continue
-        patient.slices.append(StoredSlice(reader, k))
+        patient.slices.append(clean[k])
         patient.foregrounds.append(StoredForeground(reader, k))
         patient.hashes += hashes[k : k + 1]
         if patient.frames is not None:
             patient.frames.append(frame)
         if patient.conditions is not None:
-            patient.conditions.append(StoredCondition(reader, k))
+            patient.conditions.append(shown[k])
+        if patient.neighbours is not None:
+            patient.neighbours.append([shown[n] for n in _stored_neighbours(scan, k, config.neighbours)])
+
+
+def _stored_neighbours(scan: dict[str, Any], k: int, reach: int) -> list[int]:
+    """The stored slices beside the k-th; where one is not (it shows nothing, or there is none), the last before it."""
+    number = {place: n for n, place in enumerate(scan["index"])}
+    length = scan["shape"][-3]
+    found: list[int] = []
+    for way in (-1, 1):
+        last, side = k, []
+        for step in range(1, reach + 1):
+            place = scan["index"][k] + way * step
+            if place // length == scan["index"][k] // length:  # of one time point
+                last = number.get(place, last)
+            side.append(last)
+        found += side[::-1] if way < 0 else side
+    return found

@@ -55,7 +55,7 @@ class Degradation(ABC, Generic[P]):
 
     name: str
     whole_slice: bool = False
-    modalities: tuple[str | None, ...] = ("CT", "MR", "PT", None)
+    modalities: tuple[str | None, ...] = ("CT", "MR", "PT", "RGB", None)
 
     @abstractmethod
     def draw(self, generator: torch.Generator) -> P:

@@ -28,6 +28,7 @@ def heun(step: Step) -> Tensor:
     a_next, _, c_next = step.path.at(t_next)
     predicted = ddim(step)
     change = step.denoise(predicted, t_next) - step.x0
-    delta = torch.atan2(c, a) - torch.atan2(c_next, a_next)
+    # the difference of the two angles, written so that it is not 0 where both are a right one to rounding
+    delta = torch.atan2(c * a_next - a * c_next, a * a_next + c * c_next)
     weight = (a_next**2 + c_next**2) / c_next * 2 * torch.sin(delta / 2) ** 2 / delta
     return finish(step, predicted + cast(weight, change) * change)

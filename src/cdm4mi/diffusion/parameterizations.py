@@ -40,6 +40,10 @@ class Parameterization:
     def check(self, path: GaussianPath) -> None:
         """Raise UserError where the path has a time at which this output says nothing about x0."""
 
+    def last_time(self, path: GaussianPath) -> int:
+        """The noisiest time at which this output says something about x0 in float32: where sampling starts."""
+        return path.timesteps - 1
+
     def network_input(self, z: Latent) -> Tensor:
         """The image that the network sees."""
         return z.x_t
@@ -58,21 +62,36 @@ class Parameterization:
 
 
 class Eps(Parameterization):
-    """The noise (Ho et al. 2020, eq. 14): x0_hat = (x_t - b y - c eps) / a."""
+    """The noise (Ho et al. 2020, eq. 14): x0_hat = (x_t - b y - c eps) / a.
+
+    Where a is below half a unit in the last place of float32 (the end of the schedule ``sqrt``: 2e-22), a x0 is lost in
+    the rounding of x_t and the division would only blow up that rounding. x0_hat is 0 there, and x_t stays the noise
+    that it is.
+    """
 
     name = "eps"
+    LEAST = 2.0**-24
+    """Of a / c."""
 
     def check(self, path: GaussianPath) -> None:
         if float(path.at(path.timesteps - 1).a) == 0.0:
             what = "on a bridge" if path.is_bridge else "with zero terminal SNR"
             raise UserError(f"parameterization: found eps {what}, expected x0 or v (eps says nothing at its last time)")
 
+    def last_time(self, path: GaussianPath) -> int:
+        a, _, c = path.at(torch.arange(path.timesteps))
+        telling = torch.nonzero((a >= self.LEAST * c).flatten())
+        return int(telling[-1]) if len(telling) else 0
+
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
         rest = z.x_t - cast(c, out) * out
         if z.y is not None:
             rest = rest - cast(b, out) * z.y
-        return rest / cast(a, out)
+        telling = a >= self.LEAST * c
+        if bool(telling.all()):
+            return rest / cast(a, out)
+        return torch.where(telling.to(out.device), rest / cast(torch.where(telling, a, 1.0), out), 0.0)
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         return eps

@@ -53,11 +53,18 @@ def log_sigma(timesteps: int, sigma_min: float = 0.01, sigma_max: float = 3.0) -
     return 1 - abar / torch.cat([torch.ones(1, dtype=torch.float64), abar[:-1]])
 
 
-def _check(betas: Tensor) -> None:
+def _check(betas: Tensor, name: str) -> None:
     bad = torch.nonzero(~((betas > 0) & (betas < 1)))
     if len(betas) == 0 or len(bad):
         found = f"{betas[bad[0, 0]].item()} at step {bad[0, 0].item()}" if len(betas) else "none"
         raise UserError(f"betas: found {found}, expected every beta inside (0, 1)")
+    left = torch.cumsum(torch.log1p(-betas), 0)
+    if len(betas) > 1 and float(left[-2]) < math.log(torch.finfo(torch.float64).tiny):  # no solver steps from 0 to 0
+        gone = int(torch.nonzero(left < math.log(torch.finfo(torch.float64).tiny))[0])
+        raise UserError(
+            f"beta_schedule: found {name} of {len(betas)} timesteps, whose signal is 0 to rounding from time {gone} "
+            "on, expected fewer timesteps or smaller betas"
+        )
 
 
 _BETWEEN_TWO_BETAS: dict[str, Callable[[int, float, float], Tensor]] = {
@@ -96,7 +103,7 @@ def make_betas(
         out = torch.tensor(list(betas or []), dtype=torch.float64)
     else:
         raise UserError(f"beta_schedule: found {name!r}, expected one of {', '.join(NAMES)}")
-    _check(out)
+    _check(out, name)
     return rescale_zero_terminal_snr(out) if zero_terminal_snr else out
 
 

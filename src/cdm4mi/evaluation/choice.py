@@ -7,12 +7,16 @@ from cdm4mi.evaluation.protocol import FixedWindow, Protocol, load_protocol
 from cdm4mi.evaluation.ruler import is_ct
 from cdm4mi.io import Volume
 
+KINDS = {"ct-1000": "CT", "colour-8bit": "colour images of 8 bits", "percentiles": "what is no CT"}
+"""The default protocols, and of what they are."""
+
 
 class Choice:
     """One protocol for all scans of a run.
 
-    name: of a protocol or a YAML file; None leaves it to the first scan, ``ct-1000`` for CT and ``percentiles`` for
-    others. window: physical values in place of the default's. mask: only the body (True) or the whole image (False).
+    name: of a protocol or a YAML file; None leaves it to the first scan, ``ct-1000`` for CT, ``colour-8bit`` for colour
+    images of 8 bits, and ``percentiles`` for others. window: physical values in place of the default's. mask: only the
+    body (True) or the whole image (False).
     """
 
     def __init__(
@@ -39,12 +43,12 @@ class Choice:
         """The protocol for this scan, the same for all. Raises UserError where the defaults of two scans differ."""
         if self._protocol is not None and self._default is None:
             return self._protocol
-        default = "ct-1000" if is_ct(reference) else "percentiles"
+        default = _default_for(reference)
         if self._protocol is None:
             self._default = default
             protocol = load_protocol(default)
-            told = "" if reference.modality else ", told from the values"
-            self.why = f"the default for {'CT' if default == 'ct-1000' else 'what is no CT'}{told}"
+            told = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
+            self.why = f"the default for {KINDS[default]}{told}"
             if self._window is not None:
                 low, high = self._window
                 update = {"name": "given-range", "modality": "any", "window": FixedWindow(low=low, high=high)}
@@ -62,3 +66,9 @@ class Choice:
         if self._mask is None:
             return protocol
         return protocol.model_copy(update={"regions": ["body" if self._mask else "image"]})
+
+
+def _default_for(reference: Volume) -> str:
+    if reference.channel_axis is not None and reference.source is not None and reference.source.dtype == "uint8":
+        return "colour-8bit"
+    return "ct-1000" if is_ct(reference) else "percentiles"

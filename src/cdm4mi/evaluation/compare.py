@@ -11,12 +11,11 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Row
 from cdm4mi.evaluation.baselines import nlm
 from cdm4mi.evaluation.ruler import Ruler
-from cdm4mi.evaluation.scores import Uncertainty, counted_slices, score_stack
+from cdm4mi.evaluation.scores import Uncertainty, bodies_of, counted_slices, score_stack
 from cdm4mi.io import Volume
 from cdm4mi.io.dicom_scan import looks_like_dicom
 from cdm4mi.io.geometry import reorient
 from cdm4mi.io.sniff import HEAD, ending, sniff
-from cdm4mi.measure.metrics import body_mask
 from cdm4mi.measure.noise_level import estimate_sigma
 
 PREDICTION, NOISY, NLM = "prediction", "noisy input", "non-local means"
@@ -67,14 +66,16 @@ def compare(
 
     target = reference.slices()
     images = {PREDICTION: placed(prediction, "prediction")}
-    bodies = body_mask(target, ruler.modality)
+    bodies = bodies_of(target, ruler)
     if noisy is not None:
         images[NOISY] = placed(noisy, "noisy")
         shown = counted_slices(ruler, bodies)
-        sigma = float(np.median([estimate_sigma(images[NOISY][k]) for k in shown]))
+        planes = np.moveaxis(images[NOISY], -1, 1) if ruler.colour else images[NOISY][:, None]
+        sigma = float(np.median([estimate_sigma(plane) for k in shown for plane in planes[k]]))
         images[NLM] = images[NOISY].copy()
         for done, k in enumerate(shown, 1):
-            images[NLM][k] = nlm(images[NOISY][k], sigma)
+            smooth = [nlm(plane, sigma) for plane in planes[k]]
+            images[NLM][k] = np.stack(smooth, -1) if ruler.colour else smooth[0]
             progress(done, 2 * len(shown))
     told = {}
     if samples:

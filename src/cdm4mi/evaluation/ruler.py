@@ -17,6 +17,7 @@ class Ruler:
     """What images are measured with: the same for the reference and for every method that is compared with it.
 
     low, high: the window's ends in physical units. modality: CT, MR, PT or None. unit: of physical values, in words.
+    colour: whether images have channels.
     """
 
     protocol: Protocol
@@ -24,6 +25,7 @@ class Ruler:
     high: float
     modality: str | None
     unit: str
+    colour: bool = False
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -91,16 +93,17 @@ def ruler_for(protocol: Protocol, reference: Volume, name: str = "reference") ->
         raise UserError(f"{name}: is {modality}, expected {protocol.modality} for the protocol {protocol.name}")
     if protocol.modality == "CT" and modality is None:
         raise UserError(f"{name}: holds no HU (no air near -1000), expected CT for the protocol {protocol.name}")
-    unit = reference.units or ("HU" if modality == "CT" else "scanner units")
+    colour = reference.channel_axis is not None
+    unit = reference.units or ("HU" if modality == "CT" else "stored values" if colour else "scanner units")
     window = protocol.window
     if isinstance(window, FixedWindow):
-        return Ruler(protocol, window.low, window.high, modality, unit)
+        return Ruler(protocol, window.low, window.high, modality, unit, colour)
     finite = reference.array[np.isfinite(reference.array)]
     if finite.size == 0 or finite.min() == finite.max():
         raise UserError(f"{name}: is constant, expected an image; or give the range (--range LOW HIGH)")
     if isinstance(window, PercentileWindow):
         low, high = (float(v) for v in np.percentile(finite, (window.low, window.high)))
-        return Ruler(protocol, low, high if high > low else float(finite.max()), modality, unit)
+        return Ruler(protocol, low, high if high > low else float(finite.max()), modality, unit, colour)
     known = replace(reference, modality=modality or "MR")
     norm = normalisation_for(known, percentiles=(0.0, window.percentile))
-    return Ruler(protocol, norm.low, norm.high, modality, unit)
+    return Ruler(protocol, norm.low, norm.high, modality, unit, colour)

@@ -10,7 +10,7 @@ import numpy as np
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Row, Scores, mean_scores
 from cdm4mi.evaluation.ruler import Ruler
-from cdm4mi.evaluation.slice_scores import BODY, SlicePair
+from cdm4mi.evaluation.slice_scores import BODY, SlicePair, over_channels
 from cdm4mi.measure.flicker import flicker
 from cdm4mi.measure.metrics import bias, body_mask, mae, psnr, rmse
 from cdm4mi.measure.probabilistic import coverage, crps_gaussian, crps_samples, gaussian_interval, interval_width
@@ -42,7 +42,7 @@ def score_stack(
 
     Args:
         patient, scan: names for the rows.
-        images: by method, (slices, rows, columns) in physical units, on the reference's grid.
+        images: by method, (slices, rows, columns) in physical units, on the reference's grid; of colour channels last.
         target: the reference, of the same shape.
         ruler: see ``ruler_for``.
         uncertainty: by method, for coverage, width and CRPS.
@@ -55,7 +55,7 @@ def score_stack(
     for method, stack in images.items():
         if stack.shape != target.shape:
             raise UserError(f"{scan}, {method}: has shape {stack.shape}, expected the reference's {target.shape}")
-    bodies = body_mask(target, ruler.modality) if bodies is None else bodies
+    bodies = bodies_of(target, ruler) if bodies is None else bodies
     if not bodies.any():
         bodies = np.ones_like(bodies)
     shown = counted_slices(ruler, bodies)
@@ -67,7 +67,7 @@ def score_stack(
                 by_region = SlicePair(stack[k], target[k], bodies[k], ruler).scores()
                 for region, scores in by_region.items():
                     if method in told:
-                        mask = bodies[k] if region == BODY else None
+                        mask = over_channels(bodies[k], target[k]) if region == BODY else None
                         scores |= _uncertainty_scores(told[method], k, stack[k], target[k], mask)
                     rows.append(Row(patient, scan, k, method, region, scores))
             except UserError as error:
@@ -86,6 +86,11 @@ def score_stack(
     return rows
 
 
+def bodies_of(target: np.ndarray, ruler: Ruler) -> np.ndarray:
+    """Where the patient is, bool (N, rows, columns): ``body_mask``, and all of a colour image."""
+    return np.ones(target.shape[:-1], bool) if ruler.colour else body_mask(target, ruler.modality)
+
+
 def counted_slices(ruler: Ruler, bodies: np.ndarray) -> list[int]:
     """Numbers of the slices that the protocol counts; all where it counts those with a body and none has one."""
     count, which = len(bodies), ruler.protocol.slices
@@ -97,11 +102,14 @@ def counted_slices(ruler: Ruler, bodies: np.ndarray) -> list[int]:
 def _stack_scores(x: np.ndarray, ref: np.ndarray, masks: np.ndarray | None, ruler: Ruler) -> Scores:
     """What is a scan's and no slice's: flicker, and for a protocol that pools a scan its errors as one image's."""
     wanted, scores = set(ruler.protocol.metrics), Scores()
+    stacks = [(x, ref)] if not ruler.colour else [(x[..., c], ref[..., c]) for c in range(ref.shape[-1])]
     if "flicker" in wanted:
-        scores["flicker"] = flicker(ruler.limited(x), ruler.limited(ref), masks)
+        by_channel = [flicker(ruler.limited(a), ruler.limited(b), masks) for a, b in stacks]
+        scores["flicker"] = float(np.mean(by_channel))
     if "ssim_uniform_3d" in wanted:
-        windowed = ruler.windowed(x), ruler.windowed(ref)
-        scores["ssim_uniform_3d"] = ssim_across_slices(*windowed, ruler.data_range(windowed[1]))
+        pairs = [(ruler.windowed(a), ruler.windowed(b)) for a, b in stacks]
+        scores["ssim_uniform_3d"] = float(np.mean([ssim_across_slices(*p, ruler.data_range(p[1])) for p in pairs]))
+    masks = None if masks is None else over_channels(masks, ref)
     if ruler.protocol.aggregate == "volume":
         for name, metric in (("mae", mae), ("rmse", rmse), ("bias", bias)):
             if name in wanted:

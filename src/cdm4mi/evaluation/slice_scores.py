@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.aggregate import Scores
+from cdm4mi.evaluation.aggregate import Scores, mean_scores
 from cdm4mi.evaluation.ruler import Ruler
 from cdm4mi.measure.fidelity import LEAST_SIDE, vif
 from cdm4mi.measure.lpips import LEAST_SIDE as LPIPS_SIDE
@@ -32,7 +32,8 @@ Images = tuple[np.ndarray, np.ndarray]
 class SlicePair:
     """A slice and its reference (rows, columns) in physical units; what metrics share is made once.
 
-    body: where the patient is, bool.
+    Of a colour image (rows, columns, channels): errors are over all channels, every other metric is the mean of the
+    channels'. body: where the patient is, bool (rows, columns).
     """
 
     x: np.ndarray
@@ -56,9 +57,18 @@ class SlicePair:
                 found[region] = {}
                 for name in self.ruler.protocol.metrics:
                     if name in METRICS:
-                        score = METRICS[name](self, mask)
-                        found[region] |= score if isinstance(score, dict) else {name: score}
+                        found[region] |= self._score(name, mask)
         return found
+
+    def _score(self, name: str, mask: Mask) -> Scores:
+        if self.ref.ndim == 2 or name in OVER_CHANNELS:
+            score = METRICS[name](self, over_channels(mask, self.ref))
+            return score if isinstance(score, dict) else {name: score}
+        return mean_scores([channel._score(name, mask) for channel in self._channels])
+
+    @cached_property
+    def _channels(self) -> list[SlicePair]:
+        return [SlicePair(self.x[..., c], self.ref[..., c], self.body, self.ruler) for c in range(self.ref.shape[-1])]
 
     @cached_property
     def windowed(self) -> Images:
@@ -87,6 +97,11 @@ class SlicePair:
     @cached_property
     def uniform_map(self) -> np.ndarray:
         return ssim_map(*self.windowed, self.data_range, "uniform")
+
+
+def over_channels(mask: Mask, image: np.ndarray) -> Mask:
+    """The mask for every channel, where the image has channels behind the mask's axes."""
+    return mask if mask is None or mask.ndim == image.ndim else np.broadcast_to(mask[..., None], image.shape)
 
 
 def _psnr(pair: SlicePair, mask: Mask) -> float:
@@ -148,6 +163,7 @@ def _cnr_ratio(pair: SlicePair, mask: Mask) -> float:
     return own / expected if 0 < expected < np.inf else NONE
 
 
+OVER_CHANNELS = ("psnr", "mae", "rmse", "bias")
 METRICS: dict[str, Callable[[SlicePair, Mask], float | Scores]] = {
     "psnr": _psnr,
     "ssim_gaussian": _ssim("gaussian"),

@@ -51,7 +51,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Crop:
-    """A clean crop and its noisy version (rows, columns) on [-1, 1], its noise level, and whose it is."""
+    """A clean crop (rows, columns) and its condition (channels, rows, columns) on [-1, 1], its level, and whose."""
 
     patient: str
     x0: np.ndarray
@@ -90,6 +90,9 @@ def held_out_crops(model: TrainedModel, data: Path, count: int, seed: int = 0) -
     Patients that the checkpoint says it was trained on are left out. Raises UserError where none remains.
     """
     config = model.config.data
+    if model.config.model.channels != 1 or config.contrasts:
+        what = "data.contrasts" if config.contrasts else "colour images"
+        raise UserError(f"{model.name}: is a model of {what}, expected one of grey images (alone, or with neighbours)")
     kind = "store" if is_store(data) else "hdf5" if config.kind == "hdf5" else "volumes"
     changes = {"kind": kind, "paths": [str(data)], "exclude_patients": [], "val_patients": None}
     every = load_patients(config.model_copy(update=changes), model.config.model.image_size, model.config.seed)
@@ -125,7 +128,7 @@ def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: i
         )
         for k in range(each):
             pair = pairs[k]
-            x0, y = pair["x0"][0].numpy(), pair["y"][0].numpy()
+            x0, y = pair["x0"][0].numpy(), pair["y"].numpy()
             yield Crop(patient.name, x0, y, float(pair["level"]), patient.spacing)
 
 
@@ -199,7 +202,7 @@ def _restored(restorer: Restorer, crops: Sequence[Crop], seed: int) -> np.ndarra
         for first in range(0, len(members), BATCH):
             part = members[first : first + BATCH]
             y = np.stack([crops[i].y for i in part])
-            out[part] = restorer.restore_slices(y, level, seed=seed, indices=part, spacing=spacing)
+            out[part] = restorer.restore_slices(y, level, seed=seed, indices=part, spacing=spacing)[:, 0]
     return out.clip(-1, 1)
 
 

@@ -109,6 +109,8 @@ def caption(study: Study, chosen: str, clipped: float) -> Iterator[str]:
     )
     named = [f"{title(name, study)}: {SSIM[name]}" for name in protocol.metrics if name in SSIM]
     yield "; ".join([*named, f"MAE, RMSE and bias: {unit(study)}"]) + "."
+    if any(ruler.colour for ruler in study.rulers.values()):
+        yield "Colour: PSNR, MAE, RMSE and bias over all channels; every other metric is the mean of the channels'."
     slices = len({(row.scan, row.slice) for row in study.rows if row.slice is not None})
     which = {"body": "that show a body", "all": "of the scans", "inner": "but for the first and last of each scan"}
     patients = len({row.patient for row in study.rows})

@@ -53,21 +53,22 @@ def calibrate(
             least_foreground=max(config.data.foreground, 0.1),
             length=each,
             validation=True,
+            channels=config.model.channels,
         )
         for k in range(each):
             pair = pairs[k]
             level = float(pair["level"])
             mean, spread = restorer.restore_moments(
-                pair["y"].numpy(), level, seed=seed, indices=[number * each + k], spacing=patient.spacing
+                pair["y"].numpy()[None], level, seed=seed, indices=[number * each + k], spacing=patient.spacing
             )
             x0 = pair["x0"].numpy()
-            errors.append(mean - x0)
-            spreads.append(spread)
-            levels.append(level)
+            errors.append(mean[0] - x0)
+            spreads.append(spread[0])
+            levels += [level] * len(x0)
             inside.append(x0 > FOREGROUND)
-            groups.append(patient.name)
+            groups += [patient.name] * len(x0)
             if progress is not None:
-                progress(len(levels), each * len(patients))
+                progress(len(errors), each * len(patients))
     return fit_calibration(
         np.concatenate(errors), np.concatenate(spreads), levels, np.concatenate(inside), groups, restorer.sampling
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,21 @@ def denoise(
     steps: int | None = None,
     samples: int | None = None,
     noise: float | None = None,
+    contrasts: Sequence[Volume | str | Path] = (),
     seed: int = 0,
 ) -> Restoration:
     """Restore a scan: ``denoise("ct.nii.gz").volume`` in the scan's units and geometry, ``.record`` of what was done.
 
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
-    says. noise: standard deviation of the scan's noise in its units, measured when None. Raises UserError.
+    says. noise: standard deviation of the scan's noise in its units, measured when None. contrasts: the
+    patient's other scans, for a model that was trained with some. Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
     volume = scan if isinstance(scan, Volume) else io.read(scan)
-    return Restorer(trained, sampling).restore(volume, level=noise, seed=seed)
+    others = [other if isinstance(other, Volume) else io.read(other) for other in contrasts]
+    return Restorer(trained, sampling).restore(volume, level=noise, seed=seed, contrasts=others)
 
 
 def denoise_file(
@@ -53,6 +56,7 @@ def denoise_file(
     like: Path | None = None,
     deidentify: bool = False,
     uncertainty: Path | None = None,
+    contrasts: Sequence[Path] = (),
     batch: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -61,7 +65,8 @@ def denoise_file(
     level: standard deviation of the noise in physical units, measured when None. modality: where the file does not
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
     deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
-    of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). The record, returned, is
+    of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
+    patient's other scans, in the order of the training's ``data.contrasts``. The record, returned, is
     written beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
     """
     if not source.exists():
@@ -71,6 +76,7 @@ def denoise_file(
     if modality is not None:
         volume = replace(volume, modality=modality)
     template = None if like is None else io.read(like)
+    others = [io.read(path) for path in contrasts]
     # Found out before the work: what would stop the writing after it.
     io.check_target(volume, target, template)
     if uncertainty is not None:
@@ -81,7 +87,7 @@ def denoise_file(
         if uncertainty.resolve() == target.resolve():
             raise UserError(f"--uncertainty: found {uncertainty}, the place of the output, expected another")
         io.check_map_target(volume, uncertainty, template)
-    restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, progress=progress)
+    restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, contrasts=others, progress=progress)
     record = restoration.record
     notes = io.write(restoration.volume, target, template, deidentify=deidentify)
     if uncertainty is not None and restoration.spread is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,19 +14,21 @@ from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
+from cdm4mi.data.beside import contrast_slices, neighbours_of
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
 from cdm4mi.degradation import make_degradation
 from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import given_times, time_list
+from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import TiledEstimate
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.networks.plain import PlainNetwork
 
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
@@ -59,10 +61,9 @@ class Restorer:
     def __init__(
         self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
     ) -> None:
-        if model.config.model.channels != 1:
-            found = model.config.model.channels
-            raise UserError(f"{model.name}: has channels {found}, expected a model of images of one channel")
         self.model = model
+        self.channels = model.config.model.channels
+        self.neighbours, self.contrasts = model.config.data.neighbours, len(model.config.data.contrasts)
         self.sampling = sampling or model.config.sampling
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = model.network.to(self.device).eval()
@@ -80,16 +81,18 @@ class Restorer:
         self.steps = 1 if self.one_call else self.sampling.steps
         if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
             self.steps = min(self.steps, path.timesteps)
-        if self.sampling.times is not None and not self.one_call:
-            self.times = given_times(self.sampling.times, path)
-            self.steps = len(self.times)
-        else:
-            self.times = time_list(self.sampling.spacing, path, self.steps)
+        given = None if self.one_call else self.sampling.times
+        if given is None and self.steps > path.timesteps:
+            raise UserError(f"steps: found {self.steps}, expected 1 to {path.timesteps} (the model's timesteps)")
+        self.times = model.process.times(self.sampling.spacing, self.steps, given)
+        self.steps = len(self.times)
         self.solver = make_solver(self.sampling.solver, self.sampling.eta, path)
         tile = self.sampling.tile or model.config.model.image_size
-        multiple = self.network.diffusion_model.size_multiple
-        if tile < multiple:
-            raise UserError(f"tile: found {tile}, expected at least {multiple} pixels for this network")
+        unet = self.network.diffusion_model
+        multiple = unet.size_multiple
+        self.least = max(multiple, unet.LEAST_SIDE) if isinstance(unet, PlainNetwork) else multiple
+        if tile < self.least:
+            raise UserError(f"tile: found {tile}, expected at least {self.least} pixels for this network")
         self.multiple = multiple
         self.tile = tile // multiple * multiple
 
@@ -116,10 +119,12 @@ class Restorer:
         seed: int = 0,
         batch: int = 4,
         normalisation: Normalisation | None = None,
+        contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> Restoration:
         """Restore every slice of a volume.
 
+        contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         level: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
         every sample, whatever the batch. batch: slices at a time. normalisation: the intensity window, else the one of
         the training configuration for this scan. progress: called with (slices done, slices).
@@ -127,28 +132,40 @@ class Restorer:
         began = time.monotonic()
         if seed < 0:
             raise UserError(f"seed: found {seed}, expected a number of at least 0")
-        if min(volume.shape[-2:]) < self.multiple:
+        if volume.channels != self.channels:
             raise UserError(
-                f"scan: found slices of {volume.shape[-2]} x {volume.shape[-1]} pixels, expected at least "
-                f"{self.multiple} x {self.multiple}, the least that the network sees"
+                f"scan: found images of {volume.channels} channel(s), expected the {self.channels} of the model"
+            )
+        if len(contrasts) != self.contrasts:
+            raise UserError(
+                f"--contrast: found {len(contrasts)} scan(s), expected {self.contrasts} (the training's data.contrasts)"
+            )
+        rows, columns = volume.images().shape[-2:]
+        if min(rows, columns) < self.least:
+            raise UserError(
+                f"scan: found slices of {rows} x {columns} pixels, expected at least "
+                f"{self.least} x {self.least}, the least that the network sees"
             )
         norm = normalisation or self._window(volume)
-        y = norm.apply(volume.slices())
+        y = norm.apply(volume.images())
         warnings: list[str] = []
         scale = 2 / (norm.high - norm.low)
         if level is not None and not (np.isfinite(level) and level >= 0):
             raise UserError(f"noise level: found {level}, expected a number of at least 0")
-        sigma = measured_level(y) if level is None else level * scale
+        sigma = measured_level(y.reshape(-1, *y.shape[-2:])) if level is None else level * scale
         used = self._trained_level(sigma, norm, warnings)
         limit = 1 + OUTSIDE * max(used, sigma)
         outside = np.abs(y) > limit
         if volume.padding is not None:
             outside |= volume.padding.reshape(y.shape)
         restored, spread = np.empty_like(y), np.empty_like(y)
+        clipped = y.clip(-limit, limit)
+        data = self.model.config.data
+        beside = [contrast_slices(c, volume, data, f"--contrast {n}") for n, c in enumerate(contrasts, 1)]
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
-                y[index].clip(-limit, limit),
+                self._condition(clipped, beside, index, volume),
                 used,
                 seed=seed,
                 indices=index,
@@ -158,8 +175,10 @@ class Restorer:
             if progress is not None:
                 progress(index[-1] + 1, len(y))
         out = norm.invert(restored)
-        out[outside] = volume.slices()[outside]
+        out[outside] = volume.images()[outside]
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.times_for(used))}
+        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
+            settings["tile"] = self.tile
         about = input_record(volume)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
@@ -182,12 +201,21 @@ class Restorer:
             "warnings": [*self.model.notices, *volume.warnings, *warnings],
             "input": about,
         }
-        result = Restoration(volume.with_array(out.reshape(volume.array.shape), derivation=derivation), record)
+        if contrasts:
+            record["contrasts"] = [input_record(contrast) for contrast in contrasts]
+        result = Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record)
         if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
-            spread, record["uncertainty"] = self._calibrated(spread, used)
-            deviation = (spread / scale).reshape(volume.array.shape)
+            planes, record["uncertainty"] = self._calibrated(spread.reshape(-1, *y.shape[-2:]), used)
+            deviation = volume.arranged((planes / scale).reshape(y.shape))
             result.spread = volume.with_array(deviation, derivation=derivation)
         return result
+
+    def _condition(self, y: np.ndarray, contrasts: list[np.ndarray], index: list[int], volume: Volume) -> np.ndarray:
+        """The condition (N, channels, rows, columns) of some slices: their own, their neighbours', other contrasts'."""
+        length = len(y) // volume.times
+        beside = [[k // length * length + p for p in neighbours_of(k % length, length, self.neighbours)] for k in index]
+        further = [y[list(places)] for places in zip(*beside, strict=True)]
+        return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
     def _calibrated(self, spread: np.ndarray, level: float) -> tuple[np.ndarray, dict[str, Any]]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
@@ -216,6 +244,8 @@ class Restorer:
     ) -> np.ndarray:
         """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
 
+        y may be (N, channels, rows, columns), the image's own channels first, and has to be for a model of colour, of
+        neighbouring slices or of other contrasts; the result then is (N, channels of the image, rows, columns).
         seed: decides the samples; indices: which images these are, for the noise; spacing: millimetres, for models
         told of the acquisition; hook: receives every intermediate state of the first sample.
         """
@@ -240,9 +270,14 @@ class Restorer:
         independent ones. The deviation is a single sample's, unbiased where x0 is linear in the noise.
 
         zero: what stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. Other arguments as
-        ``restore_slices``; both (N, rows, columns) on [-1, 1]. The deviation is not calibrated.
+        ``restore_slices``; both as its result, on [-1, 1]. The deviation is not calibrated.
         """
-        condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32))[:, None])
+        plain = y.ndim == 3
+        y = y[:, None] if plain else y
+        expected = self.channels + self.model.config.further_channels
+        if y.shape[1] != expected:
+            raise UserError(f"condition: found {y.shape[1]} channel(s), expected {expected} for {self.model.name}")
+        condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
         condition = condition.to(self.device)
         levels = torch.full((len(y),), float(level), device=self.device)
         indices = list(range(len(y))) if indices is None else indices
@@ -253,14 +288,14 @@ class Restorer:
             return None if vector is None else vector.to(y.device).expand(len(y), -1)
 
         def estimate(x_t: Tensor, t: Tensor, known: Tensor, level: Tensor) -> Tensor:
-            y, anchor = known.chunk(2, dim=1)  # the windows of both are cut together
+            y, anchor = known[:, : -self.channels], known[:, -self.channels :]  # the windows of both are cut together
             return self.process.estimate(self.network, x_t, t, y, level, told(y), anchor)
 
         anchor = self._anchor(condition, levels, told)
         if self.process.keep_mean and not self.process.anchored:
-            anchor = self.degradation.unbiased(condition, float(level), zero)
+            anchor = self.degradation.unbiased(self.process.own(condition), float(level), zero)
         tiled = TiledEstimate(estimate, self.tile, self.sampling.overlap)
-        mean, squares, count = torch.zeros_like(condition), torch.zeros_like(condition), 0
+        mean, squares, count = torch.zeros_like(anchor), torch.zeros_like(anchor), 0
         for draw in self._draws(tiled, condition, anchor, levels, seed, indices, hook):  # Welford's running moments
             count += 1
             delta = draw - mean
@@ -268,20 +303,21 @@ class Restorer:
             squares += delta * (draw - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         spread = (squares / max(1.0, count - count % 2 / count)).sqrt()
-        return mean[:, 0, :rows, :columns].cpu().numpy(), spread[:, 0, :rows, :columns].cpu().numpy()
+        mean, spread = (moment[..., :rows, :columns].cpu() for moment in (mean, spread))
+        return (mean[:, 0].numpy(), spread[:, 0].numpy()) if plain else (mean.numpy(), spread.numpy())
 
     def _anchor(self, y: Tensor, levels: Tensor, told: Callable[[Tensor], Tensor | None]) -> Tensor:
-        """What path and parameterization rest on: the regression's mean where the model has one, else y."""
-        regression = self.model.regression
+        """What path and parameterization rest on: the regression's mean where there is one, else the noisy image."""
+        regression, own = self.model.regression, self.model.process.own(y)
         if regression is None:
-            return y
+            return own
         network = regression.network.to(self.device).eval()
 
         def mean(_: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
             return regression.process.mean(network, y, level, told(y))
 
         unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
-        return TiledEstimate(mean, self.tile, self.sampling.overlap)(y, unused, y, levels)
+        return TiledEstimate(mean, self.tile, self.sampling.overlap)(own, unused, y, levels)
 
     def _draws(
         self,
@@ -295,21 +331,21 @@ class Restorer:
     ) -> Iterator[Tensor]:
         """The estimates that are averaged: one call's, one sample, or K samples."""
         process = self.model.process
-        known = torch.cat([y, anchor], dim=1)
+        known, own = torch.cat([y, anchor], dim=1), process.own(y)
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:
             return estimate(x_t, t, known, levels)
 
         if self.one_call:
-            noise = SeededNoise(seed, indices, tuple(y.shape[1:]), self.device)
+            noise = SeededNoise(seed, indices, tuple(own.shape[1:]), self.device)
             if self.prior:
                 last = start_time(process.path, float(levels[0]))
-                x_start = start_from(process.path, y, levels, last, noise.draw(0))
+                x_start = start_from(process.path, own, levels, last, noise.draw(0))
             else:
                 last = process.path.timesteps - 1
                 # precond rests on the condition; every other network knows x_t with its noise only
                 bare = process.parameterization.name == "precond"
-                x_start = process.start(torch.zeros_like(y) if bare else noise.draw(0), anchor, levels)
+                x_start = process.start(torch.zeros_like(own) if bare else noise.draw(0), anchor, levels)
             x0 = denoise(x_start, torch.full((len(y),), last, device=self.device))
             if hook is not None:
                 hook(SamplingState(0, last, x_start, x0))
@@ -317,9 +353,9 @@ class Restorer:
             return
         times = self.times_for(float(levels[0]))
         for k in range(1 if self.sampling.estimate == "sample" else self.sampling.samples):
-            noise = SeededNoise(seed, indices, tuple(y.shape[1:]), self.device, k // 2, negated=k % 2 == 1)
+            noise = SeededNoise(seed, indices, tuple(own.shape[1:]), self.device, k // 2, negated=k % 2 == 1)
             if self.sampling.start_from == "y":
-                x_start = start_from(process.path, y, levels, times[0], noise.draw(0))
+                x_start = start_from(process.path, own, levels, times[0], noise.draw(0))
             else:
                 x_start = process.start(noise.draw(0), anchor, levels, times[0])
             yield sample(

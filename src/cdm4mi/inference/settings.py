@@ -12,8 +12,9 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
     """The sampling settings with the options that are not None in their place.
 
     Without an ``estimate``, samples asks for the mean of that many, and steps, solver and the like for a sample, where
-    the model's own estimate is the mean, which has no use for them. Steps, spacing or a start take the place of the
-    model's explicit times. Raises UserError for a bad value.
+    the model's own estimate is the mean, which has no use for them (clip too: a mean of one call is never clipped).
+    Steps, spacing or a start take the place of the model's explicit times; clip, true or false, that of its dynamic
+    threshold. Raises UserError for a bad value.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if "samples" in given:
@@ -22,6 +23,10 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
         given.setdefault("start_from", "y")
     if sampling.estimate == "mean" and given.keys() & {"steps", "solver", "eta", "spacing", "start_from"}:
         given.setdefault("estimate", "sample")
+    if sampling.estimate == "mean" and given.get("clip"):
+        given.setdefault("estimate", "sample")
+    if "clip" in given:
+        given.setdefault("dynamic_threshold", None)
     if given.keys() & {"steps", "spacing", "start_from", "start_level"}:  # another choice of times
         given.setdefault("times", None)
     try:

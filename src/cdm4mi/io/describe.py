@@ -35,6 +35,8 @@ def facts_of(volume: Volume) -> list[tuple[str, str]]:
     array = volume.array
     finite = array if np.isfinite(array).all() else array[np.isfinite(array)]
     axes = {2: "rows x columns", 3: "slices x rows x columns", 4: "time x slices x rows x columns"}[array.ndim]
+    if volume.channel_axis is not None:
+        axes = "slices x rows x columns x channels"
     spacing = " x ".join(f"{s:.4g}" for s in volume.spacing)
     if volume.slice_origins is not None:
         spacing += " (mean between slices, uneven)"

@@ -106,6 +106,11 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
             "expected --like SERIES"
         )
     volume = placed(volume, like)
+    if kind not in ("png", "tiff"):
+        volume.refuse_colour(str(path), f"a grey one for {kind} (colour goes to .png or .tif)")
+    elif kind == "png" and volume.channels > 1 and (volume.source is None or volume.source.dtype != np.uint8):
+        found = str(volume.source.dtype) if volume.source is not None else "float32"
+        raise UserError(f"{path}: a colour PNG has 8 bits here, the image is {found}, expected .tif")
     if kind == "dicom":
         assert template is not None
         instances = len(template.header.datasets)
@@ -124,6 +129,8 @@ def placed(volume: Volume, like: Volume | None) -> Volume:
     """The volume on the voxel grid and with the headers of ``like``; refused where the two are not the same voxels."""
     if like is None or like is volume or volume.source is like.source:
         return volume
+    for scan, what in ((volume, "the scan"), (like, "the template")):
+        scan.refuse_colour(what, "a grey one for --like")
     array = geometry.reorient(volume.array, volume.affine, like.array.shape, like.affine)
     if array.size != like.array.size:
         raise UserError(

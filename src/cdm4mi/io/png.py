@@ -1,4 +1,4 @@
-"""Grey PNG images of 8 and 16 bits in and out."""
+"""PNG images in and out: grey of 8 and 16 bits, colour of 8."""
 
 from __future__ import annotations
 
@@ -19,18 +19,22 @@ _MODES: dict[str, np.dtype] = {
     "I;16B": np.dtype(np.uint16),
     "I": np.dtype(np.uint16),
 }
+_DEPTH_AT = 24
+"""Where a PNG says how many bits a sample has; Pillow makes 8 of 16 in colour without a word."""
 
 
 def read_png(path: Path, name: str) -> Volume:
-    """One image (1, rows, columns) with its stored grey values, 0 to 255 or 0 to 65535."""
+    """One image (1, rows, columns) with its stored grey values, 0 to 255 or 0 to 65535, or (1, rows, columns, 3)."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            dtype = _MODES.get(image.mode)
+            colour = image.mode == "RGB" and _depth(path) == 8 and "transparency" not in image.info
+            dtype = np.dtype(np.uint8) if colour else _MODES.get(image.mode)
             if dtype is None:
+                found = "RGB of 16 bits" if image.mode == "RGB" and _depth(path) == 16 else f"mode {image.mode}"
                 raise UserError(
-                    f"{name}: is a PNG of mode {image.mode} (colour or transparent), expected grey of 8 or 16 bits"
+                    f"{name}: is a PNG of {found} (or transparent), expected grey of 8 or 16 bits, or RGB of 8"
                 )
-            shape = (1, image.height, image.width)
+            shape = (1, image.height, image.width) + (3,) * colour
             # Each row has one more byte, and a constant row packs far better than any scan does.
             check_memory(name, shape, path.stat().st_size, DEFLATE_GAIN)
             array = np.asarray(image, dtype=np.float32).reshape(shape)
@@ -39,15 +43,21 @@ def read_png(path: Path, name: str) -> Volume:
     except Exception:
         raise UserError(f"{name}: not a readable PNG file, or damaged") from None
     warning = "PNG has no geometry and no units: 1 mm pixels were assumed"
-    return Volume(array, np.eye(4), None, Source("png", (path,), None, dtype), [warning])
+    source = Source("png", (path,), None, dtype)
+    return Volume(array, np.eye(4), None, source, [warning], channel_axis=-1 if colour else None)
+
+
+def _depth(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(_DEPTH_AT + 1)[-1]
 
 
 def write_png(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
-    """Write one image, rounded and clipped to 8 bits (an 8-bit source, or asked for) or 16 bits."""
+    """Write one image, rounded and clipped to 8 bits (colour, an 8-bit source, or asked for) or 16 bits."""
     planes = volume.slices()
     source = template or volume.source
     wanted = dtype or (source.dtype if source is not None else None)
-    kept = np.dtype(np.uint8) if wanted == np.uint8 else np.dtype(np.uint16)
+    kept = np.dtype(np.uint8) if wanted == np.uint8 or volume.channels > 1 else np.dtype(np.uint16)
     grid = Grid(kept)
     if not np.isfinite(planes).all():
         raise UserError(f"{path}: the image holds values that are not finite, which a PNG cannot store")

@@ -1,4 +1,4 @@
-"""Grey TIFF images and stacks in and out; geometry and scale stand in the JSON description that tifffile writes."""
+"""Grey and RGB TIFF images and stacks in and out; geometry and scale stand in the JSON that tifffile writes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from cdm4mi.io.volume import Source, Volume, check_memory
 
 
 def read_tiff(path: Path, name: str) -> Volume:
-    """Read pages as slices (or time, slices for four axes). Values are those stored, or scaled as the metadata say."""
+    """Read pages as slices (or time, slices for four axes). Values are those stored, or scaled as the metadata say.
+
+    RGB is (slices, rows, columns, 3).
+    """
     try:
         with tifffile.TiffFile(path) as tiff:
             if not len(tiff.pages):
                 raise UserError(f"{name}: has no pages, expected at least one image")
             page = tiff.pages.first
-            if page.samplesperpixel != 1 or page.photometric not in (0, 1):
-                raise UserError(f"{name}: is a colour image, expected grey")
+            colour = page.samplesperpixel == 3 and page.photometric == 2
+            if not colour and (page.samplesperpixel != 1 or page.photometric not in (0, 1)):
+                raise UserError(f"{name}: is a colour or transparent image of another kind, expected grey or RGB")
             series = tiff.series[0]
             shape, dtype = tuple(int(n) for n in series.shape), np.dtype(series.dtype)
             if dtype.kind not in "iuf":
@@ -31,14 +35,19 @@ def read_tiff(path: Path, name: str) -> Volume:
             check_memory(name, shape, path.stat().st_size // dtype.itemsize + 1, gain)
             said = (tiff.shaped_metadata or ({},))[0]
             raw = series.asarray()
+            if colour:
+                last = raw.ndim - 1 if page.planarconfig == 1 else raw.ndim - 3
+                raw = np.moveaxis(raw, last, -1)
+                shape = raw.shape[:-1]
     except UserError:
         raise
     except Exception:
         raise UserError(f"{name}: not a readable TIFF file, or damaged") from None
-    raw = raw.reshape([n for n in shape[:-2] if n != 1] + list(shape[-2:])) if len(shape) > 2 else raw
-    if raw.ndim not in (2, 3, 4):
+    colours = (3,) * colour
+    raw = raw.reshape([n for n in shape[:-2] if n != 1] + [*shape[-2:], *colours]) if len(shape) > 2 else raw
+    if raw.ndim - colour not in ((2, 3) if colour else (2, 3, 4)):
         raise UserError(f"{name}: has the shape {shape}, expected pages of rows and columns")
-    raw = raw[None] if raw.ndim == 2 else raw
+    raw = raw[None] if raw.ndim - colour == 2 else raw
     slope, intercept, affine = 1.0, 0.0, np.eye(4)
     notes = []
     try:
@@ -50,13 +59,15 @@ def read_tiff(path: Path, name: str) -> Volume:
     if "affine" not in said:
         notes.append("TIFF without an affine: 1 mm voxels were assumed")
     mirror = page.photometric == 0
-    array = np.stack([rescale(plane, slope, intercept) for plane in raw.reshape(-1, *raw.shape[-2:])])
+    array = np.stack([rescale(plane, slope, intercept) for plane in raw.reshape(-1, *shape[-2:], *colours)])
     if mirror:
         notes.append("the TIFF shows small values as white (MINISWHITE): values kept as stored")
     modality, units = said.get("modality"), said.get("units")
     source = Source("tiff", (path,), None, dtype.newbyteorder("="), slope, intercept)
     modality = modality if modality in ("CT", "MR", "PT") else None
-    return Volume(array.reshape(raw.shape), affine, modality, source, notes, units if isinstance(units, str) else None)
+    units = units if isinstance(units, str) else None
+    axis = -1 if colour else None
+    return Volume(array.reshape(raw.shape), affine, modality, source, notes, units, channel_axis=axis)
 
 
 def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
@@ -65,7 +76,8 @@ def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     array = volume.array
     source = template or volume.source
     wanted = dtype or (source.dtype if source is not None and source.dtype is not None else np.dtype(np.float32))
-    metadata = {"axes": "TZYX"[-array.ndim :], "affine": volume.affine.tolist()}
+    axes = "TZYX"[-array.ndim :] if volume.channel_axis is None else "ZYXS"
+    metadata = {"axes": axes, "affine": volume.affine.tolist()}
     data = array
     if wanted.kind in "iu" and np.isfinite(array).all():
         slope, intercept = (source.slope, source.intercept) if source is not None and dtype is None else (1.0, 0.0)
@@ -83,5 +95,7 @@ def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dt
             metadata |= {"slope": grid.slope, "intercept": grid.intercept}
     metadata |= {key: said for key, said in (("modality", volume.modality), ("units", volume.units)) if said}
     with atomic.replacing_file(path) as temporary:
-        tifffile.imwrite(temporary, data, photometric="minisblack", metadata=metadata)
+        tifffile.imwrite(
+            temporary, data, photometric="minisblack" if volume.channel_axis is None else "rgb", metadata=metadata
+        )
     return notes

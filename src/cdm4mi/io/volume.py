@@ -31,7 +31,8 @@ class Volume:
     """One scan.
 
     ``array`` is float32 in physical units (HU for CT, Bq/ml or what the header says for PET, scanner units for MR) of
-    shape (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). ``affine``
+    shape (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). A colour
+    image is (slices, rows, columns, 3), red, green and blue, with ``channel_axis`` -1 as in scikit-image. ``affine``
     (4 x 4, float64) maps the voxel index (column i, row j, slice k) to RAS millimetres. ``padding`` marks pixels that
     the scanner filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins``
     (slices, 3) holds the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing),
@@ -48,12 +49,15 @@ class Volume:
     padding: np.ndarray | None = None
     slice_origins: np.ndarray | None = None
     derivation: Derivation | None = None
+    channel_axis: int | None = None
 
     def __post_init__(self) -> None:
         self.array = np.ascontiguousarray(self.array, dtype=np.float32)
         self.affine = np.asarray(self.affine, dtype=np.float64)
         if self.array.ndim not in (3, 4):
             raise ValueError(f"a volume has 3 or 4 axes, not {self.array.ndim}")
+        if self.channel_axis is not None and (self.channel_axis != -1 or self.array.ndim != 4):
+            raise ValueError(f"channel_axis {self.channel_axis} of {self.array.ndim} axes, expected -1 of 4")
         if self.affine.shape != (4, 4):
             raise ValueError(f"an affine is 4 x 4, not {self.affine.shape}")
 
@@ -82,8 +86,31 @@ class Volume:
         return affine
 
     def slices(self) -> np.ndarray:
-        """All slices of all time points as a view of shape (N, rows, columns)."""
-        return self.array.reshape(-1, *self.array.shape[-2:])
+        """All slices of all time points as a view of shape (N, rows, columns), of colour (N, rows, columns, 3)."""
+        return self.array if self.channel_axis is not None else self.array.reshape(-1, *self.array.shape[-2:])
+
+    @property
+    def times(self) -> int:
+        """Time points: 1 unless the array is (time, slices, rows, columns)."""
+        return self.array.shape[0] if self.array.ndim == 4 and self.channel_axis is None else 1
+
+    @property
+    def channels(self) -> int:
+        """3 for colour, else 1."""
+        return 1 if self.channel_axis is None else self.array.shape[-1]
+
+    def images(self) -> np.ndarray:
+        """All slices of all time points, channels in front, as a view of shape (N, channels, rows, columns)."""
+        return self.slices()[:, None] if self.channel_axis is None else np.moveaxis(self.array, -1, 1)
+
+    def arranged(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, channels, rows, columns) as an array of this volume's shape: what ``images`` does, undone."""
+        return images.reshape(self.shape) if self.channel_axis is None else np.moveaxis(images, 1, -1)
+
+    def refuse_colour(self, name: str, expected: str = "a grey one") -> None:
+        """UserError for a colour image, where only grey ones are understood."""
+        if self.channel_axis is not None:
+            raise UserError(f"{name}: is a colour image, expected {expected}")
 
     def with_array(
         self, array: np.ndarray, warnings: list[str] | None = None, derivation: Derivation | None = None

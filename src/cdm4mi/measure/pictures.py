@@ -100,15 +100,17 @@ def steps_picture(
 ) -> None:
     """Denoising as a strip: above the latent x_t, below the estimate x0_hat made from it, from noise to image.
 
-    ``steps``: (t, x_t, x0_hat), images (rows, columns) in the model's units, in the order of sampling; x_t, whose
-    scale changes with t, is shown with its own contrast (1st to 99th percentile), everything else in ``window``.
+    ``steps``: (t, x_t, x0_hat), images (rows, columns), of colour (rows, columns, 3), in the model's units, in the
+    order of sampling; x_t, whose scale changes with t, is shown with its own contrast (1st to 99th percentile),
+    everything else in ``window``.
     ``condition`` stands at the left, ``target`` at the right; with a target the PSNR of each x0_hat is written below.
     """
     if not steps:
         raise UserError("no denoising step to draw, expected at least one")
-    _same_shape({f"{kind} at t = {t}": image for t, x, x0 in steps for kind, image in (("x_t", x), ("x0_hat", x0))})
+    states = {f"{kind} at t = {t}": image for t, x, x0 in steps for kind, image in (("x_t", x), ("x0_hat", x0))}
+    _same_shape(states, colour=True)
     low, high = window
-    height, width = steps[0][1].shape
+    height, width = steps[0][1].shape[:2]
     side = 1.9
     first = int(condition is not None)
     breaks = [1] * first + [first + len(steps)] * (target is not None)
@@ -116,10 +118,10 @@ def steps_picture(
     for column, (t, x, x0) in enumerate(steps, first):
         latent = grid.panel(0, column)
         lowest, highest = np.percentile(x, (1, 99))
-        latent.imshow(x, cmap="gray", vmin=lowest, vmax=max(highest, lowest + 1e-6), interpolation="nearest")
+        _show(latent, x, lowest, max(highest, lowest + 1e-6))
         latent.set_title(f"t = {t}", color=INK, fontsize=10, pad=4)
         estimate = grid.panel(1, column)
-        estimate.imshow(x0, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        _show(estimate, x0, low, high)
         if target is not None:
             _below(estimate, _psnr_text(x0, target, window))
         if column == first:
@@ -128,11 +130,19 @@ def steps_picture(
     for column, title, image in ((0, "condition", condition), (grid.columns - 1, "target", target)):
         if image is not None:
             axes = grid.panel(1, column)
-            axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+            _show(axes, image, low, high)
             axes.set_title(title, color=INK, fontsize=10, pad=4)
             if target is not None and title == "condition":
                 _below(axes, _psnr_text(image, target, window))
     grid.save(path)
+
+
+def _show(axes, image: np.ndarray, low: float, high: float) -> None:
+    """An image in a window, grey or, with channels behind rows and columns, in its colours."""
+    if image.ndim == 3:
+        axes.imshow(np.clip((image - low) / (high - low), 0, 1), interpolation="nearest")
+    else:
+        axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
 
 
 class _Grid:
@@ -196,12 +206,12 @@ def _psnr_text(image: np.ndarray, reference: np.ndarray, window: tuple[float, fl
     return f"{psnr(np.clip(image, low, high), np.clip(reference, low, high), high - low):.2f} dB"
 
 
-def _same_shape(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _same_shape(images: Mapping[str, np.ndarray], colour: bool = False) -> dict[str, np.ndarray]:
     arrays = {title: np.asarray(image, dtype=np.float32) for title, image in images.items()}
     if not arrays:
         raise UserError("no image to draw, expected at least one")
     shapes = {array.shape for array in arrays.values()}
-    if len(shapes) > 1 or len(next(iter(shapes))) != 2:
+    if len(shapes) > 1 or len(next(iter(shapes))) not in ((2, 3) if colour else (2,)):
         found = ", ".join(f"{title} {array.shape}" for title, array in arrays.items())
         raise UserError(f"images have the shapes {found}, expected one (rows, columns) for all")
     return arrays

@@ -18,14 +18,16 @@ from cdm4mi.networks import DiffusionWrapper, UNet
 from cdm4mi.networks.dncnn import DnCNN
 from cdm4mi.networks.red_cnn import REDCNN
 
+NORM_GROUPS = 32
 PLAIN: dict[str, type[DnCNN] | type[REDCNN]] = {"dncnn": DnCNN, "red_cnn": REDCNN}
 
 
-def build_network(config: ModelConfig, cond: nn.Module | None = None) -> DiffusionWrapper:
+def build_network(config: ModelConfig, cond: nn.Module | None = None, further_channels: int = 0) -> DiffusionWrapper:
     """The network in its wrapper, freshly initialised. Raises UserError where the key does not fit the network.
 
     cond: a module that makes the wrapper's condition of what the user has; for concat and hybrid an image of the
-    channels that ``in_channel`` leaves beside those of x.
+    channels that ``in_channel`` leaves beside those of x. further_channels: of the condition, beside the image's own
+    and the level (``Config.further_channels``).
     """
     unet_config = config.unet_rosinality_config
     if config.network != "unet":
@@ -46,11 +48,55 @@ def build_network(config: ModelConfig, cond: nn.Module | None = None) -> Diffusi
         config.conditioning_key,
         image_channel=config.channels,
         condition_channel=condition_channel,
+        condition_parts=_parts(config, further_channels),
         acquisition_size=len(config.acquisition_vector) if config.acquisition_vector else None,
         cond=cond,
     )
     # a quarter faster on the CPU, more on a GPU
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _parts(config: ModelConfig, further_channels: int) -> str:
+    """What the condition's channels are, for messages; nothing where there is only the image."""
+    parts = [f"{config.channels} of the noisy image"]
+    if further_channels:
+        parts.append(f"{further_channels} of neighbouring slices and other contrasts")
+    if config.level_channel:
+        parts.append("1 of its level")
+    return ": " + " + ".join(parts) if len(parts) > 1 else ""
+
+
+def check_sizes(config: ModelConfig) -> None:
+    """Refuse with a UserError what training would stumble over or pass over: sides and strides that do not fit.
+
+    Not asked of a model that is trained already: its weights say what it is.
+    """
+    unet, side = config.unet_rosinality_config, config.image_size
+    if config.network == "red_cnn" and side < REDCNN.LEAST_SIDE:
+        raise UserError(f"image_size: found {side}, expected at least {REDCNN.LEAST_SIDE} for network red_cnn")
+    if config.network != "unet":
+        return
+    levels = len(unet.channel_multiplier)
+    strides = [2**level for level in range(levels)]
+    if unknown := sorted(set(unet.attn_strides) - set(strides)):
+        raise UserError(
+            f"attn_strides: found {unknown[0]}, expected some of {', '.join(map(str, strides))} "
+            f"(channel_multiplier has {levels} level{'s' if levels > 1 else ''}), or [] for none"
+        )
+    multiple = unet.fold * strides[-1]
+    if side % multiple:
+        below = side // multiple * multiple
+        nearest = f"{below} or {below + multiple}" if below else str(multiple)
+        raise UserError(
+            f"image_size: found {side}, expected a multiple of {multiple}, say {nearest} "
+            f"(fold {unet.fold}, channel_multiplier of {levels} level{'s' if levels > 1 else ''})"
+        )
+    narrowest = unet.channel * min([1, *unet.channel_multiplier][-2:])  # what comes into the last level, and leaves it
+    if side == multiple and narrowest == NORM_GROUPS:
+        raise UserError(
+            f"image_size: found {side}, expected at least {2 * multiple}: the coarsest level has one pixel, and groups "
+            f"of one of its {narrowest} channels cannot be normalised"
+        )
 
 
 def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> ConditionalProcess:
@@ -65,7 +111,14 @@ def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> 
             f"parameterization precond with conditioning_key {config.conditioning_key}: expected concat or hybrid "
             "(the estimate is built on the conditioning image)"
         )
-    return ConditionalProcess(path, parameterization, config.level_channel, config.sigma_r, fold=fold)
+    return ConditionalProcess(
+        path,
+        parameterization,
+        channels=config.channels,
+        level_channel=config.level_channel,
+        sigma_r=config.sigma_r,
+        fold=fold,
+    )
 
 
 def build_path(config: ModelConfig, betas: Sequence[float] | None = None) -> GaussianPath:

@@ -229,7 +229,7 @@ def _load_original(file: Path, checkpoint: dict[str, Any], config: Config | None
 def _assemble(
     file: Path, config: Config, weights: dict[str, Tensor], about: dict[str, Any], notices: list[str] | None = None
 ) -> TrainedModel:
-    network = build_network(config.model)
+    network = build_network(config.model, further_channels=config.further_channels)
     wanted = network.state_dict()
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:

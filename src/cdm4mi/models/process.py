@@ -6,7 +6,7 @@ second part a regression's mean of x0 given y can stand in its place: the ``anch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from cdm4mi.diffusion.consistency import with_mean_of
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
 from cdm4mi.diffusion.paths import GaussianPath
+from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.networks import Condition
 
 Network = Callable[[Tensor, Tensor, Condition], Tensor]
@@ -26,7 +27,8 @@ class ConditionalProcess:
 
     level_channel: the network gets the noise level of the condition as one more constant channel. sigma_r: root mean
     square of x0 - anchor on [-1, 1]; None: the level of each sample is taken for it. keep_mean: every x0_hat gets the
-    mean of the anchor. fold: of the network, whose sub-grids of pixels get it each.
+    mean of the anchor. fold: of the network, whose sub-grids of pixels get it each. channels: of the image, where a
+    condition y may have more than these: the noisy image's own come first, and path and parameterization rest on them.
     """
 
     path: GaussianPath
@@ -35,11 +37,23 @@ class ConditionalProcess:
     sigma_r: float | None = None
     keep_mean: bool = False
     fold: int = 1
+    channels: int | None = None
 
     @property
     def conditioned_on_level(self) -> bool:
         """Whether the noise level of the condition changes the result."""
         return self.level_channel or (self.parameterization.name == "precond" and self.sigma_r is None)
+
+    def own(self, y: Tensor) -> Tensor:
+        """The channels of a condition that are the noisy image itself."""
+        return y[:, : self.channels]
+
+    def times(self, spacing: str, steps: int, given: Sequence[int] | None = None) -> list[int]:
+        """The times that sampling visits: those given, else ``steps`` (or all that there are) up to the last useful."""
+        if given is not None:
+            return given_times(given, self.path)
+        last = self.parameterization.last_time(self.path)
+        return time_list(spacing, self.path, min(steps, last + 1), last)
 
     def spread(self, level: Tensor) -> Tensor:
         """sigma_r of each sample, (N, 1, 1, 1), from the levels (N,)."""
@@ -47,7 +61,7 @@ class ConditionalProcess:
         return level.reshape(-1, 1, 1, 1)
 
     def condition(self, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Condition:
-        """What the wrapper needs of a conditioning image y (N, C, H, W), its noise levels (N,) and a vector (N, D)."""
+        """What the wrapper needs of an image y (N, C or more, H, W), its noise levels (N,) and a vector (N, D)."""
         if self.level_channel:
             y = torch.cat([y, level.reshape(-1, 1, 1, 1).to(y.dtype).expand(-1, 1, *y.shape[2:])], dim=1)
         return Condition(y, vector)
@@ -86,15 +100,16 @@ class ConditionalProcess:
         vector: Tensor | None = None,
         anchor: Tensor | None = None,
     ) -> Tensor:
-        """x0_hat (N, C, H, W): one network call. anchor: y where None."""
-        anchor = y if anchor is None else anchor
+        """x0_hat (N, C, H, W): one network call. anchor: the image's own channels of y where None."""
+        anchor = self.own(y) if anchor is None else anchor
         z = self.latent(x_t, t, anchor, level)
         return self.x0_hat(network, z, self.condition(y, level, vector), anchor)
 
     def mean(self, network: Network, y: Tensor, level: Tensor, vector: Tensor | None = None) -> Tensor:
         """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""
         t = torch.full((len(y),), self.path.timesteps - 1, device=y.device)
-        return self.estimate(network, self.start(torch.zeros_like(y), y, level), t, y, level, vector)
+        own = self.own(y)
+        return self.estimate(network, self.start(torch.zeros_like(own), own, level), t, y, level, vector)
 
     def start(self, noise: Tensor, anchor: Tensor, level: Tensor, t: int | None = None) -> Tensor:
         """x at the time t (T - 1 if None): around the anchor where the process rests on it, else pure noise."""

@@ -13,6 +13,9 @@ class PlainNetwork(nn.Module, ABC):
     in_channel, out_channel: as the UNet's; the first ``out_channel`` of the input are x_t, which is left out.
     """
 
+    LEAST_SIDE = 1
+    """Of an image that it takes, pixels."""
+
     def __init__(self, in_channel: int, out_channel: int) -> None:
         super().__init__()
         self.in_channel, self.out_channel = in_channel, out_channel

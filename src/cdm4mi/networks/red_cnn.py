@@ -20,6 +20,9 @@ class REDCNN(PlainNetwork):
     on [-1, 1].
     """
 
+    LEAST_SIDE = DEPTH * (SIDE - 1) + 1
+    """Smaller images have nothing left after the convolutions."""
+
     def __init__(self, in_channel: int = 2, out_channel: int = 1, width: int = 96) -> None:
         super().__init__(in_channel, out_channel)
         widths = [in_channel - out_channel] + [width] * DEPTH
@@ -27,14 +30,9 @@ class REDCNN(PlainNetwork):
         widths = [width] * DEPTH + [out_channel]
         self.decoder = nn.ModuleList(nn.ConvTranspose2d(a, b, SIDE) for a, b in pairwise(widths))
 
-    @property
-    def least_side(self) -> int:
-        """Smaller images have nothing left after the convolutions."""
-        return DEPTH * (SIDE - 1) + 1
-
     def residual(self, y: Tensor) -> Tensor:
-        if min(y.shape[-2:]) < self.least_side:
-            raise ValueError(f"image of {tuple(y.shape[-2:])} pixels, expected at least {self.least_side} a side")
+        if min(y.shape[-2:]) < self.LEAST_SIDE:
+            raise ValueError(f"image of {tuple(y.shape[-2:])} pixels, expected at least {self.LEAST_SIDE} a side")
         kept = []
         for number, layer in enumerate(self.encoder):
             y = torch.relu(layer(y))

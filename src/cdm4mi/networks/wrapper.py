@@ -43,10 +43,11 @@ class DiffusionWrapper(nn.Module):
     none: not used.
 
     image_channel: channels of x. condition_channel: of the conditioning image; None for crossattn and adm: there is no
-    encoder, so no image is understood. acquisition_size: for adm, the same, of a vector of so many numbers. cond: a
-    module that is called with what the user gives for a condition and returns one of the above (an embedding of labels,
-    say); it is trained and averaged with the network, and for crossattn and adm takes the encoder's place. Raises
-    UserError when the key does not fit the network, with both sides named.
+    encoder, so no image is understood. condition_parts: what its channels are, for messages. acquisition_size: for
+    adm, the same, of a vector of so many numbers. cond: a module that is called with what the user gives for a
+    condition and returns one of the above (an embedding of labels, say); it is trained and averaged with the network,
+    and for crossattn and adm takes the encoder's place. Raises UserError when the key does not fit the network, with
+    both sides named.
     """
 
     def __init__(
@@ -57,10 +58,11 @@ class DiffusionWrapper(nn.Module):
         image_channel: int = 1,
         condition_channel: int | None = 1,
         acquisition_size: int | None = None,
+        condition_parts: str = "",
         cond: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        _check_fit(unet, conditioning_key, image_channel, condition_channel)
+        _check_fit(unet, conditioning_key, image_channel, condition_channel, condition_parts)
         self.conditioning_key = conditioning_key
         self.image_channel, self.condition_channel = image_channel, condition_channel
         self.diffusion_model = unet
@@ -161,7 +163,9 @@ class DiffusionWrapper(nn.Module):
         return value
 
 
-def _check_fit(unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int | None) -> None:
+def _check_fit(
+    unet: UNet | PlainNetwork, key: str, image_channel: int, condition_channel: int | None, condition_parts: str
+) -> None:
     if key not in KEYS:
         raise UserError(f"conditioning_key: found {key!r}, expected one of {', '.join(KEYS)}")
     joined = key in ("concat", "hybrid")
@@ -169,7 +173,9 @@ def _check_fit(unet: UNet | PlainNetwork, key: str, image_channel: int, conditio
         raise UserError(f"conditioning_key {key}: found condition_channel None, expected the channels of an image")
     expected = image_channel + (condition_channel or 0 if joined else 0)
     if unet.in_channel != expected:
-        parts = f"{image_channel} of the image" + (f" + {condition_channel} of the condition" if joined else "")
+        parts = f"{image_channel} of the image" + (
+            f" + {condition_channel} of the condition{condition_parts}" if joined else ""
+        )
         raise UserError(
             f"conditioning_key {key} with a UNet of in_channel {unet.in_channel}: expected {expected} ({parts})"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cdm4mi.config.schema import Config, ModelConfig
+from cdm4mi.config.schema import Config
 from cdm4mi.models import build_network, build_process
 from cdm4mi.planning.machine import Machine
 from cdm4mi.training.modules import model_class
@@ -42,7 +42,7 @@ class Footprint:
 
 def memory_estimate(config: Config, on_gpu: bool = False) -> int:
     """Bytes that training a configuration takes, an estimate."""
-    return footprint(config.model).bytes(config.training.batch_size, config.training.precision, on_gpu)
+    return footprint(config).bytes(config.training.batch_size, config.training.precision, on_gpu)
 
 
 def seconds_a_step(config: Config, machine: Machine, steps: int = TIMED_STEPS) -> float:
@@ -67,7 +67,7 @@ def _least_seconds(config: Config, device: torch.device, steps: int, clock: Call
         module = model_class(config.model)(config=config)
         module.to(device).train()
         optimizer = torch.optim.AdamW(module.parameters(), config.training.learning_rate)
-        batch = {key: value.to(device) for key, value in _made_up(config.model, config.training.batch_size).items()}
+        batch = {key: value.to(device) for key, value in _made_up(config, config.training.batch_size).items()}
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.training.precision)
         taken = []
         for _ in range(1 + steps):
@@ -84,7 +84,7 @@ def _least_seconds(config: Config, device: torch.device, steps: int, clock: Call
     return min(taken[1:])
 
 
-def footprint(model: ModelConfig) -> Footprint:
+def footprint(config: Config) -> Footprint:
     """Counted on a network without storage, so that nothing is computed."""
     held: dict[int, int] = {}
     alive: list[Tensor] = []
@@ -95,11 +95,11 @@ def footprint(model: ModelConfig) -> Footprint:
         held[storage._cdata] = storage.nbytes()
         return tensor
 
-    process = build_process(model)
+    process = build_process(config.model)
     with torch.device("meta"):
-        network = build_network(model)
+        network = build_network(config.model, further_channels=config.further_channels)
         own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-        batch = {key: value.to("meta") for key, value in _made_up(model, 1).items()}
+        batch = {key: value.to("meta") for key, value in _made_up(config, 1).items()}
         t = torch.zeros(1, dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             network(batch["x0"], t, process.condition(batch["y"], batch["level"], batch.get("vector")))
@@ -107,10 +107,14 @@ def footprint(model: ModelConfig) -> Footprint:
     return Footprint(sum(parameter.numel() for parameter in network.parameters()), kept)
 
 
-def _made_up(model: ModelConfig, count: int) -> dict[str, Tensor]:
+def _made_up(config: Config, count: int) -> dict[str, Tensor]:
     """A batch of the shapes that the network takes."""
-    shape = (count, model.channels, model.image_size, model.image_size)
-    batch = {"x0": torch.rand(shape) * 2 - 1, "y": torch.rand(shape) * 2 - 1, "level": torch.full((count,), 0.2)}
+    model = config.model
+    x0, y = (
+        torch.rand(count, channels, model.image_size, model.image_size) * 2 - 1
+        for channels in (model.channels, model.channels + config.further_channels)
+    )
+    batch = {"x0": x0, "y": y, "level": torch.full((count,), 0.2)}
     if model.acquisition_vector:
         batch["vector"] = torch.zeros(count, len(model.acquisition_vector))
     return batch

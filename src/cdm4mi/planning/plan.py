@@ -228,7 +228,7 @@ def _fitted(choices: Sequence[Choice], machine: Machine) -> tuple[list[Choice], 
     counted: Footprint | None = None
     while True:
         config = _config(kept)
-        counted = counted or footprint(config.model)
+        counted = counted or footprint(config)
         training, unet = config.training, config.model.unet_rosinality_config
         memory = counted.bytes(training.batch_size, training.precision, bool(machine.gpu))
         if memory <= limit:

@@ -57,7 +57,7 @@ class DistilledDDPM(ConditionDDPM):
         """The loss of each sample, (N,), at one of the student's times; eps: the noise field that names the sample."""
         anchor = self.anchor(batch)
         y, level, vector = batch["y"], batch["level"], batch.get("vector")
-        base = y if anchor is None else anchor
+        base = self.process.own(y) if anchor is None else anchor
         x_t, target = torch.empty_like(eps), torch.empty_like(eps)
         for last in (True, False):  # the first call is learnt from the teacher's first, which costs no more
             part = (t == self.call_times[-1]) == last

@@ -19,7 +19,6 @@ from cdm4mi.diffusion.noise import SeededNoise, generator
 from cdm4mi.diffusion.parameterizations import Latent
 from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model
@@ -181,11 +180,9 @@ class DDPM(L.LightningModule):
             size = (cond.shape[2], cond.shape[3]) if image else (self.config.model.image_size,) * 2
         shape = (self.config.model.channels, *size)
         settings = self._sampling({"steps": steps, "solver": solver, "eta": eta, "spacing": spacing})
-        if settings.times is not None:
-            times = given_times(settings.times, path)
-        else:
-            asked = settings.steps if steps is not None else min(settings.steps, path.timesteps)
-            times = time_list(settings.spacing, path, asked)
+        if steps is not None and steps > path.timesteps:
+            raise UserError(f"steps: found {steps}, expected 1 to {path.timesteps} (the model's timesteps)")
+        times = process.times(settings.spacing, settings.steps, settings.times)
         batch = self._given(cond, level, vector, (count, *shape))
         noise = SeededNoise(seed, range(count), shape, self.device)
         training = self.model.training
@@ -194,14 +191,14 @@ class DDPM(L.LightningModule):
             with nullcontext() if self.ema is None else self.ema.applied():
                 anchor = self.anchor(batch)
                 y = batch.get("y")
-                image = isinstance(y, Tensor) and y.shape == (count, *shape)
+                own = process.own(y) if isinstance(y, Tensor) and y.shape[2:] == size else None
                 process = process.keeping_mean(settings.keep_mean)
                 start = noise.draw(0)  # where there is no anchor the process starts from noise alone
                 start = process.start(start, start if anchor is None else anchor, batch["level"], times[0])
 
                 def denoise(x_t: Tensor, t: Tensor) -> Tensor:
                     z = self.latent(batch, x_t, t, anchor)
-                    return process.x0_hat(self.model, z, self.condition(batch), y if image else None)
+                    return process.x0_hat(self.model, z, self.condition(batch), own)
 
                 return sample(
                     denoise,
@@ -343,7 +340,7 @@ class ConditionDDPM(DDPM):
             keys["regression"] = regression.name if isinstance(regression, TrainedModel) else regression
         config = self.configured(config, keys)
         if not isinstance(regression, TrainedModel):
-            regression = regression_of(config.model)
+            regression = regression_of(config)
         super().__init__(config=config, wrapper=fresh_wrapper(config, cond) if wrapper is None else wrapper)
         self.regression = None if regression is None else regression.network.requires_grad_(False)
         self.regression_process = None if regression is None else regression.process
@@ -351,9 +348,10 @@ class ConditionDDPM(DDPM):
     def _given(self, cond: Any, level: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
         """y, level and vector of a batch. Raises UserError where the model needs what is not there."""
         name, process = type(self).__name__, self.process
-        if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(shape)):
+        expected = (shape[0], shape[1] + self.config.further_channels, *shape[2:])
+        if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(expected)):
             found = f"shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else shown(cond)
-            raise UserError(f"{name}: cond: found {found}, expected an image of shape {tuple(shape)} like x0")
+            raise UserError(f"{name}: cond: found {found}, expected an image of shape {expected}")
         needed = process.conditioned_on_level or self.config.training.detail is not None
         if self.regression_process is not None:
             needed = needed or self.regression_process.conditioned_on_level
@@ -369,7 +367,7 @@ class ConditionDDPM(DDPM):
         if not self.process.anchored:
             return None
         if self.regression is None or self.regression_process is None:
-            return batch["y"]
+            return self.process.own(batch["y"])
         with torch.no_grad():
             self.regression.eval()
             return self.regression_process.mean(self.regression, batch["y"], batch["level"], batch.get("vector"))
@@ -391,7 +389,7 @@ def fresh_wrapper(config: Config, cond: nn.Module | None = None) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(config.seed)
-        return build_network(config.model, cond)
+        return build_network(config.model, cond, config.further_channels)
 
 
 def model_class(config: ModelConfig) -> type[DDPM]:
@@ -400,15 +398,22 @@ def model_class(config: ModelConfig) -> type[DDPM]:
     return ConditionDDPM if conditional else DDPM
 
 
-def regression_of(config: ModelConfig) -> TrainedModel | None:
+def regression_of(config: Config) -> TrainedModel | None:
     """The trained model that ``model.regression`` names. Raises UserError where it does not suit the model."""
-    if config.regression is None:
+    if config.model.regression is None:
         return None
-    regression = load_model(config.regression)
+    regression = load_model(config.model.regression)
     if regression.regression is not None or regression.process.parameterization.name != "precond":
         raise UserError(
-            f"model.regression: {config.regression}: found parameterization "
+            f"model.regression: {config.model.regression}: found parameterization "
             f"{regression.config.model.parameterization}, expected precond, without a regression of its own "
             "(its first call is a mean)"
+        )
+    own, other = config.model.channels + config.further_channels, regression.config
+    if other.model.channels + other.further_channels != own or other.data.neighbours != config.data.neighbours:
+        raise UserError(
+            f"model.regression: {config.model.regression}: found a condition of "
+            f"{other.model.channels + other.further_channels} channel(s), expected the {own} of this model (channels, "
+            "data.neighbours and data.contrasts)"
         )
     return regression

@@ -35,8 +35,11 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor]) -> None
     chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
     steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
-    steps_picture(path, steps, condition=_image(first["y"]) if conditional else None, target=_image(first["x0"]))
+    condition = _image(module.process.own(first["y"])) if conditional else None
+    steps_picture(path, steps, condition=condition, target=_image(first["x0"]))
 
 
 def _image(batch: Tensor) -> np.ndarray:
-    return batch[0, 0].float().cpu().numpy()
+    """(rows, columns), of colour (rows, columns, 3)."""
+    image = batch[0].float().cpu().numpy()
+    return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)

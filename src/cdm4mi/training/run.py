@@ -21,9 +21,11 @@ from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import OrderedFrom, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.degradation.registry import make_degradation
+from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.errors import UserError
-from cdm4mi.models import build_network, build_process
+from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.last_checkpoint import LastCheckpoint
@@ -62,6 +64,7 @@ class PairData(L.LightningDataModule):
             "patches_per_slice": config.data.patches_per_slice,
             "slices_mixed": config.data.slices_mixed,
             "augment": config.data.augment,
+            "channels": config.model.channels,
         }
         train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
         used = {p.name for p in train}
@@ -98,10 +101,11 @@ def train(
     Ctrl-C finishes the step, saves it and raises KeyboardInterrupt. Raises UserError for what the user can mend.
     """
     check_place(config, out, resume)
-    regression = regression_of(config.model)
-    build_process(config.model)  # these refuse what does not fit before the data are read
+    check_sizes(config.model)
+    regression = regression_of(config)
+    check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
     with torch.device("meta"):
-        build_network(config.model)
+        build_network(config.model, further_channels=config.further_channels)
     data = PairData(config) if data is None else data
     if regression is not None and config.model.sigma_r is None:
         config.model.sigma_r = residual_rms(regression, data)
@@ -128,6 +132,13 @@ def check_place(config: Config, out: Path, resume: bool) -> None:
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("training.wandb: found true without the package, expected: pip install cdm4mi[wandb]")
+
+
+def check_sampling(config: Config, process: ConditionalProcess) -> None:
+    """Refuse with a UserError what the pictures, and later ``denoise``, could not sample with."""
+    sampling = config.sampling
+    make_solver(sampling.solver, sampling.eta, process.path)
+    process.times(sampling.spacing, sampling.steps, sampling.times)
 
 
 def fit(

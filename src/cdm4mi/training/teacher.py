@@ -53,13 +53,14 @@ class Teacher:
         *,
         first_only: bool = False,
     ) -> Lesson:
-        """The lesson of a condition y (N, C, H, W) at levels (N,) for a unit noise field like y.
+        """The lesson of a condition y (N, C or more, H, W) at levels (N,) for a unit noise field (N, C, H, W).
 
-        anchor: y where None. first_only: stop after the first call, whose estimate is then the end too.
+        anchor: the image's own channels of y where None. first_only: stop after the first call, whose estimate is then
+        the end too.
         """
         model, process = self.model, self.model.process
         network = model.network.to(y.device).eval()
-        anchor = y if anchor is None else anchor
+        anchor = process.own(y) if anchor is None else anchor
         states: list[SamplingState] = []
 
         def denoise(x_t: Tensor, t: Tensor) -> Tensor:

@@ -131,6 +131,7 @@ def _of_volumes(config: ScansSection, split: str, progress: Callable[[str], None
             met |= known
             if not known or (wanted is None and aliases & others):
                 continue
+            volume.refuse_colour(str(path), "grey scans in a study")
             volume = _stacked(volume)
             norm = normalisation_for(volume, config.window, config.percentiles)
             # blank slices are alike: skull-stripped scans have many

@@ -80,7 +80,7 @@ def check_level(subject: Subject) -> list[Finding]:
     """The noise of training pairs against the level that the model is told, and against the configured range."""
     measured, told = [], []
     for pair in subject.pairs:
-        x0, difference = pair["x0"].numpy(), (pair["y"] - pair["x0"]).numpy()
+        x0, difference = pair["x0"].numpy(), (pair["y"][: len(pair["x0"])] - pair["x0"]).numpy()
         bright = (x0 > BRIGHT) & (x0 < CUT)  # a real condition is not cut where its target is
         shown = difference[bright] if bright.mean() > LEAST_BRIGHT else difference
         measured.append(float(np.sqrt(np.mean(shown**2))))
@@ -108,7 +108,8 @@ def check_targets(subject: Subject) -> Finding:
     for patient, k in subject.some_slices(6):
         frame = patient.frame(k)
         added = noise.deviations((frame.low, frame.high))
-        own.setdefault(added, []).append(estimate_sigma(np.asarray(patient.slices[k][:, :], np.float32)))
+        image = np.asarray(patient.slices[k][:, :], np.float32)
+        own.setdefault(added, []).extend(estimate_sigma(plane) for plane in image.reshape(-1, *image.shape[-2:]))
     level = float(np.median([sigma for levels in own.values() for sigma in levels]))
     said = f"the clean images have noise of {level:.2g} on [-1, 1] of their own"
     least = [(float(np.median(levels)), added[0]) for added, levels in own.items() if added is not None]

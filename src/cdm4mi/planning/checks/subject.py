@@ -16,6 +16,7 @@ from cdm4mi.data.pairs import Pair, PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients
 from cdm4mi.data.stored import stored_patients
+from cdm4mi.models import check_sizes
 from cdm4mi.training.run import PairData
 
 Grade = Literal["ok", "note", "wrong"]
@@ -74,6 +75,7 @@ class Subject:
 
 def load_subject(config: Config) -> Subject:
     """Read what training reads. Raises UserError where training would."""
+    check_sizes(config.model)
     data = PairData(config)
     train, val = (
         [patient for source in pairs.sources for patient in source] for pairs in (data.train_pairs, data.val_pairs)

@@ -114,7 +114,7 @@ def _by_source(subject: Subject) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         image = np.asarray(patient.slices[k][:, :], np.float32)
         whole, foreground = values.setdefault(patient.source, ([], []))
         whole.append(image.ravel())
-        foreground.append(image[np.asarray(patient.foregrounds[k][:, :])])
+        foreground.append(image[..., np.asarray(patient.foregrounds[k][:, :])].ravel())
     return {source: (np.concatenate(a), np.concatenate(b)) for source, (a, b) in values.items()}
 
 

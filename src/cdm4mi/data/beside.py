@@ -1,0 +1,85 @@
+"""What lies beside a slice and is shown to a model with it: its neighbours, and the same place in other contrasts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cdm4mi.config.schema import DataConfig
+from cdm4mi.data.names import patient_names, pseudonym
+from cdm4mi.data.normalise import normalisation_for
+from cdm4mi.errors import UserError
+from cdm4mi.io import Volume, list_scans
+from cdm4mi.io.geometry import reorient
+from cdm4mi.io.listing import ScanInfo
+
+_NO_GEOMETRY = {"hdf5", "tiff", "png"}
+
+
+def neighbours_of(k: int, length: int, reach: int) -> list[int]:
+    """The slices k - reach .. k - 1, k + 1 .. k + reach of ``length``; at an end the last slice is repeated."""
+    return [min(max(k + step, 0), length - 1) for step in range(-reach, reach + 1) if step]
+
+
+def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: str) -> np.ndarray:
+    """The slices (N, rows, columns) of another contrast at the places of a scan's, in its own window, on [-1, 1].
+
+    Values outside the window are clipped. Axes that are swapped or mirrored are turned. Raises UserError for colour and
+    for another grid of voxels; ``name`` is what messages call the contrast.
+    """
+    contrast.refuse_colour(name)
+    norm = normalisation_for(contrast, config.window, config.percentiles)
+    grid = scan.shape[:-1] if scan.channel_axis is not None else scan.shape
+    array, found = contrast.array, " x ".join(map(str, contrast.shape))
+    if sorted(contrast.shape) != sorted(grid):
+        raise UserError(f"{name}: has {found} voxels, expected the {' x '.join(map(str, grid))} of the scan")
+    if not {contrast.kind, scan.kind} & _NO_GEOMETRY:
+        try:
+            array = reorient(array, contrast.affine, grid, scan.affine)
+        except UserError:
+            raise UserError(
+                f"{name}: lies elsewhere in the patient than the scan (affines differ), expected the same voxels"
+            ) from None
+    elif contrast.shape != grid:
+        raise UserError(f"{name}: has {found} voxels, expected the {' x '.join(map(str, grid))} of the scan")
+    return norm.apply(array.reshape(-1, *array.shape[-2:])).clip(-1, 1)
+
+
+class Contrasts:
+    """The scans of other contrasts by patient, found from their paths and headers and read as they are asked for.
+
+    groups: the paths of each contrast. Patients are told apart as those of the scans are: by DICOM PatientID, BIDS
+    label, folder or file name; one scan of one patient belongs to the one scan there is.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[Path]], config: DataConfig) -> None:
+        self.config = config
+        self.by_patient: list[dict[str, list[ScanInfo]]] = []
+        for paths in groups:
+            found: dict[str, list[ScanInfo]] = {}
+            for path, name in zip(paths, patient_names(paths), strict=True):
+                for info in list_scans(path).scans:
+                    found.setdefault(pseudonym(info.patient_id) if info.patient_id else name, []).append(info)
+            self.by_patient.append(found)
+
+    def of(self, patient: str, scan: Volume, alone: bool) -> list[np.ndarray]:
+        """The slices of each contrast at those of a patient's scan; ``alone``: there is no other scan. UserError."""
+        images = []
+        for n, found in enumerate(self.by_patient):
+            name = f"data.contrasts[{n}]"
+            infos = found.get(patient, [])
+            if alone and not infos and len(found) == 1:
+                (infos,) = found.values()
+            if len(infos) != 1:
+                raise UserError(
+                    f"{name}: found {len(infos)} scans of patient {patient}, expected one (patients are told by DICOM "
+                    "PatientID, BIDS label, folder or file name)"
+                )
+            try:
+                images.append(contrast_slices(infos[0].load(), scan, self.config, name))
+            except UserError as error:
+                text = str(error)
+                raise UserError(f"{text} (patient {patient})" if text.startswith(name) else f"{name}: {text}") from None
+        return images
