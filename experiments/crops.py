@@ -40,3 +40,23 @@ def noisy(clean: np.ndarray, k: int) -> np.ndarray:
     """Image k with the noise that is its own."""
     noise = np.random.default_rng([5, k]).standard_normal(clean.shape)
     return (clean + VARIANCE**0.5 * noise).astype(np.float32)
+
+
+def patches(names: list[str], count: int, side: int) -> list[tuple[str, np.ndarray]]:
+    """(subject, clean patch on [-1, 1]) from anywhere in the slices that show the brain, a tenth of it foreground.
+
+    As training draws its patches; ``count`` of them a subject.
+    """
+    out = []
+    for name in names:
+        volume = io.read(DATA / name)
+        norm = normalisation_for(volume)
+        body = foreground(volume.array, norm.modality)
+        rng = np.random.default_rng([7, len(out)])
+        slices = np.flatnonzero(body.mean((1, 2)) > 0.02)
+        while len(out) % count or not out or out[-1][0] != name.split("_")[1]:
+            k, row, column = rng.choice(slices), *(rng.integers(n - side + 1) for n in body.shape[1:])
+            place = (k, slice(row, row + side), slice(column, column + side))
+            if body[place].mean() >= 0.1:
+                out.append((name.split("_")[1], norm.apply(volume.array[place]).clip(-1, 1)))
+    return out

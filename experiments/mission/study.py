@@ -2,7 +2,8 @@
 
 Run from the checkout after experiments/train.py mission (records/mission.md says how). RUN: a folder below runs/mission
     python -m experiments.mission.study bands RUN ...
-    python -m experiments.mission.study samples WAYS RUN ...
+    python -m experiments.mission.study samples WAYS RUN ... (WAYS: few, 200 or 1000 network calls)
+    python -m experiments.mission.study table
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from scipy.fft import dctn
 
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
+from cdm4mi.measure.ssim_foreign import ssim_across_slices
 from cdm4mi.models.checkpoint import TrainedModel, load_model
-from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images, noisy
+from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images, noisy, patches
 
 RUNS = Path("runs/mission")
 CACHE = RUNS / "samples.jsonl"
@@ -84,45 +86,90 @@ def bands(runs: list[str]) -> None:
             print(f"| {run} | {t} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |", flush=True)
 
 
-def samples(ways: str, runs: list[str], slices: int) -> None:
-    """PSNR of samples on [-1, 1], with and without the mean of y and clipping; kept in the cache, one line each."""
-    test = images(TEST, slices, CROP)
-    y = np.stack([noisy(image, k) for k, (_, image) in enumerate(test)])
+def samples(ways: str, runs: list[str], kind: str, count: int, combinations: list[tuple[bool, bool]]) -> None:
+    """Figures of samples on [-1, 1], with and without the mean of y and clipping; kept in the cache, one line each.
+
+    Of crops and of patches: PSNR, SSIM, MAE and error of the mean, each the mean over the images; then PSNR, SSIM and
+    MAE of the protocol ``original``, over the images as one stack.
+    """
+    test = images(TEST, count, CROP) if kind == "crops" else patches(TEST, count, CROP)
+    x0 = np.stack([image for _, image in test]).astype(np.float32)
+    y = np.stack([noisy(image, k) for k, image in enumerate(x0)])
     done = {tuple(json.loads(line)["key"]) for line in CACHE.read_text().splitlines()} if CACHE.exists() else set()
+    save(("noisy input", 0, "", False, True, kind, count), y, x0, 0.0, done)
     for run in runs:
         model = load_model(RUNS / run / "checkpoints" / "last.ckpt")
         for name, way in WAYS[ways].items():
-            for keep_mean in (False, True):
-                for clip in (False, True):
-                    key = (run, model.about["step"], name, keep_mean, clip, slices)
-                    if key in done:
-                        continue
-                    update = way | {"keep_mean": keep_mean, "clip": clip, "estimate": "sample", "tile": CROP}
-                    began = time.process_time()
-                    restorer = Restorer(model, model.config.sampling.model_copy(update=update))
-                    out = restorer.restore_slices(y, VARIANCE**0.5, seed=11).clip(-1, 1)
-                    scores = [
-                        (psnr(a, b, DATA_RANGE), ssim(a, b, DATA_RANGE), mae(a, b), float((a - b).mean()))
-                        for a, (_, b) in zip(out, test, strict=True)
-                    ]
-                    figures = np.mean(scores, axis=0).tolist()
-                    seconds = time.process_time() - began
-                    with CACHE.open("a") as f:
-                        f.write(json.dumps({"key": key, "figures": figures, "seconds": seconds}) + "\n")
-                    print(*key, np.round(figures, 4), round(seconds), flush=True)
+            for keep_mean, clip in combinations:
+                key = (run, model.about["step"], name, keep_mean, clip, kind, count)
+                if key in done:
+                    continue
+                update = way | {"keep_mean": keep_mean, "clip": clip, "estimate": "sample", "tile": CROP}
+                began = time.process_time()
+                restorer = Restorer(model, model.config.sampling.model_copy(update=update))
+                out = restorer.restore_slices(y, VARIANCE**0.5, seed=11)
+                save(key, out, x0, time.process_time() - began, done)
+
+
+def save(key: tuple, out: np.ndarray, x0: np.ndarray, seconds: float, done: set) -> None:
+    """Put the figures of restored images into the cache, and the images beside it."""
+    if key in done:
+        return
+    out = out.clip(-1, 1)
+    each = [
+        (psnr(a, b, DATA_RANGE), ssim(a, b, DATA_RANGE), mae(a, b), float((a - b).mean()))
+        for a, b in zip(out, x0, strict=True)
+    ]
+    stack = (psnr(out, x0, DATA_RANGE), ssim_across_slices(out, x0, DATA_RANGE), mae(out, x0))
+    figures = [*np.mean(each, axis=0).tolist(), *map(float, stack)]
+    with CACHE.open("a") as f:
+        f.write(json.dumps({"key": key, "figures": figures, "seconds": seconds}) + "\n")
+    np.save(RUNS / ("-".join(map(str, key)).replace(" ", "_").replace(",", "") + ".npy"), out)
+    print(*key, np.round(figures, 4), round(seconds), flush=True)
+
+
+def table() -> None:
+    """Markdown: PSNR, and error of the mean in brackets, of every way in the cache; a table for each run and set."""
+    rows = [json.loads(line) for line in CACHE.read_text().splitlines()]
+    for group in dict.fromkeys((r["key"][0], r["key"][1], *r["key"][5:]) for r in rows):
+        run, step, kind, count = group
+        print(f"\n{run}, {step} steps of training, {kind}, {count} of each of {len(TEST)} subjects\n")
+        print("| | mean as it is | mean as it is, clip | mean of y | mean of y, clip |\n|---|---|---|---|---|")
+        mine = {tuple(r["key"][2:5]): r["figures"] for r in rows if (r["key"][0], r["key"][1], *r["key"][5:]) == group}
+        for name in dict.fromkeys(key[0] for key in mine):
+            found = [mine.get((name, *c)) for c in ((False, False), (False, True), (True, False), (True, True))]
+            print(f"| {name} | " + " | ".join(_cell(figures, kind) for figures in found) + " |")
+
+
+def _cell(figures: list[float] | None, kind: str) -> str:
+    if figures is None:
+        return "-"
+    if kind == "crops":
+        return f"{figures[0]:.2f} ({figures[3]:+.3f})"
+    return f"{figures[4]:.2f} / {figures[5]:.3f} / {figures[6]:.4f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("bands", "samples"))
-    parser.add_argument("words", nargs="+", help="runs; for samples the group of ways first")
-    parser.add_argument("--slices", type=int, default=SLICES, help="crops a subject")
+    parser.add_argument("action", choices=("bands", "samples", "table"))
+    parser.add_argument("words", nargs="*", help="runs; for samples the group of ways first")
+    parser.add_argument(
+        "--kind", choices=("crops", "patches"), default="crops", help="middle of the brain, or anywhere"
+    )
+    parser.add_argument("--count", type=int, default=SLICES, help="images a subject")
+    parser.add_argument("--mean", choices=("as-it-is", "of-y", "both"), default="both")
+    parser.add_argument("--clip", choices=("no", "yes", "both"), default="both")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.action == "bands":
         bands(options.words)
+    elif options.action == "table":
+        table()
     else:
-        samples(options.words[0], options.words[1:], options.slices)
+        means = {"as-it-is": [False], "of-y": [True], "both": [False, True]}[options.mean]
+        clips = {"no": [False], "yes": [True], "both": [False, True]}[options.clip]
+        combinations = [(keep_mean, clip) for keep_mean in means for clip in clips]
+        samples(options.words[0], options.words[1:], options.kind, options.count, combinations)
 
 
 if __name__ == "__main__":
