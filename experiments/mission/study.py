@@ -86,7 +86,15 @@ def bands(runs: list[str]) -> None:
             print(f"| {run} | {t} | " + " | ".join(f"{value:.3f}" for value in row.values()) + " |", flush=True)
 
 
-def samples(ways: str, runs: list[str], kind: str, count: int, combinations: list[tuple[bool, bool]]) -> None:
+def samples(
+    ways: str,
+    runs: list[str],
+    kind: str,
+    count: int,
+    combinations: list[tuple[bool, bool]],
+    bf16: bool,
+    only: str | None,
+) -> None:
     """Figures of samples on [-1, 1], with and without the mean of y and clipping; kept in the cache, one line each.
 
     Of crops and of patches: PSNR, SSIM, MAE and error of the mean, each the mean over the images; then PSNR, SSIM and
@@ -99,15 +107,17 @@ def samples(ways: str, runs: list[str], kind: str, count: int, combinations: lis
     save(("noisy input", 0, "", False, True, kind, count), y, x0, 0.0, done)
     for run in runs:
         model = load_model(RUNS / run / "checkpoints" / "last.ckpt")
-        for name, way in WAYS[ways].items():
+        for name, way in ((n, w) for n, w in WAYS[ways].items() if only in (None, n)):
             for keep_mean, clip in combinations:
-                key = (run, model.about["step"], name, keep_mean, clip, kind, count)
+                label = name + (", bf16" if bf16 else "")
+                key = (run, model.about["step"], label, keep_mean, clip, kind, count)
                 if key in done:
                     continue
                 update = way | {"keep_mean": keep_mean, "clip": clip, "estimate": "sample", "tile": CROP}
                 began = time.process_time()
                 restorer = Restorer(model, model.config.sampling.model_copy(update=update))
-                out = restorer.restore_slices(y, VARIANCE**0.5, seed=11)
+                with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                    out = restorer.restore_slices(y, VARIANCE**0.5, seed=11)
                 save(key, out, x0, time.process_time() - began, done)
 
 
@@ -159,6 +169,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=SLICES, help="images a subject")
     parser.add_argument("--mean", choices=("as-it-is", "of-y", "both"), default="both")
     parser.add_argument("--clip", choices=("no", "yes", "both"), default="both")
+    parser.add_argument("--bf16", action="store_true", help="the network in bfloat16, twice as fast")
+    parser.add_argument("--way", help="one way of the group")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.action == "bands":
@@ -169,7 +181,9 @@ def main() -> None:
         means = {"as-it-is": [False], "of-y": [True], "both": [False, True]}[options.mean]
         clips = {"no": [False], "yes": [True], "both": [False, True]}[options.clip]
         combinations = [(keep_mean, clip) for keep_mean in means for clip in clips]
-        samples(options.words[0], options.words[1:], options.kind, options.count, combinations)
+        samples(
+            options.words[0], options.words[1:], options.kind, options.count, combinations, options.bf16, options.way
+        )
 
 
 if __name__ == "__main__":
