@@ -183,10 +183,10 @@ def test_a_store_without_patients_to_train_on_is_refused(store):
 
 def test_memory_is_counted_as_a_network_keeps_it():
     """Activations grow with the area of the image and the batch; the weights do not."""
-    small, large = (footprint(load_preset("phantom-small", [f"image_size={side}"]).model) for side in (32, 64))
+    small, large = (footprint(load_preset("phantom-small", [f"image_size={side}"])) for side in (32, 64))
     assert small.parameters == large.parameters == 707908
     assert large.kept == pytest.approx(4 * small.kept, rel=0.1)
-    checkpointed = footprint(load_preset("phantom-small", ["gradient_checkpointing=true"]).model)
+    checkpointed = footprint(load_preset("phantom-small", ["gradient_checkpointing=true"]))
     assert checkpointed.kept < 0.6 * large.kept
     assert large.bytes(16) > large.bytes(8) > large.bytes(8, "bf16")
 
