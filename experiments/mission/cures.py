@@ -18,7 +18,7 @@ from cdm4mi.diffusion.parameterizations import EpsWithMean
 from cdm4mi.networks import UNet
 from experiments.crops import TEST, TUNE, VARIANCE, images
 
-SIDE, STEPS, BATCH = 32, 300, 16
+SIDE, STEPS, BATCH = 32, 200, 16
 TIMES = (999, 500, 250)
 BANDS = {"DC": (0, 0), "low": (1, 4), "mid": (5, 16), "high": (17, 2 * SIDE)}
 """Least and most sum of the two indices of a DCT coefficient."""
