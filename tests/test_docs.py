@@ -1,4 +1,7 @@
-"""What exists under a name is in the registries, in the choices of commands and keys, and in the tables of docs/."""
+"""What exists under a name is in the registries, in the choices of commands and keys, and in the tables of docs/.
+
+The how-tos of CONTRIBUTING.md name files that exist, and the API reference tells parameters from prose.
+"""
 
 import re
 from pathlib import Path
@@ -90,3 +93,34 @@ def test_formats(kind, tmp_path):
         again = io.read(path)
         assert again.source.kind == kind
         assert np.array_equal(again.array.reshape(values.shape), values)
+
+
+def test_the_files_that_contributing_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = re.findall(r"`((?:src|tests|docs)/[\w/.]*)`", text)
+    assert len(files) > 15
+    assert [file for file in files if not (ROOT / file).exists()] == []
+
+
+def test_every_public_name_and_module_of_the_reference_can_be_imported():
+    from importlib import import_module
+
+    modules = [
+        m for page in (ROOT / "docs/api").glob("*.md") for m in re.findall(r"^::: (\S+)", page.read_text(), re.M)
+    ]
+    assert {"cdm4mi", "cdm4mi.diffusion", "cdm4mi.io"} <= set(modules)
+    for module in map(import_module, modules):
+        assert all(hasattr(module, name) for name in getattr(module, "__all__", ()))
+
+
+def test_parameters_are_told_from_prose_in_the_reference():
+    pytest.importorskip("griffe")
+    from runpy import run_path
+
+    set_apart = run_path(str(ROOT / "docs/plugins/parameters.py"))["set_apart"]
+    text = "First line.\n\nscan: a path; steps:\nhow many. Note: as it is. Raises UserError: always."
+    text += "\n\nArgs:\n    scan: again."
+    assert set_apart(text, {"scan", "steps"}) == (
+        "First line.\n\n- **scan**: a path; \n- **steps**: how many. Note: as it is. \n\nRaises UserError: always.\n\n"
+        "Args:\n    scan: again."
+    )
