@@ -42,6 +42,20 @@ def test_importing_the_package_loads_nothing():
     assert out.strip() == "[]"
 
 
+def test_python_m_is_the_command():
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "cdm4mi", *arguments], capture_output=True, text=True, timeout=100)
+
+    version, wrong = run("--version"), run("restore", "a", "b")
+    assert (version.returncode, version.stdout, version.stderr) == (
+        0,
+        python("import cdm4mi; print('cdm4mi', cdm4mi.__version__)"),
+        "",
+    )
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("error: No such command 'restore'") and wrong.stderr.count("\n") == 1
+
+
 def test_without_arguments_it_shows_its_help(command):
     code, out, err = command()
     assert (code, err) == (0, "")

@@ -19,6 +19,6 @@ def test_importing_it_brings_in_torch_only(module, absent):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     found, own = result.stdout.split("] [")
     assert found == "["
-    rooms = {"diffusion": ("errors", "diffusion"), "networks": ("errors", "networks")}[module]
+    rooms = {"diffusion": ("choices", "errors", "diffusion"), "networks": ("errors", "networks")}[module]
     for name in own.strip("[]\n ").replace("'", "").split(", "):
         assert name.split(".")[1] in rooms  # imports point downward only

@@ -5,8 +5,9 @@ import itertools
 import pytest
 import torch
 
+from cdm4mi.choices import SolverName, SpacingName
 from cdm4mi.config import parse_config
-from cdm4mi.config.schema import BetaSchedule, ParameterizationName, PathName, SolverName, SpacingName
+from cdm4mi.config.schema import BetaSchedule, ParameterizationName, PathName
 from cdm4mi.diffusion import PARAMETERIZATIONS, DDPMPath, Latent, SeededNoise, make_betas, make_solver, sample
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_process

@@ -2,60 +2,12 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Estimate(str, Enum):
-    """What is asked of the model."""
-
-    mean = "mean"
-    sample = "sample"
-    mean_of_k = "mean-of-k"
-
-
-class SolverName(str, Enum):
-    """How an image is drawn."""
-
-    ddpm = "ddpm"
-    ddim = "ddim"
-    euler = "euler"
-    euler_ancestral = "euler_ancestral"
-    heun = "heun"
-    dpmpp_2m = "dpmpp_2m"
-    dpmpp_2m_sde = "dpmpp_2m_sde"
-    dpmpp_3m = "dpmpp_3m"
-    unipc_2 = "unipc_2"
-    unipc_3 = "unipc_3"
-
-
-class SpacingName(str, Enum):
-    """Which times of the path a solver visits."""
-
-    linspace = "linspace"
-    trailing = "trailing"
-    leading = "leading"
-    quadratic = "quadratic"
-    logsnr = "logsnr"
-    karras = "karras"
-
-
-class StartName(str, Enum):
-    """Where a sample begins."""
-
-    noise = "noise"
-    y = "y"
-
-
-class ModalityName(str, Enum):
-    """Kinds of scan."""
-
-    CT = "CT"
-    MR = "MR"
-    PT = "PT"
+from cdm4mi.choices import EstimateName, ModalityName, SolverName, SpacingName, StartName
 
 
 def denoise(
@@ -68,7 +20,8 @@ def denoise(
         Path | None, typer.Option(help="the experiment file of a checkpoint that does not hold its own")
     ] = None,
     estimate: Annotated[
-        Estimate | None, typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples")
+        EstimateName | None,
+        typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples"),
     ] = None,
     solver: Annotated[SolverName | None, typer.Option(help="for samples")] = None,
     steps: Annotated[int | None, typer.Option(help="network calls for a sample (heun: two a step)")] = None,
@@ -123,11 +76,11 @@ def denoise(
     sampling = changed(
         trained.config.sampling,
         # a map of the uncertainty needs samples
-        estimate=estimate.value if estimate else "mean-of-k" if uncertainty else None,
-        solver=solver.value if solver else None,
+        estimate=estimate or ("mean-of-k" if uncertainty else None),
+        solver=solver,
         steps=steps,
-        spacing=spacing.value if spacing else None,
-        start_from=start_from.value if start_from else None,
+        spacing=spacing,
+        start_from=start_from,
         start_level=start_level,
         eta=eta,
         clip=clip,
@@ -149,7 +102,7 @@ def denoise(
                 sampling,
                 seed=seed,
                 level=noise,
-                modality=modality.value if modality else None,
+                modality=modality,
                 series=number,
                 like=like,
                 deidentify=deidentify,

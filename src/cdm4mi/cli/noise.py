@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cdm4mi.cli.denoise import ModalityName
+from cdm4mi.choices import ModalityName
 
 Text = str | None
 RANGE = "a number, or least,most to draw from"
@@ -116,7 +116,7 @@ def noise(
             out,
             section,
             seed=seed,
-            modality=modality.value if modality else None,
+            modality=modality,
             series=series,
             like=like,
             deidentify=deidentify,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from cdm4mi.choices import EstimateName, SolverName, SpacingName, StartName
 from cdm4mi.config.noise import GaussianConfig, NoiseConfig
 from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
 
@@ -14,19 +15,6 @@ BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
 ParameterizationName = Literal["eps", "x0", "v", "precond"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
-SolverName = Literal[
-    "ddpm",
-    "ddim",
-    "euler",
-    "euler_ancestral",
-    "heun",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "dpmpp_3m",
-    "unipc_2",
-    "unipc_3",
-]
-SpacingName = Literal["linspace", "trailing", "leading", "quadratic", "logsnr", "karras"]
 NotNegative = Annotated[int, Field(ge=0)]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
 
@@ -303,7 +291,7 @@ class SamplingConfig(Section):
     times: Annotated[list[NotNegative], Field(min_length=1)] | None = Field(
         None, description="the times to visit, falling, in place of steps and spacing"
     )
-    start_from: Literal["noise", "y"] = Field(
+    start_from: StartName = Field(
         "noise", description="y: begin in the middle of the path, with the noisy input as a latent"
     )
     start_level: Positive | None = Field(
@@ -318,7 +306,7 @@ class SamplingConfig(Section):
         description="give every x0_hat the mean of the condition, free of the noise's bias; none: for eps, which says "
         "next to nothing of the mean at the noisy end",
     )
-    estimate: Literal["mean", "sample", "mean-of-k"] = "sample"
+    estimate: EstimateName = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")
     tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25

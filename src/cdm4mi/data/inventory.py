@@ -10,7 +10,8 @@ from cdm4mi import io
 from cdm4mi.data.names import patch_patient, patient_names
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom_scan import looks_like_dicom
-from cdm4mi.io.sniff import ENDINGS, HEAD, ending, sniff
+from cdm4mi.io.registry import ENDINGS
+from cdm4mi.io.sniff import HEAD, ending, sniff
 
 _NOT_ALONE = (".img", ".raw", ".zraw")
 """Endings of files that hold the voxels of a header beside them."""

@@ -1,4 +1,4 @@
-"""The solvers by name, with what each needs: a new one is a function on ``Step`` and one line here."""
+"""The solvers by name, with what each needs: a new one is a function, a line here and its name in ``choices``."""
 
 from __future__ import annotations
 

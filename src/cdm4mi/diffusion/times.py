@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import torch
 
+from cdm4mi.choices import SpacingName
 from cdm4mi.diffusion.paths import GaussianPath
 from cdm4mi.errors import UserError
 
-SPACINGS = ("linspace", "trailing", "leading", "quadratic", "logsnr", "karras")
+SPACINGS: tuple[str, ...] = get_args(SpacingName)
 RHO = 7.0
 
 

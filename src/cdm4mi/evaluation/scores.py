@@ -41,7 +41,8 @@ def score_stack(
     """Rows of every counted slice, and one of the whole scan (``slice`` None), for every method and region.
 
     Args:
-        patient, scan: names for the rows.
+        patient: its name in the rows.
+        scan: its name in the rows.
         images: by method, (slices, rows, columns) in physical units, on the reference's grid; of colour channels last.
         target: the reference, of the same shape.
         ruler: see ``ruler_for``.

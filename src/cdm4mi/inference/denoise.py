@@ -13,9 +13,8 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
+from cdm4mi.io.registry import FORMATS
 from cdm4mi.models.checkpoint import TrainedModel, load_model
-
-_ENDING = {"nifti": ".nii.gz", "mha": ".mha", "nrrd": ".nrrd", "hdf5": ".h5", "tiff": ".tif", "png": ".png"}
 
 
 def denoise(
@@ -108,7 +107,7 @@ def denoise_all(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder, expected a new place for the output")
     for scan in io.list_scans(source).scans:
-        target = folder / f"series-{scan.number:02d}{_ENDING.get(scan.kind, '')}"
+        target = folder / f"series-{scan.number:02d}{FORMATS[scan.kind].endings[0] if scan.kind in FORMATS else ''}"
         try:
             yield target, restore(scan.number, target)
         except UserError as error:

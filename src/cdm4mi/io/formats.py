@@ -1,4 +1,4 @@
-"""``read`` and ``write``: any scan in, the same scan out. Which format is which stands in ``sniff`` and ``listing``."""
+"""``read`` and ``write``: any scan in, the same scan out. Which formats there are stands in ``registry``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from cdm4mi.io import atomic, geometry
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.listing import ScanInfo, list_scans
 from cdm4mi.io.quiet import quiet
-from cdm4mi.io.sniff import ENDINGS, ending
+from cdm4mi.io.registry import ENDINGS, FORMATS
+from cdm4mi.io.sniff import ending
 from cdm4mi.io.volume import Source, Volume
 
 
@@ -73,20 +74,8 @@ def write(
     if deidentify and volume.source is not None:
         # The stored type is kept, the header is not.
         volume = replace(volume, source=replace(volume.source, kind="", header=None))
-    if kind == "nifti":
-        from cdm4mi.io.nifti import write_nifti as writer
-    elif kind == "mha":
-        from cdm4mi.io.metaimage import write_metaimage as writer
-    elif kind == "nrrd":
-        from cdm4mi.io.nrrd import write_nrrd as writer
-    elif kind == "hdf5":
-        from cdm4mi.io.hdf5 import write_hdf5 as writer
-    elif kind == "tiff":
-        from cdm4mi.io.tiff import write_tiff as writer
-    else:
-        from cdm4mi.io.png import write_png as writer
     with quiet():
-        return writer(volume, path, header, stored)
+        return FORMATS[kind].writer(volume, path, header, stored)
 
 
 def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
@@ -106,7 +95,7 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
             "expected --like SERIES"
         )
     volume = placed(volume, like)
-    if kind not in ("png", "tiff"):
+    if kind == "dicom" or not FORMATS[kind].colour:
         volume.refuse_colour(str(path), f"a grey one for {kind} (colour goes to .png or .tif)")
     elif kind == "png" and volume.channels > 1 and (volume.source is None or volume.source.dtype != np.uint8):
         found = str(volume.source.dtype) if volume.source is not None else "float32"

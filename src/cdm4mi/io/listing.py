@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import tempfile
@@ -27,24 +26,16 @@ from cdm4mi.io.dicom_scan import (
 )
 from cdm4mi.io.dicom_values import items, text, texts, whole
 from cdm4mi.io.quiet import quiet
+from cdm4mi.io.registry import FORMATS
 from cdm4mi.io.sniff import sniff
 from cdm4mi.io.volume import Volume
 
-# Format -> (module, reader). Imported when a file of that format is met.
-_READERS = {
-    "nifti": ("nifti", "read_nifti"),
-    "mha": ("metaimage", "read_metaimage"),
-    "nrrd": ("nrrd", "read_nrrd"),
-    "hdf5": ("hdf5", "read_hdf5"),
-    "tiff": ("tiff", "read_tiff"),
-    "png": ("png", "read_png"),
-}
 # Ending of a header -> endings of the files beside it that can hold its voxels.
 _DATA_ENDINGS = {
     ".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz", ".gz"),
 }  # fmt: skip
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_KNOWN = "DICOM, NIfTI, MHA/MHD, NRRD, HDF5, TIFF, PNG or a zip of them"
+_KNOWN = f"DICOM, {', '.join(its.title for its in FORMATS.values())} or a zip of them"
 _ZIP_GAIN, _ZIP_PLENTY = 100, 2**31
 
 
@@ -167,7 +158,7 @@ def _of_files(files: list[tuple[Path, str]], name: str) -> Listing:
         except NotDicom:
             kind = sniff(path, file_name)
             # The second file of a pair (.img, .raw) is read with its header.
-            if kind in _READERS and path.suffix.lower() != ".img":
+            if kind in FORMATS and path.suffix.lower() != ".img":
                 others.append((path, file_name, kind))
             elif kind is None and path.suffix.lower() not in (".raw", ".zraw", ".img"):
                 add_passed_over(passed_over, "other files")
@@ -261,8 +252,7 @@ def _with_paths(reader: Callable[[], Volume], paths: tuple[Path, ...]) -> Callab
 
 
 def _file_info(path: Path, name: str, kind: str, number: int) -> ScanInfo:
-    module, reader = _READERS[kind]
-    read = getattr(importlib.import_module(f"cdm4mi.io.{module}"), reader)
+    read = FORMATS[kind].reader
     beside = [path.with_suffix(end) for end in _DATA_ENDINGS.get(path.suffix.lower(), ())]
     paths = (path, *(file for file in beside if file.is_file()))
     return ScanInfo(number, kind, name, "", (), 1, lambda: read(path, name), paths)

@@ -13,7 +13,8 @@ import numpy as np
 
 from cdm4mi import __version__
 from cdm4mi.io import atomic
-from cdm4mi.io.sniff import ENDINGS, ending
+from cdm4mi.io.registry import ENDINGS
+from cdm4mi.io.sniff import ending
 from cdm4mi.io.volume import Volume
 
 

@@ -1,4 +1,4 @@
-"""Which format a file has, told from its first bytes; and which format an output's ending asks for."""
+"""Which format a file has, told from its first bytes, and its ending."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ from pathlib import Path
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.metaimage import looks_like_metaimage
+from cdm4mi.io.registry import MAGIC
 
 HEAD = 1024
-# Ending of an output -> format
-ENDINGS = {
-    ".nii": "nifti", ".nii.gz": "nifti", ".hdr": "nifti", ".img": "nifti", ".dcm": "dicom", ".dicom": "dicom",
-    ".ima": "dicom", ".mha": "mha", ".mhd": "mha", ".nrrd": "nrrd", ".nhdr": "nrrd", ".h5": "hdf5", ".hdf5": "hdf5",
-    ".tif": "tiff", ".tiff": "tiff", ".png": "png",
-}  # fmt: skip
-_MAGIC = {
-    b"PK\x03\x04": "zip", b"PK\x05\x06": "zip", b"\x89HDF\r\n\x1a\n": "hdf5", b"NRRD000": "nrrd",
-    b"\x89PNG\r\n\x1a\n": "png", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff",
-}  # fmt: skip
 
 
 def sniff(path: Path, name: str) -> str | None:
@@ -34,7 +25,7 @@ def sniff(path: Path, name: str) -> str | None:
         except zlib.error:
             return None
         return "nifti" if is_nifti(head) else None
-    for magic, kind in _MAGIC.items():
+    for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return kind
     if is_nifti(head):

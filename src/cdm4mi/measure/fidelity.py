@@ -23,7 +23,8 @@ def vif(x: np.ndarray, ref: np.ndarray, levels_range: float, mask: np.ndarray | 
     1 for equal images, towards 0 without information, above 1 for raised contrast. It is not the same for other units:
 
     Args:
-        x, ref: one image (rows, columns), at least 41 x 41, in grey levels: the window mapped to 0..levels_range.
+        x: one image (rows, columns), at least 41 x 41, in grey levels: the window mapped to 0..levels_range.
+        ref: the reference, of the same shape and scale.
         levels_range: only to refuse what is no grey levels; 255 as published.
         mask: limits both sums to its pixels.
 

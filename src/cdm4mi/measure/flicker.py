@@ -16,8 +16,10 @@ def flicker(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None, bloc
     all slices gives 0, and white noise in the pixels is averaged away to its s / block.
 
     Args:
-        x, ref: (slices, rows, columns) in the same units. mask: of the same shape; a block counts where it is half
-            inside in both slices.
+        x: (slices, rows, columns).
+        ref: the reference, of the same shape, in the same units.
+        mask: of the same shape; a block counts where it is half inside in both slices.
+        block: its side in pixels.
 
     Returns:
         nan where no two neighbouring slices share a block.

@@ -81,8 +81,9 @@ def spectrum_error(image: np.ndarray, reference: np.ndarray) -> float:
     added. Every frequency ring counts the same, so what fine texture does is not hidden by the power of the anatomy.
 
     Args:
-        image, reference: (rows, columns) or (..., rows, columns), of which the power is averaged over all regions or
-            slices; in the same units. Each is detrended and tapered.
+        image: (rows, columns) or (..., rows, columns), of which the power is averaged over all regions or slices; it
+            is detrended and tapered.
+        reference: of the same shape, in the same units; it too.
     """
     image, reference = _checked(image, "image"), _checked(reference, "reference")
     if image.shape != reference.shape:
