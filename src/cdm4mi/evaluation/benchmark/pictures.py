@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from cdm4mi.evaluation.benchmark.run import Level, StudyRun
+from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 
 
 @dataclass(frozen=True)

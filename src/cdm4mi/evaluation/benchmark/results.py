@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,11 @@ from cdm4mi.evaluation.benchmark.cell import frequencies, radial_power
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, ModelMethod
 from cdm4mi.evaluation.benchmark.methods import Model
 from cdm4mi.evaluation.benchmark.pictures import choose, images_of
+from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 from cdm4mi.evaluation.leakage import checked_by
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.tables import Study, study_of, write_csv, write_json
 from cdm4mi.io.atomic import replacing_file
-
-if TYPE_CHECKING:
-    from cdm4mi.evaluation.benchmark.run import Level, StudyRun
 
 RECORD, IMAGES, SCORES = "study.json", "images.npz", "scores"
 FORMAT = 1
