@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -141,7 +141,7 @@ def denoise(
     ) as bar:
         task = bar.add_task("restoring", total=None)
 
-        def restore(number: int | None, target: Path) -> dict:
+        def restore(number: int | None, target: Path) -> dict[str, Any]:
             return denoise_file(
                 scan,
                 target,
@@ -175,7 +175,7 @@ def denoise(
         raise UserError(f"{failed} of the series could not be restored")
 
 
-def _report(out: Path, record: dict) -> None:
+def _report(out: Path, record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     level = record["noise_level"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -63,7 +65,7 @@ class PairDataset(Dataset[Pair]):
     def __init__(
         self,
         patients: Sequence[Patient],
-        degradation: Degradation,
+        degradation: Degradation[Any],
         size: int,
         seed: int,
         *,
@@ -223,7 +225,7 @@ def _channels(image: Tensor) -> Tensor:
     return image if image.dim() == 3 else image[None]
 
 
-def _check_conditions(patients: Sequence[Patient], degradation: Degradation, augment: AugmentConfig) -> None:
+def _check_conditions(patients: Sequence[Patient], degradation: Degradation[Any], augment: AugmentConfig) -> None:
     """Real conditions and simulated noise exclude each other, and the noise suits every scan. Raises UserError."""
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
@@ -251,7 +253,8 @@ def source_weights(patients: Mapping[str, int]) -> np.ndarray:
     root = np.sqrt([patients[name] for name in names])
     total = {m: root[[n == m for n in modality]].sum() for m in modality}
     weights = np.array([r / total[m] for r, m in zip(root, modality, strict=True)])
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 class OrderedFrom(Sampler[int]):

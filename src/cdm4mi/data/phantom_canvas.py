@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @functools.lru_cache(maxsize=64)
@@ -90,7 +91,8 @@ class Canvas:
             series += term
         outline = 1 + 0.1 * squareness + (series * z * z).real
         slope = np.sqrt((v / np.float32(b)) ** 2 + (u / np.float32(a)) ** 2)  # of rho along its gradient
-        return (outline - rho) / slope * np.float32(self.px)
+        distance: NDArray[np.floating] = (outline - rho) / slope * np.float32(self.px)
+        return distance
 
     def _pixel(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Row and column nearest to body coordinates: undo the pose, then correct once for the deformation there."""
@@ -166,4 +168,5 @@ class Canvas:
     def level_set(self, field: np.ndarray, level: float = 0.0) -> np.ndarray:
         """Signed distance (pixels) of {field > level}, to first order: (field - level) / |gradient|."""
         gy, gx = np.gradient(field)
-        return (field - level) / (np.sqrt(gx * gx + gy * gy) + np.float32(1e-3))
+        distance: NDArray[np.floating] = (field - level) / (np.sqrt(gx * gx + gy * gy) + np.float32(1e-3))
+        return distance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.phantom_canvas import Canvas
 
@@ -133,7 +134,8 @@ def _cerebrum(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, 
             plexus = np.minimum(c.level_set(c.field(c.per_unit(40)), 0.5), parts[1])
             c.paint(plexus, 0.5 * (tissue["grey"] + tissue["csf"]))
         c.paint((0.012 - np.abs(c.x)) * c.px - np.maximum(np.abs(c.y - 0.1) - 0.1, 0) * c.px, tissue["csf"])
-    return hemispheres - 0.1 * c.px
+    inside: NDArray[np.floating] = hemispheres - 0.1 * c.px
+    return inside
 
 
 def _base(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, b: float) -> np.ndarray:
@@ -166,7 +168,8 @@ def _base(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, b: f
     for side in (-1, 1):
         c.line(side * 0.16, stem_y + 0.04, side * 0.28, stem_y + 0.03, 0.012, 0.006, tissue["deep"])
         c.disc(side * rng.uniform(0.12, 0.2), stem_y - 0.3, rng.uniform(0.02, 0.035), tissue["vessel"])
-    return np.maximum(lobes, cerebellum) - 0.1 * c.px
+    inside: NDArray[np.floating] = np.maximum(lobes, cerebellum) - 0.1 * c.px
+    return inside
 
 
 def _lesions(c: Canvas, inner: np.ndarray, tissue: dict[str, float], a: float, b: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.data.phantom_ct import draw_ct
@@ -34,4 +35,5 @@ def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> np.ndarray
     # what any scanner does to a sharp edge
     image = gaussian_filter(image, rng.uniform(0.3, 0.6), mode="nearest")
     low, high = (-1024.0, 2000.0) if kind == "CT" else (0.0, 1500.0)
-    return np.clip(image, low, high).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(image, low, high).astype(np.float32)
+    return clipped

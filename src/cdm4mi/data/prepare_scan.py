@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from cdm4mi import io
+from cdm4mi.data.inventory import Unit
 from cdm4mi.data.manifest import FORMAT, SCANS, PreparedScan
 from cdm4mi.data.normalise import foreground_threshold, normalisation_for
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
 from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write_scan
-from cdm4mi.data.tasks import Place, Task, Unit
+from cdm4mi.data.tasks import Place, Task
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
 

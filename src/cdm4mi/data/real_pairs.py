@@ -142,6 +142,7 @@ def _same_places(clean: Volume, noisy: Volume) -> tuple[list[int], list[int]]:
         nearest = int(np.argmin(along))
         if along[nearest] < MOST_SHIFT * across and beside[nearest] < MOST_SHIFT * in_plane:
             pairs.append((k, nearest))
-    used: set[int] = set()
-    kept = [(k, n) for k, n in pairs if not (n in used or used.add(n))]  # type: ignore[func-returns-value]
-    return [k for k, _ in kept], [n for _, n in kept]
+    first: dict[int, int] = {}
+    for k, n in pairs:
+        first.setdefault(n, k)
+    return list(first.values()), list(first)

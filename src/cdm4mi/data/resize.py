@@ -51,7 +51,8 @@ class ResizedPlane:
         return target_shape(self.resize)
 
     def __getitem__(self, place: Any, /) -> np.ndarray:
-        return _array(np.asarray(self.plane[:, :]), self.resize, self.what)[place]
+        part: np.ndarray = _array(np.asarray(self.plane[:, :]), self.resize, self.what)[place]
+        return part
 
 
 def target_shape(resize: Resize) -> tuple[int, int]:

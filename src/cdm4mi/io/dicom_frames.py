@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
@@ -140,7 +141,8 @@ def _direction(orientation: np.ndarray | None) -> np.ndarray | None:
     lengths = np.sqrt((orientation.reshape(2, 3) ** 2).sum(1))
     if np.abs(lengths - 1).max() > 0.01 or abs(orientation[:3] @ orientation[3:]) > 0.01:
         return None
-    return (orientation.reshape(2, 3) / lengths[:, None]).reshape(6)
+    unit: NDArray[np.float64] = (orientation.reshape(2, 3) / lengths[:, None]).reshape(6)
+    return unit
 
 
 def _spacing(spacing: np.ndarray | None) -> tuple[float, float] | None:
@@ -169,7 +171,8 @@ def clean_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     if not bits - 1 <= high < allocated:
         high = bits - 1
     # Shifting up drops what lies above the high bit; the arithmetic shift down of a signed type extends the sign.
-    return np.right_shift(np.left_shift(stored, allocated - 1 - high), allocated - bits)
+    aligned: NDArray[np.integer] = np.right_shift(np.left_shift(stored, allocated - 1 - high), allocated - bits)
+    return aligned
 
 
 def physical(stored: np.ndarray, dataset: Dataset, frame: Frame, out: np.ndarray) -> None:

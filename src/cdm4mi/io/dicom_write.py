@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -344,8 +345,8 @@ def _derivation_code(derivation: Derivation) -> Dataset:
 def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
     """DERIVED, SECONDARY, then what was there; an enhanced image stays PRIMARY (PS3.3 C.8.16.1) and says FILTERED."""
 
-    def derived(values) -> list[str]:
-        values = [values] if isinstance(values, str) else [str(v) for v in values or []]
+    def derived(image_type: str | Iterable[object] | None) -> list[str]:
+        values = [image_type] if isinstance(image_type, str) else [str(v) for v in image_type or []]
         if not enhanced:
             # Value 2 of a PET image is PRIMARY in any case (PS3.3 C.8.9.4.1.3).
             return ["DERIVED", "PRIMARY" if text(dataset, "Modality") == "PT" else "SECONDARY", *values[2:]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
@@ -30,11 +31,13 @@ class Stack:
 def normal_of(orientation: np.ndarray) -> np.ndarray:
     """Unit normal of the plane of ImageOrientationPatient (row direction, column direction)."""
     normal = np.cross(orientation[:3], orientation[3:])
-    return normal / np.linalg.norm(normal)
+    unit: NDArray[np.floating] = normal / np.linalg.norm(normal)
+    return unit
 
 
 def lps_to_ras(affine: np.ndarray) -> np.ndarray:
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    flipped: NDArray[np.floating] = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return flipped
 
 
 def same_place(offsets: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:

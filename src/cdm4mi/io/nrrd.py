@@ -137,7 +137,9 @@ def _header(path: Path, name: str) -> tuple[dict[str, str], int]:
                 break
             if said.startswith("#"):
                 continue
-            key, mark, value = re.match(r"([^:]*)(:=|: ?)?(.*)", said).groups("")  # type: ignore[union-attr]
+            parts = re.match(r"([^:]*)(:=|: ?)?(.*)", said)
+            assert parts is not None  # every line fits
+            key, mark, value = parts.groups("")
             fields[key if mark == ":=" else key.strip().lower()] = f":={value}" if mark == ":=" else value.strip()
         end = file.tell()
     if "sizes" not in fields:

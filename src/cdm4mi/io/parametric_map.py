@@ -17,6 +17,7 @@ from cdm4mi.io.dicom_read import DicomHeader
 from cdm4mi.io.dicom_values import text
 from cdm4mi.io.dicom_write import NOT_FOR_CLINICAL_USE, derived_series_number, save
 from cdm4mi.io.quiet import quiet
+from cdm4mi.io.sniff import ENDINGS, ending
 from cdm4mi.io.volume import Volume
 
 _TYPE_2 = (
@@ -45,7 +46,7 @@ def write_map(
     """
     path = Path(path)
     check_map_target(volume, path, like)
-    if formats.ENDINGS.get(formats.ending(path)) != "dicom":
+    if ENDINGS.get(ending(path)) != "dicom":
         formats.write(volume, path, like, derivation=derivation, dtype=np.dtype(np.float32), deidentify=deidentify)
         return
     if not np.isfinite(volume.array).all():
@@ -66,7 +67,7 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
     """Raise the UserError in which ``write_map`` would end, whatever the values; for a check before long work."""
     path = Path(path)
     source = (like or volume).source
-    if formats.ENDINGS.get(formats.ending(path)) != "dicom":
+    if ENDINGS.get(ending(path)) != "dicom":
         formats.check_target(volume, path, like)
         return
     if source is None or source.kind != "dicom":

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 # A restored value lies between the source's stored steps. Up to 2**4 finer steps are offered: 1/16 HU for a CT of
 # 12 bits still fits 16 bits, and its rounding error (0.02 HU) is far under any scan's noise. A power of two keeps the
@@ -53,7 +54,8 @@ def rescale(stored: np.ndarray, slope: float, intercept: float, out: np.ndarray 
     """stored * slope + intercept, computed in float64 and rounded once to float32."""
     if slope == 1 and float(intercept).is_integer() and stored.dtype.itemsize <= 2 and abs(intercept) < 2**22:
         # All numbers are integers under 2**24: float32 is exact, and much faster.
-        return np.add(stored, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
+        exact: NDArray[np.float32] = np.add(stored, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
+        return exact
     values = stored.astype(np.float64)
     values *= slope
     values += intercept

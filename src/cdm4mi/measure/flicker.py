@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
@@ -37,4 +38,5 @@ def flicker(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None, bloc
 def _blocks(stack: np.ndarray, block: int) -> np.ndarray:
     rows, columns = (n // block for n in stack.shape[1:])
     whole = stack[:, : rows * block, : columns * block]
-    return whole.reshape(len(stack), rows, block, columns, block).sum(axis=(2, 4))
+    sums: NDArray[np.floating] = whole.reshape(len(stack), rows, block, columns, block).sum(axis=(2, 4))
+    return sums

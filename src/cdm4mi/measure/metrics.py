@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.metrics import structural_similarity
@@ -57,6 +58,7 @@ def ssim_map(x: np.ndarray, ref: np.ndarray, data_range: float, definition: Ssim
     if x.ndim != 2 or min(x.shape) < least:
         raise UserError(f"SSIM ({definition}) of shape {x.shape}, expected a 2-D image of at least {least} x {least}")
     gaussian = definition == "gaussian"
+    full: NDArray[np.floating]
     _, full = structural_similarity(
         ref,
         x,
@@ -124,7 +126,8 @@ def _opened(solid: np.ndarray, radius: float) -> np.ndarray:
     core = ndimage.distance_transform_edt(np.pad(solid, 1, mode="edge"))[1:-1, 1:-1] > radius
     if not core.any():
         return np.zeros_like(solid)
-    return (ndimage.distance_transform_edt(~core) <= radius) & solid
+    opened: NDArray[np.bool_] = (ndimage.distance_transform_edt(~core) <= radius) & solid
+    return opened
 
 
 def _closed(solid: np.ndarray, radius: float) -> np.ndarray:
@@ -133,7 +136,8 @@ def _closed(solid: np.ndarray, radius: float) -> np.ndarray:
         return solid
     width = int(np.ceil(radius)) + 1
     grown = ndimage.distance_transform_edt(~np.pad(solid, width)) <= radius
-    return (ndimage.distance_transform_edt(grown) > radius)[width:-width, width:-width] | solid
+    closed: NDArray[np.bool_] = (ndimage.distance_transform_edt(grown) > radius)[width:-width, width:-width] | solid
+    return closed
 
 
 def _filled(solid: np.ndarray) -> np.ndarray:
@@ -150,7 +154,8 @@ def _filled(solid: np.ndarray) -> np.ndarray:
         at = np.flatnonzero(edge)
         if at.size:  # a body cut by the edge is closed there
             frame[at[0] : at[-1] + 1] = True
-    return ndimage.binary_fill_holes(framed)[1:-1, 1:-1]
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(framed)[1:-1, 1:-1]
+    return filled
 
 
 def per_patient_mean(rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ import functools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
@@ -69,7 +70,7 @@ def _flat_foreground(y: np.ndarray) -> np.ndarray:
     constant = ndimage.maximum_filter(y, 3) == ndimage.minimum_filter(y, 3)
     # by as much as the filters reach into it
     padding = ndimage.binary_dilation(ndimage.binary_opening(constant, np.ones((3, 3))), np.ones((9, 9)))
-    inside = ~padding
+    inside: NDArray[np.bool_] = ~padding
     if not inside.any():
         return inside
     values = y[inside]
@@ -81,7 +82,8 @@ def _flat_foreground(y: np.ndarray) -> np.ndarray:
     if count == 0:
         return inside
     share = min(1.0, max(FLATTEST, LEAST_PIXELS / count))
-    return inside & (slope <= np.quantile(slope[inside], share))
+    flattest: NDArray[np.bool_] = inside & (slope <= np.quantile(slope[inside], share))
+    return flattest
 
 
 def _diagonal_bands(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -113,7 +115,8 @@ def _smoothed_noise() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _gain(taps: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return np.abs(np.exp(-1j * w[:, None] * np.arange(len(taps))) @ taps) ** 2
+    gain: NDArray[np.float64] = np.abs(np.exp(-1j * w[:, None] * np.arange(len(taps))) @ taps) ** 2
+    return gain
 
 
 def _spread(taps: np.ndarray, spread: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -137,7 +138,7 @@ def steps_picture(
     grid.save(path)
 
 
-def _show(axes, image: np.ndarray, low: float, high: float) -> None:
+def _show(axes: Axes, image: np.ndarray, low: float, high: float) -> None:
     """An image in a window, grey or, with channels behind rows and columns, in its colours."""
     if image.ndim == 3:
         axes.imshow(np.clip((image - low) / (high - low), 0, 1), interpolation="nearest")
@@ -159,7 +160,7 @@ class _Grid:
         self.figure = Figure(figsize=(self._width, self._height), facecolor="black")
         FigureCanvasAgg(self.figure)
 
-    def panel(self, row: int, column: int):
+    def panel(self, row: int, column: int) -> Axes:
         top = self._height - self.TOP - sum(self._heights[:row]) - row * self.TEXT
         left = self._left + column * (self._side + self.GAP) + sum(column >= b for b in self._breaks) * self.BREAK
         bottom = top - self._heights[row]
@@ -179,16 +180,16 @@ class _Grid:
         _save(self.figure, path)
 
 
-def _frame(axes, color: str) -> None:
+def _frame(axes: Axes, color: str) -> None:
     for spine in axes.spines.values():
         spine.set_color(color)
 
 
-def _below(axes, text: str) -> None:
+def _below(axes: Axes, text: str) -> None:
     axes.text(0.5, -0.02, text, color=FAINT, fontsize=9, ha="center", va="top", transform=axes.transAxes)
 
 
-def _scale(axes, limit: float, unit: str) -> None:
+def _scale(axes: Axes, limit: float, unit: str) -> None:
     """The colour scale of the differences, where the reference's own (zero) would be."""
     bar = axes.inset_axes((0.1, 0.52, 0.8, 0.05))
     bar.imshow(np.linspace(-1, 1, 256)[None], cmap=DIFFERENCE, aspect="auto", extent=(-limit, limit, 0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from cdm4mi.errors import UserError
@@ -47,7 +48,8 @@ def interval_width(low: np.ndarray, high: np.ndarray, mask: np.ndarray | None = 
 def crps_gaussian(mean: np.ndarray, sd: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """CRPS of a Gaussian forecast, pixel by pixel (Gneiting and Raftery 2007, section 4.2), in image units."""
     z = (np.asarray(truth, np.float64) - mean) / sd
-    return sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    score: NDArray[np.float64] = sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    return score
 
 
 def crps_samples(samples: np.ndarray, truth: np.ndarray, fair: bool = True) -> np.ndarray:
@@ -61,12 +63,12 @@ def crps_samples(samples: np.ndarray, truth: np.ndarray, fair: bool = True) -> n
     count = len(ordered)
     if count < 1 or ordered.shape[1:] != np.shape(truth):
         raise UserError(f"samples have shape {np.shape(samples)}, expected (K, {', '.join(map(str, np.shape(truth)))})")
-    error = np.abs(ordered - truth).mean(axis=0)
+    error: NDArray[np.float64] = np.abs(ordered - truth).mean(axis=0)
     if count == 1:
         return error
     # the sum of |x_i - x_j| over i < j is that of (2 k - K - 1) x_(k) over the ordered samples, k = 1 to K
     weights = 2 * np.arange(1, count + 1) - count - 1
-    pairs = np.tensordot(weights, ordered, axes=1)
+    pairs: NDArray[np.float64] = np.tensordot(weights, ordered, axes=1)
     return error - pairs / (count * (count - 1) if fair else count**2)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
@@ -35,7 +36,8 @@ def noise_power_spectrum(
         window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (rows, columns)))
         noise = noise * (window / np.sqrt(np.mean(window**2)))
     power = np.abs(np.fft.fft2(noise)) ** 2
-    return power.mean(axis=0) * (spacing[0] * spacing[1] / (rows * columns))
+    spectrum: NDArray[np.floating] = power.mean(axis=0) * (spacing[0] * spacing[1] / (rows * columns))
+    return spectrum
 
 
 def radial_mean(spectrum: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +104,8 @@ def _without_plane(regions: np.ndarray) -> np.ndarray:
     rest = regions - regions.mean(axis=(-2, -1), keepdims=True)
     slope_y = (rest.mean(axis=-1) @ y) / (y @ y)
     slope_x = (rest.mean(axis=-2) @ x) / (x @ x)
-    return rest - slope_y[..., None, None] * y[:, None] - slope_x[..., None, None] * x
+    flat: NDArray[np.floating] = rest - slope_y[..., None, None] * y[:, None] - slope_x[..., None, None] * x
+    return flat
 
 
 def _checked(x: np.ndarray, name: str) -> np.ndarray:

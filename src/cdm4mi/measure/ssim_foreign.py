@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
@@ -21,7 +22,9 @@ def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float
     taps /= taps.sum()
 
     def mean(a: np.ndarray) -> np.ndarray:
-        return ndimage.correlate1d(ndimage.correlate1d(a, taps, 0, mode="constant"), taps, 1, mode="constant")
+        rows = ndimage.correlate1d(a, taps, 0, mode="constant")
+        smoothed: NDArray[np.floating] = ndimage.correlate1d(rows, taps, 1, mode="constant")
+        return smoothed
 
     mu_x, mu_r = mean(x), mean(ref)
     var_x, var_r, cov = mean(x * x) - mu_x**2, mean(ref * ref) - mu_r**2, mean(x * ref) - mu_x * mu_r

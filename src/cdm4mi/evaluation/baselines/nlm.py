@@ -6,6 +6,7 @@ import itertools
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage import restoration
 
 from cdm4mi.evaluation.baselines.image import checked
@@ -47,4 +48,5 @@ def nlm(y: np.ndarray, sigma: float, settings: NlmSettings = NlmSettings()) -> n
         sigma=1.0,
         fast_mode=True,
     )
-    return (out * sigma + y.mean()).astype(np.float32)
+    restored: NDArray[np.float32] = (out * sigma + y.mean()).astype(np.float32)
+    return restored

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage import restoration
 
 from cdm4mi.evaluation.baselines.image import checked
@@ -27,4 +28,5 @@ def tv(y: np.ndarray, sigma: float, settings: TvSettings = TvSettings()) -> np.n
         return y
     scaled = (y - y.mean()) / sigma
     out = restoration.denoise_tv_chambolle(scaled, weight=settings.factor)
-    return (out * sigma + y.mean()).astype(np.float32)
+    restored: NDArray[np.float32] = (out * sigma + y.mean()).astype(np.float32)
+    return restored

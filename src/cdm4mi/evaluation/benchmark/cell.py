@@ -107,7 +107,8 @@ def frequencies() -> np.ndarray:
 def radial_power(windowed: np.ndarray) -> list[float]:
     """Power of slices (N, rows, columns) over ``frequencies()``, tapered, squared first and then averaged."""
     at, power = radial_mean(noise_power_spectrum(windowed, taper=True))
-    return np.exp(np.interp(frequencies(), at, np.log(np.maximum(power, 1e-30)))).tolist()
+    known: list[float] = np.exp(np.interp(frequencies(), at, np.log(np.maximum(power, 1e-30)))).tolist()
+    return known
 
 
 def without_neighbours(protocol: Protocol, spread: bool) -> Protocol:

@@ -49,7 +49,7 @@ def write_results(study: StudyRun, out: Path, command: str = "") -> None:
         levels.append(_level(level, files))
     images = images_of(study, panels)
     with replacing_file(out / IMAGES) as temporary:
-        np.savez_compressed(temporary, **images)  # type: ignore[arg-type]
+        np.savez_compressed(temporary, **images)  # type: ignore[arg-type]  # no image is named allow_pickle
     record = {
         "format": FORMAT,
         "name": study.config.name,
@@ -141,7 +141,9 @@ def _scan(scan: Any) -> dict[str, Any]:
 
 def _reference_spectrum(study: StudyRun) -> list[float]:
     label = study.protocols[0].label
-    return np.mean([radial_power(s.rulers[label].windowed(s.target)) for s in study.scans], axis=0).tolist()
+    spectra = [radial_power(s.rulers[label].windowed(s.target)) for s in study.scans]
+    mean: list[float] = np.mean(spectra, axis=0).tolist()
+    return mean
 
 
 def anonymous(config: BenchmarkConfig) -> dict[str, Any]:
