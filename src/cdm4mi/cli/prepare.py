@@ -16,7 +16,8 @@ def prepare(
     scans: Annotated[
         list[Path] | None, typer.Argument(metavar="[SCANS]...", help="scans, or folders of them (recursively)")
     ] = None,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the store")] = ...,  # type: ignore[assignment]  # required, though it comes after an optional one
+    # typer needs the ellipsis: required, though it comes after an optional argument
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the store")] = ...,  # type: ignore[assignment]
     pairs: Annotated[Path | None, typer.Option(help="real pairs: a CSV of lines noisy,clean")] = None,
     noisy: Annotated[Path | None, typer.Option(help="real pairs: folder of the noisy scans (with --clean)")] = None,
     clean: Annotated[Path | None, typer.Option(help="real pairs: folder of the clean scans (with --noisy)")] = None,

@@ -217,7 +217,7 @@ class PairDataset(Dataset[Pair]):
         return place, float(np.asarray(mask[place]).mean())
 
 
-def _tensor(image: np.ndarray) -> Tensor:
+def _tensor(image: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.asarray(image).astype(np.float32))
 
 
@@ -242,7 +242,7 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation[Any]
             degradation.check(frame)
 
 
-def source_weights(patients: Mapping[str, int]) -> np.ndarray:
+def source_weights(patients: Mapping[str, int]) -> NDArray[np.float64]:
     """How often each source (sorted by name, "CT-..." or "MR-...") is drawn, given its number of patients.
 
     The modalities share evenly; within one, a source counts as the root of its patients, so that a large collection

@@ -16,7 +16,7 @@ PHANTOM_WINDOWS = {"CT": (-1000.0, 1000.0), "MR": (0.0, 1000.0)}
 """The intensities, in the units below, that training maps to -1 and +1."""
 
 
-def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> np.ndarray:
+def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> NDArray[np.float32]:
     """Draw one noise-free slice.
 
     :param kind: ``"CT"``: chest, abdomen, pelvis or head in HU, air -1000, clipped to [-1024, 2000]; ``"MR"``: a head

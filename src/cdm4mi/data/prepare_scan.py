@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.data.inventory import Unit
@@ -65,7 +66,7 @@ def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
     return Outcome(PreparedScan(*written, place.patient, place.label), fresh=True)
 
 
-def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[np.ndarray, Grid | None]]]:
+def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[NDArray[Any], Grid | None]]]:
     """The record of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
@@ -113,7 +114,7 @@ def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, 
     return record, arrays
 
 
-def _counterpart(task: Task, clean: io.Volume) -> tuple[np.ndarray, np.ndarray]:
+def _counterpart(task: Task, clean: io.Volume) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of the noisy candidates the one that lies where the clean scan does: its matched slices."""
     fits = []
     for place in task.noisy:

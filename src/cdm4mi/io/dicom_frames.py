@@ -47,8 +47,8 @@ class Frame:
 
     instance: int
     index: int
-    position: np.ndarray | None
-    orientation: np.ndarray | None
+    position: NDArray[Any] | None
+    orientation: NDArray[Any] | None
     pixel_spacing: tuple[float, float] | None
     slope: float
     intercept: float
@@ -129,12 +129,12 @@ def _macro(groups: tuple[Dataset, ...], sequence: str) -> Dataset | None:
     return next((item for group in groups for item in items(group, sequence)[:1]), None)
 
 
-def _numbers_in(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> np.ndarray | None:
+def _numbers_in(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> NDArray[Any] | None:
     item = _macro(groups, sequence)
     return None if item is None else numbers(item, keyword, count)
 
 
-def _direction(orientation: np.ndarray | None) -> np.ndarray | None:
+def _direction(orientation: NDArray[Any] | None) -> NDArray[Any] | None:
     """Row and column direction as unit vectors, or None where they are not two perpendicular directions."""
     if orientation is None:
         return None
@@ -145,7 +145,7 @@ def _direction(orientation: np.ndarray | None) -> np.ndarray | None:
     return unit
 
 
-def _spacing(spacing: np.ndarray | None) -> tuple[float, float] | None:
+def _spacing(spacing: NDArray[Any] | None) -> tuple[float, float] | None:
     return (float(spacing[0]), float(spacing[1])) if spacing is not None and (spacing > 0).all() else None
 
 
@@ -161,7 +161,7 @@ def _values_of(holder: Dataset, dataset: Dataset) -> tuple[float, float, float |
     return -slope, intercept + span, 2 * intercept + span
 
 
-def clean_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def clean_bits(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.integer]:
     """Stored integers without the unused bits that a scanner may have filled (BitsStored, HighBit), sign extended."""
     allocated = stored.dtype.itemsize * 8
     bits = whole(dataset, "BitsStored", allocated)
@@ -175,7 +175,7 @@ def clean_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     return aligned
 
 
-def physical(stored: np.ndarray, dataset: Dataset, frame: Frame, out: np.ndarray) -> None:
+def physical(stored: NDArray[Any], dataset: Dataset, frame: Frame, out: NDArray[Any]) -> None:
     """Write float32 physical values of stored pixels to ``out``: Modality LUT where there is one, else the rescale."""
     if stored.dtype.kind == "f":
         out[...] = stored
@@ -199,7 +199,7 @@ def padding_range(dataset: Dataset) -> tuple[int, int] | None:
     return min(ends), max(ends)
 
 
-def padding_of(stored: np.ndarray, ends: tuple[int, int] | None) -> np.ndarray | None:
+def padding_of(stored: NDArray[Any], ends: tuple[int, int] | None) -> NDArray[Any] | None:
     """Mask of the pixels that are padding (``ends``: ``padding_range``), or None where there are none."""
     if ends is None or stored.dtype.kind == "f":
         return None

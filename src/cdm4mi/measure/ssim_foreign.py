@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -10,7 +12,7 @@ from skimage.metrics import structural_similarity
 from cdm4mi.errors import UserError
 
 
-def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
+def ssim_zero_padded(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> float:
     """Wang's Gaussian 11 x 11 window (sigma 1.5) over an image continued with zeros, the border counted.
 
     What the convolutions of many PyTorch projects make of SSIM, CoreDiff's among them. x, ref: (rows, columns).
@@ -21,7 +23,7 @@ def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float
     taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
 
-    def mean(a: np.ndarray) -> np.ndarray:
+    def mean(a: NDArray[Any]) -> NDArray[np.floating]:
         rows = ndimage.correlate1d(a, taps, 0, mode="constant")
         smoothed: NDArray[np.floating] = ndimage.correlate1d(rows, taps, 1, mode="constant")
         return smoothed
@@ -33,7 +35,7 @@ def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float
     return float(similarity.mean())
 
 
-def ssim_across_slices(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
+def ssim_across_slices(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> float:
     """A 7 x 7 x 7 uniform window over a stack (slices, rows, columns), as the original work calls scikit-image."""
     if x.ndim != 3 or x.shape != ref.shape or min(x.shape) < 7:
         raise UserError(
