@@ -17,9 +17,7 @@ BIN := .venv/bin
 demo: .venv/.demo
 	$(BIN)/cdm4mi demo --out demo
 
-test: .venv/.test
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
 lint: .venv/.test

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cdm4mi.evaluation.benchmark.config import BenchmarkConfig
 
 
 def benchmark(
@@ -24,7 +27,7 @@ def benchmark(
     run_and_report(settings, out or Path("runs") / settings.name)
 
 
-def run_and_report(settings, folder: Path) -> None:
+def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
     """Run a study with a progress bar, print its summary, and write its report."""
     import rich.progress as bars
     from rich.console import Console

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -94,7 +94,7 @@ def denoise(
     ) as bar:
         task = bar.add_task("restoring", total=None)
 
-        def restore(number: int | None, target: Path) -> dict:
+        def restore(number: int | None, target: Path) -> dict[str, Any]:
             return denoise_file(
                 scan,
                 target,
@@ -128,7 +128,7 @@ def denoise(
         raise UserError(f"{failed} of the series could not be restored")
 
 
-def _report(out: Path, record: dict) -> None:
+def _report(out: Path, record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
         typer.echo(f"warning: {warning}", err=True)
     level = record["noise_level"]

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from cdm4mi.evaluation.text import TextTable
 
 
 def evaluate(
@@ -42,7 +48,7 @@ def evaluate(
     Means are over the slices of a scan first, then over a patient's scans, then over patients.
     """
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
     from cdm4mi import io
     from cdm4mi.data.names import patient_names
@@ -63,6 +69,10 @@ def evaluate(
     pick = choice.Choice(protocol, window, mask)
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+
+        def show(task: TaskID, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
         for patient, (name, paths) in zip(patients, scans, strict=True):
             task = bar.add_task(name)
             prediction, reference, *rest = (io.read(path) for path in paths)
@@ -77,7 +87,7 @@ def evaluate(
                 noisy=rest.pop(0) if noisy is not None else None,
                 sd=rest.pop(0) if uncertainty is not None else None,
                 samples=rest,
-                progress=lambda done, total, task=task: bar.update(task, completed=done, total=total),  # type: ignore[misc]
+                progress=partial(show, task),
             )
             bar.remove_task(task)
     study = tables.study_of(pick.protocol, rows, rulers, judge.PREDICTION)
@@ -93,7 +103,7 @@ def evaluate(
             console.print(f"Every score: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _rich(table):
+def _rich(table: TextTable) -> Table:
     from rich.markup import escape
     from rich.table import Table
 

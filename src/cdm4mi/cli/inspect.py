@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
 
 MODEL_ENDINGS = (".ckpt", ".safetensors")
 RUN = Path("checkpoints") / "best.ckpt"
@@ -82,7 +87,7 @@ def inspect_store(path: Path) -> None:
             console.print(f"warning: {scan['patient']}, {scan['source']}: {warning}", markup=False, soft_wrap=True)
 
 
-def _print_facts(console, facts):
+def _print_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         console.print(f"{name:<{width}}  {value}", markup=False, soft_wrap=True)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cdm4mi.data.prepare import Report
+    from cdm4mi.data.tasks import Work
 
 
 def prepare(
     scans: Annotated[
         list[Path] | None, typer.Argument(metavar="[SCANS]...", help="scans, or folders of them (recursively)")
     ] = None,
+    # typer needs the ellipsis: required, though it comes after an optional argument
     out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the store")] = ...,  # type: ignore[assignment]
     pairs: Annotated[Path | None, typer.Option(help="real pairs: a CSV of lines noisy,clean")] = None,
     noisy: Annotated[Path | None, typer.Option(help="real pairs: folder of the noisy scans (with --clean)")] = None,
@@ -88,7 +93,7 @@ def prepare(
         raise typer.Exit(1)
 
 
-def _work(scans: list[Path], pairs: Path | None, noisy: Path | None, clean: Path | None, out: Path):
+def _work(scans: list[Path], pairs: Path | None, noisy: Path | None, clean: Path | None, out: Path) -> Work:
     """What is to be prepared, by the options that were given."""
     from cdm4mi.data import tasks
     from cdm4mi.data.real_pairs import read_pairs
@@ -124,7 +129,7 @@ def _plan(out: Path) -> bool:
     return True
 
 
-def _summary(out: Path, report, seconds: float, planned: bool) -> None:
+def _summary(out: Path, report: Report, seconds: float, planned: bool) -> None:
     from cdm4mi.data.manifest import facts_of, size_of
 
     if report.manifest is None:

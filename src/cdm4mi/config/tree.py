@@ -37,5 +37,6 @@ def put(values: dict[str, Any], path: Path, value: Any) -> None:
         values[part] = dict(below) if isinstance(below, Mapping) else {}
         values = values[part]
     below = values.get(path[-1])
-    both = isinstance(value, Mapping) and isinstance(below, Mapping)
-    values[path[-1]] = {**below, **value} if both else value  # type: ignore[dict-item]
+    if isinstance(value, Mapping) and isinstance(below, Mapping):
+        value = {**below, **value}
+    values[path[-1]] = value

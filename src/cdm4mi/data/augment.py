@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm4mi.config.schema import AugmentConfig
@@ -46,7 +48,7 @@ class Change:
     contrast: float = 1.0
     sharpness: float = 0.0
 
-    def cut(self, plane: Plane, place: Place) -> np.ndarray:
+    def cut(self, plane: Plane, place: Place) -> NDArray[Any]:
         """The part of a slice (or of its channels) at a place, turned about its middle; outside is background."""
         if self.angle == 0.0:
             return np.asarray(plane[place] if len(plane.shape) == 2 else plane[(..., *place)])
@@ -82,7 +84,7 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
     return Change(angle, contrast, sharpness)
 
 
-def _rotated(plane: Plane, place: Place, angle: float, outside: float) -> np.ndarray:
+def _rotated(plane: Plane, place: Place, angle: float, outside: float) -> NDArray[Any]:
     """Bilinear values on the pixels of ``place`` turned about its middle, from the part of the slice that they need."""
     shape = plane.shape
     (top, bottom, _), (left, right, _) = (part.indices(n) for part, n in zip(place, shape, strict=True))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.names import patient_names, pseudonym
@@ -23,7 +24,7 @@ def neighbours_of(k: int, length: int, reach: int) -> list[int]:
     return [min(max(k + step, 0), length - 1) for step in range(-reach, reach + 1) if step]
 
 
-def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: str) -> np.ndarray:
+def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: str) -> NDArray[Any]:
     """The slices (N, rows, columns) of another contrast at the places of a scan's, in its own window, on [-1, 1].
 
     Values outside the window are clipped. Axes that are swapped or mirrored are turned. Raises UserError for colour and
@@ -64,7 +65,7 @@ class Contrasts:
                     found.setdefault(pseudonym(info.patient_id) if info.patient_id else name, []).append(info)
             self.by_patient.append(found)
 
-    def of(self, patient: str, scan: Volume, alone: bool) -> list[np.ndarray]:
+    def of(self, patient: str, scan: Volume, alone: bool) -> list[NDArray[Any]]:
         """The slices of each contrast at those of a patient's scan; ``alone``: there is no other scan. UserError."""
         images = []
         for n, found in enumerate(self.by_patient):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.names import SPLITS
@@ -150,7 +151,7 @@ def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
     return facts
 
 
-def _noise_of(values: np.ndarray, scale: float) -> dict[str, float]:
+def _noise_of(values: NDArray[Any], scale: float) -> dict[str, float]:
     noise = estimate_noise(values)
     return {"sigma": noise.sigma, "on_unit_scale": noise.sigma * scale, "correlation_pixels": noise.correlation}
 

@@ -106,7 +106,8 @@ def is_store(path: Path) -> bool:
     if not (folder / SCANS).is_dir():
         return False
     try:
-        return json.loads((folder / NAME).read_text(encoding="utf-8")).get("software") == "cdm4mi"
+        software: object = json.loads((folder / NAME).read_text(encoding="utf-8")).get("software")
+        return software == "cdm4mi"
     except (OSError, ValueError, AttributeError):
         return False
 

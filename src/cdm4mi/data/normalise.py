@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from cdm4mi.errors import UserError
@@ -29,17 +31,17 @@ class Normalisation:
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise UserError(f"intensity window: found {self.low:g} to {self.high:g}, expected low below high")
 
-    def apply(self, array: np.ndarray) -> np.ndarray:
+    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """Physical units to [-1, 1]; what lies outside the window goes outside and is not clipped. float32."""
         scale = np.float32(2.0 / (self.high - self.low))
         return (array.astype(np.float32) - np.float32(self.low)) * scale - np.float32(1.0)
 
-    def invert(self, array: np.ndarray) -> np.ndarray:
+    def invert(self, array: NDArray[Any]) -> NDArray[Any]:
         """[-1, 1] to physical units. float32."""
         half = np.float32((self.high - self.low) / 2)
         return (array.astype(np.float32) + np.float32(1.0)) * half + np.float32(self.low)
 
-    def outside(self, array: np.ndarray) -> np.ndarray:
+    def outside(self, array: NDArray[Any]) -> NDArray[Any]:
         """Where an array in physical units lies outside the window, bool."""
         return (array < self.low) | (array > self.high)
 
@@ -60,7 +62,7 @@ def modality_of(volume: Volume) -> str:
     return "CT" if float(np.percentile(volume.array, 5)) < CT_AIR else "MR"
 
 
-def foreground(array: np.ndarray, modality: str) -> np.ndarray:
+def foreground(array: NDArray[Any], modality: str) -> NDArray[Any]:
     """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for MR and PET.
 
     All of a colour image (..., channels).
@@ -70,7 +72,7 @@ def foreground(array: np.ndarray, modality: str) -> np.ndarray:
     return array > foreground_threshold(array, modality)
 
 
-def foreground_threshold(array: np.ndarray, modality: str) -> float:
+def foreground_threshold(array: NDArray[Any], modality: str) -> float:
     """The value above which a voxel counts as the patient's, physical units."""
     return -500.0 if modality == "CT" else 0.5 * float(array.mean())
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -63,7 +65,7 @@ class PairDataset(Dataset[Pair]):
     def __init__(
         self,
         patients: Sequence[Patient],
-        degradation: Degradation,
+        degradation: Degradation[Any],
         size: int,
         seed: int,
         *,
@@ -215,7 +217,7 @@ class PairDataset(Dataset[Pair]):
         return place, float(np.asarray(mask[place]).mean())
 
 
-def _tensor(image: np.ndarray) -> Tensor:
+def _tensor(image: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.asarray(image).astype(np.float32))
 
 
@@ -223,7 +225,7 @@ def _channels(image: Tensor) -> Tensor:
     return image if image.dim() == 3 else image[None]
 
 
-def _check_conditions(patients: Sequence[Patient], degradation: Degradation, augment: AugmentConfig) -> None:
+def _check_conditions(patients: Sequence[Patient], degradation: Degradation[Any], augment: AugmentConfig) -> None:
     """Real conditions and simulated noise exclude each other, and the noise suits every scan. Raises UserError."""
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
@@ -240,7 +242,7 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation, aug
             degradation.check(frame)
 
 
-def source_weights(patients: Mapping[str, int]) -> np.ndarray:
+def source_weights(patients: Mapping[str, int]) -> NDArray[np.float64]:
     """How often each source (sorted by name, "CT-..." or "MR-...") is drawn, given its number of patients.
 
     The modalities share evenly; within one, a source counts as the root of its patients, so that a large collection
@@ -251,7 +253,8 @@ def source_weights(patients: Mapping[str, int]) -> np.ndarray:
     root = np.sqrt([patients[name] for name in names])
     total = {m: root[[n == m for n in modality]].sum() for m in modality}
     weights = np.array([r / total[m] for r, m in zip(root, modality, strict=True)])
-    return weights / weights.sum()
+    shares: NDArray[np.float64] = weights / weights.sum()
+    return shares
 
 
 class OrderedFrom(Sampler[int]):

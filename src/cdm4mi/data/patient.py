@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing
 from cdm4mi.degradation.base import Frame
@@ -20,7 +20,7 @@ class Plane(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, place: Any, /) -> np.ndarray: ...
+    def __getitem__(self, place: Any, /) -> NDArray[Any]: ...
 
 
 @dataclass

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @functools.lru_cache(maxsize=64)
-def _spline_basis(size: int, knots: int) -> np.ndarray:
+def _spline_basis(size: int, knots: int) -> NDArray[Any]:
     """Uniform cubic B-spline weights, (size, knots + 3): smooth interpolation of a coarse grid at any image size."""
     t = np.linspace(0.0, knots, size, endpoint=False)
     cell = t.astype(int)
@@ -44,7 +46,7 @@ class Canvas:
         self.y = (sin * gx + cos * gy + self._centre[1] + self._warp_y).astype(np.float32)
         self.px = size / 2 * self._zoom  # pixels a body unit
 
-    def field(self, knots: float, octaves: int = 1, gain: float = 0.6) -> np.ndarray:
+    def field(self, knots: float, octaves: int = 1, gain: float = 0.6) -> NDArray[Any]:
         """Smooth random field of about zero mean and unit variance with ``knots`` control points across the image."""
         total, power = np.zeros((self.size, self.size), np.float32), 0.0
         for octave in range(octaves):
@@ -62,17 +64,17 @@ class Canvas:
         return max(knots / self._zoom, 1)
 
     @staticmethod
-    def coverage(distance: np.ndarray) -> np.ndarray:
+    def coverage(distance: NDArray[Any]) -> NDArray[Any]:
         """Share of each pixel inside the shape."""
         return np.minimum(np.maximum(distance + np.float32(0.5), 0), 1)
 
-    def paint(self, distance: np.ndarray, value: float | np.ndarray) -> None:
+    def paint(self, distance: NDArray[Any], value: float | NDArray[Any]) -> None:
         """Lay ``value`` over the inside of the shape; pixels on the edge are mixed in proportion."""
         self.image += self.coverage(distance) * (value - self.image)
 
     def blob(
         self, cx: float, cy: float, a: float, b: float, tilt: float = 0.0, wobble: float = 0.06, squareness: float = 0.0
-    ) -> np.ndarray:
+    ) -> NDArray[np.floating]:
         """Signed distance (pixels) of an ellipse whose outline is deformed by random Fourier terms of order 2 to 6."""
         dx, dy = self.x - np.float32(cx), self.y - np.float32(cy)
         cos, sin = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
@@ -90,9 +92,10 @@ class Canvas:
             series += term
         outline = 1 + 0.1 * squareness + (series * z * z).real
         slope = np.sqrt((v / np.float32(b)) ** 2 + (u / np.float32(a)) ** 2)  # of rho along its gradient
-        return (outline - rho) / slope * np.float32(self.px)
+        distance: NDArray[np.floating] = (outline - rho) / slope * np.float32(self.px)
+        return distance
 
-    def _pixel(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _pixel(self, x: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Row and column nearest to body coordinates: undo the pose, then correct once for the deformation there."""
         cos, sin = np.cos(self._angle), np.sin(self._angle)
         shift_x, shift_y = 0.0, 0.0
@@ -104,7 +107,7 @@ class Canvas:
             shift_x, shift_y = -self._warp_x[at], -self._warp_y[at]
         return np.rint(row).astype(int), np.rint(column).astype(int)
 
-    def strokes(self, segments: np.ndarray, value: float, inside: np.ndarray | None = None) -> None:
+    def strokes(self, segments: NDArray[Any], value: float, inside: NDArray[Any] | None = None) -> None:
         """Paint tapered lines, all at once, optionally only inside a coverage map.
 
         ``segments`` is (n, 6): x0, y0, x1, y1 and the radius at both ends. A line thinner than a pixel fades instead of
@@ -133,7 +136,7 @@ class Canvas:
             cover *= inside
         self.image += cover * (value - self.image)
 
-    def disc(self, cx: float, cy: float, radius: float, value: float, inside: np.ndarray | None = None) -> None:
+    def disc(self, cx: float, cy: float, radius: float, value: float, inside: NDArray[Any] | None = None) -> None:
         """Paint a small round structure (a vessel seen end on)."""
         self.strokes(np.array([[cx, cy, cx, cy, radius, radius]]), value, inside)
 
@@ -142,12 +145,12 @@ class Canvas:
         self.strokes(np.array([[x0, y0, x1, y1, r0, r1]]), value)
 
     def tree(
-        self, x: float, y: float, angle: float, length: float, radius: float, value: float, inside: np.ndarray,
+        self, x: float, y: float, angle: float, length: float, radius: float, value: float, inside: NDArray[Any],
         depth: int = 4, spread: float = 0.6,
     ) -> None:  # fmt: skip
         """Paint a branching vessel that starts at (x, y) and runs along ``angle``, only inside a coverage map."""
         rng = self.rng
-        segments: list[np.ndarray] = []
+        segments: list[NDArray[Any]] = []
         tips = np.array([[x, y, angle, length, radius]])
         for _ in range(depth + 1):
             for _ in range(2):  # two pieces with a bend
@@ -163,7 +166,8 @@ class Canvas:
             tips[:, 4] *= rng.uniform(0.55, 0.9, n)
         self.strokes(np.concatenate(segments), value, inside)
 
-    def level_set(self, field: np.ndarray, level: float = 0.0) -> np.ndarray:
+    def level_set(self, field: NDArray[Any], level: float = 0.0) -> NDArray[np.floating]:
         """Signed distance (pixels) of {field > level}, to first order: (field - level) / |gradient|."""
         gy, gx = np.gradient(field)
-        return (field - level) / (np.sqrt(gx * gx + gy * gy) + np.float32(1e-3))
+        distance: NDArray[np.floating] = (field - level) / (np.sqrt(gx * gx + gy * gy) + np.float32(1e-3))
+        return distance

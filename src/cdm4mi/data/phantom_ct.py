@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.phantom_canvas import Canvas
 
 AIR, FAT, MUSCLE, BLOOD = -1000.0, -100.0, 55.0, 45.0
 
 
-def draw_ct(rng: np.random.Generator, size: int) -> np.ndarray:
+def draw_ct(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """One slice, (size, size) HU, before the scanner's blur."""
     c = Canvas(rng, size, AIR, fit=(0.9, 1.1))
     if rng.random() < 0.9:
@@ -30,7 +33,7 @@ def _table(c: Canvas) -> None:
         c.paint(np.minimum(0.012 - np.abs(depth - at), across) * c.px, rng.uniform(-450, -50))
 
 
-def _trunk(c: Canvas, height: tuple[float, float]) -> tuple[np.ndarray, float, float]:
+def _trunk(c: Canvas, height: tuple[float, float]) -> tuple[NDArray[Any], float, float]:
     """Skin, fat and a muscle wall; returns the distance inside the wall and the trunk's half-axes."""
     rng = c.rng
     a = rng.uniform(0.78, 0.9)
@@ -52,14 +55,14 @@ def _trunk(c: Canvas, height: tuple[float, float]) -> tuple[np.ndarray, float, f
     return wall, a, b
 
 
-def _bone(c: Canvas, shape: np.ndarray, cortex: float = 0.018, marrow: float = 150.0) -> None:
+def _bone(c: Canvas, shape: NDArray[Any], cortex: float = 0.018, marrow: float = 150.0) -> None:
     """A bone: dense shell, spongy inside."""
     c.paint(shape, c.rng.uniform(700, 1300))
     sponge = c.field(c.size / 2.5) * 0.7 + c.field(c.per_unit(12)) * 0.7
     c.paint(shape - max(cortex * c.px, 0.9), marrow + 70 * sponge)
 
 
-def _spine(c: Canvas, y: float, s: float, wall: np.ndarray) -> np.ndarray:
+def _spine(c: Canvas, y: float, s: float, wall: NDArray[Any]) -> NDArray[Any]:
     """Vertebra with canal, arch and processes, and the muscles beside it; returns the body's distance."""
     rng = c.rng
     for side in (-1, 1):
@@ -82,7 +85,7 @@ def _spine(c: Canvas, y: float, s: float, wall: np.ndarray) -> np.ndarray:
     return body
 
 
-def _ribs(c: Canvas, ring: np.ndarray, theta: np.ndarray, a: float) -> None:
+def _ribs(c: Canvas, ring: NDArray[Any], theta: NDArray[Any], a: float) -> None:
     """Ribs cut obliquely: short arcs along the chest wall."""
     rng = c.rng
     count = rng.integers(7, 12)
@@ -99,7 +102,7 @@ def _ribs(c: Canvas, ring: np.ndarray, theta: np.ndarray, a: float) -> None:
     _bone(c, shape, cortex=0.012, marrow=rng.uniform(150, 350))
 
 
-def _lung(c: Canvas, lung: np.ndarray, hilum: tuple[float, float], side: int) -> None:
+def _lung(c: Canvas, lung: NDArray[Any], hilum: tuple[float, float], side: int) -> None:
     """Parenchyma with a dependent gradient, a vessel tree, fissures, bronchi and now and then disease."""
     rng = c.rng
     inside = c.coverage(lung - 0.5)
@@ -129,7 +132,7 @@ def _lung(c: Canvas, lung: np.ndarray, hilum: tuple[float, float], side: int) ->
         c.paint(np.minimum(c.blob(x, y, radius, radius * rng.uniform(0.7, 1), wobble=0.3), lung), rng.uniform(-100, 60))
 
 
-def _heart(c: Canvas, heart: np.ndarray, x: float, y: float, contrast: float) -> None:
+def _heart(c: Canvas, heart: NDArray[Any], x: float, y: float, contrast: float) -> None:
     """Myocardium with brighter chambers, fat in the grooves and calcified coronaries."""
     rng = c.rng
     c.paint(heart + 0.03 * c.px, FAT + 5 * c.field(20))
@@ -212,7 +215,7 @@ def _arms(c: Canvas, a: float) -> None:
         _bone(c, c.blob(x, y, 0.03, 0.035), marrow=-20)
 
 
-def _bowel(c: Canvas, cavity: np.ndarray, count: int, low: float, high: float) -> None:
+def _bowel(c: Canvas, cavity: NDArray[Any], count: int, low: float, high: float) -> None:
     """Loops with an enhancing wall around gas, fluid, oral contrast or stool."""
     rng = c.rng
     for _ in range(count):
@@ -235,7 +238,7 @@ def _bowel(c: Canvas, cavity: np.ndarray, count: int, low: float, high: float) -
             c.paint(lumen, rng.uniform(5, 45) + 12 * c.field(c.per_unit(40)))
 
 
-def _mesentery(c: Canvas, cavity: np.ndarray, contrast: float) -> None:
+def _mesentery(c: Canvas, cavity: NDArray[Any], contrast: float) -> None:
     """Fat with vessels that fan out from the root, and fine strands."""
     rng = c.rng
     inside = c.coverage(cavity)

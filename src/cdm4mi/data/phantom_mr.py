@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.phantom_canvas import Canvas
 
@@ -17,7 +20,7 @@ CONTRASTS = {
 }
 
 
-def draw_mr(rng: np.random.Generator, size: int) -> np.ndarray:
+def draw_mr(rng: np.random.Generator, size: int) -> NDArray[Any]:
     """One slice, (size, size), 0 to about 1000 units, before the scanner's blur."""
     c = Canvas(rng, size, 0.0, fit=(1.05, 1.3))
     name = rng.choice(list(CONTRASTS), p=[0.5, 0.15, 0.15, 0.1, 0.1])
@@ -40,8 +43,8 @@ def draw_mr(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _scalp_and_skull(
-    c: Canvas, head: np.ndarray, tissue: dict[str, float], low: bool, a: float, b: float
-) -> np.ndarray:
+    c: Canvas, head: NDArray[Any], tissue: dict[str, float], low: bool, a: float, b: float
+) -> NDArray[Any]:
     """Skin, fat with septa, muscle, dark bone with bright marrow; returns the distance inside the dura."""
     rng = c.rng
     if low and rng.random() < 0.7:
@@ -82,7 +85,7 @@ def _face(c: Canvas, tissue: dict[str, float], b: float) -> None:
         c.paint(c.blob(x, y - 0.08, 0.05, 0.022, wobble=0.02), tissue["muscle"])
 
 
-def _folds(c: Canvas, outer: np.ndarray, tissue: dict[str, float], knots: float, reach: float, sulcus: float) -> None:
+def _folds(c: Canvas, outer: NDArray[Any], tissue: dict[str, float], knots: float, reach: float, sulcus: float) -> None:
     """A grey ribbon on the outside and along sulci (zero lines of a random field) that end at depth ``reach``."""
     rng = c.rng
     # radial lines bent by a smooth field, broken by a finer one: the labyrinth of gyri
@@ -101,7 +104,7 @@ def _folds(c: Canvas, outer: np.ndarray, tissue: dict[str, float], knots: float,
     c.image += alpha * (tissue["csf"] - c.image)
 
 
-def _cerebrum(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, b: float) -> np.ndarray:
+def _cerebrum(c: Canvas, brain: NDArray[Any], tissue: dict[str, float], a: float, b: float) -> NDArray[np.floating]:
     """Hemispheres above the base: cortex, white matter, ventricles, basal ganglia, fissure."""
     rng = c.rng
     gap = rng.uniform(0.004, 0.014) * c.px
@@ -133,10 +136,11 @@ def _cerebrum(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, 
             plexus = np.minimum(c.level_set(c.field(c.per_unit(40)), 0.5), parts[1])
             c.paint(plexus, 0.5 * (tissue["grey"] + tissue["csf"]))
         c.paint((0.012 - np.abs(c.x)) * c.px - np.maximum(np.abs(c.y - 0.1) - 0.1, 0) * c.px, tissue["csf"])
-    return hemispheres - 0.1 * c.px
+    inside: NDArray[np.floating] = hemispheres - 0.1 * c.px
+    return inside
 
 
-def _base(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, b: float) -> np.ndarray:
+def _base(c: Canvas, brain: NDArray[Any], tissue: dict[str, float], a: float, b: float) -> NDArray[np.floating]:
     """Low slice: temporal lobes, cerebellum with fine leaves, brain stem with the fourth ventricle."""
     rng = c.rng
     stem_y = rng.uniform(-0.05, 0.08)
@@ -166,10 +170,11 @@ def _base(c: Canvas, brain: np.ndarray, tissue: dict[str, float], a: float, b: f
     for side in (-1, 1):
         c.line(side * 0.16, stem_y + 0.04, side * 0.28, stem_y + 0.03, 0.012, 0.006, tissue["deep"])
         c.disc(side * rng.uniform(0.12, 0.2), stem_y - 0.3, rng.uniform(0.02, 0.035), tissue["vessel"])
-    return np.maximum(lobes, cerebellum) - 0.1 * c.px
+    inside: NDArray[np.floating] = np.maximum(lobes, cerebellum) - 0.1 * c.px
+    return inside
 
 
-def _lesions(c: Canvas, inner: np.ndarray, tissue: dict[str, float], a: float, b: float) -> None:
+def _lesions(c: Canvas, inner: NDArray[Any], tissue: dict[str, float], a: float, b: float) -> None:
     """White-matter spots, and now and then a mass with a rim, a core and oedema around it."""
     rng = c.rng
     for _ in range(rng.poisson(2.5)):
@@ -185,7 +190,7 @@ def _lesions(c: Canvas, inner: np.ndarray, tissue: dict[str, float], a: float, b
         c.paint(mass - rng.uniform(0.3, 0.8) * r * c.px, 0.6 * tissue["csf"] + 0.4 * tissue["grey"])
 
 
-def _vessels(c: Canvas, brain: np.ndarray, tissue: dict[str, float]) -> None:
+def _vessels(c: Canvas, brain: NDArray[Any], tissue: dict[str, float]) -> None:
     """Surface and penetrating vessels, one or two pixels wide."""
     rng = c.rng
     inside = c.coverage(brain)

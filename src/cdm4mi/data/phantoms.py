@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.data.phantom_ct import draw_ct
@@ -15,7 +16,7 @@ PHANTOM_WINDOWS = {"CT": (-1000.0, 1000.0), "MR": (0.0, 1000.0)}
 """The intensities, in the units below, that training maps to -1 and +1."""
 
 
-def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> np.ndarray:
+def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> NDArray[np.float32]:
     """Draw one noise-free slice.
 
     :param kind: ``"CT"``: chest, abdomen, pelvis or head in HU, air -1000, clipped to [-1024, 2000]; ``"MR"``: a head
@@ -34,4 +35,5 @@ def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> np.ndarray
     # what any scanner does to a sharp edge
     image = gaussian_filter(image, rng.uniform(0.3, 0.6), mode="nearest")
     low, high = (-1024.0, 2000.0) if kind == "CT" else (0.0, 1500.0)
-    return np.clip(image, low, high).astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(image, low, high).astype(np.float32)
+    return clipped

@@ -129,7 +129,8 @@ def prepare(
 
 def default_workers(tasks: int) -> int:
     """As many as there are cores, tasks, and memory for."""
-    room = max(1, psutil.virtual_memory().available // MEMORY_A_WORKER)
+    free: int = psutil.virtual_memory().available
+    room = max(1, free // MEMORY_A_WORKER)
     return max(1, min(os.cpu_count() or 1, tasks, room))
 
 

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi import io
+from cdm4mi.data.inventory import Unit
 from cdm4mi.data.manifest import FORMAT, SCANS, PreparedScan
 from cdm4mi.data.normalise import foreground_threshold, normalisation_for
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
 from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write_scan
-from cdm4mi.data.tasks import Place, Task, Unit
+from cdm4mi.data.tasks import Place, Task
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
 
@@ -64,7 +66,7 @@ def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
     return Outcome(PreparedScan(*written, place.patient, place.label), fresh=True)
 
 
-def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[np.ndarray, Grid | None]]]:
+def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[NDArray[Any], Grid | None]]]:
     """The record of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
@@ -112,7 +114,7 @@ def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, 
     return record, arrays
 
 
-def _counterpart(task: Task, clean: io.Volume) -> tuple[np.ndarray, np.ndarray]:
+def _counterpart(task: Task, clean: io.Volume) -> tuple[NDArray[Any], NDArray[Any]]:
     """Of the noisy candidates the one that lies where the clean scan does: its matched slices."""
     fits = []
     for place in task.noisy:

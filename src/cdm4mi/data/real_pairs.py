@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.normalise import Normalisation
 from cdm4mi.errors import UserError
@@ -50,7 +52,7 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def match_positions(clean: Volume, noisy: Volume) -> tuple[np.ndarray, np.ndarray]:
+def match_positions(clean: Volume, noisy: Volume) -> tuple[NDArray[Any], NDArray[Any]]:
     """Indices of the clean slices that have a noisy one at their place, and the noisy array (N, rows, columns) of them.
 
     The place is what the affines say, to half a voxel; a noisy scan that is stored mirrored or turned is brought
@@ -87,7 +89,7 @@ class Alignment:
         return max(abs(step) for step in self.shift)
 
 
-def measured_alignment(clean: np.ndarray, noisy: np.ndarray, window: Normalisation) -> Alignment:
+def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: Normalisation) -> Alignment:
     """The alignment of real pairs (N, rows, columns) in physical units, on some of their slices.
 
     In the plane: phase correlation (cross-correlation, which noise hardly moves; Guizar-Sicairos et al. 2008), the
@@ -117,7 +119,7 @@ def measured_alignment(clean: np.ndarray, noisy: np.ndarray, window: Normalisati
     return Alignment((float(step), rows, columns), alike[step])
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
     one, other = one - one.mean(), other - other.mean()
     norm = float(np.sqrt((one**2).sum() * (other**2).sum()))
     return float((one * other).sum()) / norm if norm else 0.0
@@ -142,6 +144,7 @@ def _same_places(clean: Volume, noisy: Volume) -> tuple[list[int], list[int]]:
         nearest = int(np.argmin(along))
         if along[nearest] < MOST_SHIFT * across and beside[nearest] < MOST_SHIFT * in_plane:
             pairs.append((k, nearest))
-    used: set[int] = set()
-    kept = [(k, n) for k, n in pairs if not (n in used or used.add(n))]  # type: ignore[func-returns-value]
-    return [k for k, _ in kept], [n for _, n in kept]
+    first: dict[int, int] = {}
+    for k, n in pairs:
+        first.setdefault(n, k)
+    return list(first.values()), list(first)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation.base import Frame
@@ -50,8 +51,9 @@ class ResizedPlane:
     def shape(self) -> tuple[int, ...]:
         return target_shape(self.resize)
 
-    def __getitem__(self, place: Any, /) -> np.ndarray:
-        return _array(np.asarray(self.plane[:, :]), self.resize, self.what)[place]
+    def __getitem__(self, place: Any, /) -> NDArray[Any]:
+        part: NDArray[Any] = _array(np.asarray(self.plane[:, :]), self.resize, self.what)[place]
+        return part
 
 
 def target_shape(resize: Resize) -> tuple[int, int]:
@@ -65,7 +67,7 @@ def _resized(plane: Plane, resize: Resize, what: str) -> Plane:
     return _array(plane, resize, what)
 
 
-def _array(plane: np.ndarray, resize: Resize, what: str) -> np.ndarray:
+def _array(plane: NDArray[Any], resize: Resize, what: str) -> NDArray[Any]:
     mask = what == "mask"
     if isinstance(resize, int):
         margins = [((side := max(plane.shape) - n) // 2, side - side // 2) for n in plane.shape]

@@ -13,6 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.normalise import Normalisation
 from cdm4mi.errors import UserError
@@ -31,7 +32,7 @@ TARGET, CONDITION = "target", "condition"
 _INT16 = np.dtype(np.int16)
 
 
-def choose_grid(values: np.ndarray, source: Source | None, window: Normalisation) -> Grid | None:
+def choose_grid(values: NDArray[Any], source: Source | None, window: Normalisation) -> Grid | None:
     """int16 that holds ``values`` (N, rows, columns; physical units) exactly or finely enough; None asks for float32.
 
     Exact: whole numbers, or the steps of the file that the scan came from. Finely enough: the range of the values in
@@ -51,7 +52,9 @@ def choose_grid(values: np.ndarray, source: Source | None, window: Normalisation
     return Grid(_INT16, step, (low + high) / 2) if 0 < step <= LEAST_STEP * (window.high - window.low) else None
 
 
-def write_scan(path: Path, record: dict[str, Any], arrays: dict[str, tuple[np.ndarray, Grid | None]]) -> dict[str, Any]:
+def write_scan(
+    path: Path, record: dict[str, Any], arrays: dict[str, tuple[NDArray[Any], Grid | None]]
+) -> dict[str, Any]:
     """Write the file of one scan; it appears whole or not at all. Returns the record with what was stored added.
 
     arrays: "target" and, for a real pair, "condition": (N, rows, columns) in physical units, with the grid they are
@@ -97,7 +100,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], list[bytes], list[bytes]] |
         return None
 
 
-def slice_hash(image: np.ndarray) -> bytes:
+def slice_hash(image: NDArray[Any]) -> bytes:
     """16 bytes that are equal for equal slices in physical units, also where one is stored mirrored or turned."""
     image = np.asarray(image, np.float32) + np.float32(0)  # -0 is 0
     turns = [np.rot90(side, n) for side in (image, image[:, ::-1]) for n in range(4)]
@@ -115,7 +118,7 @@ class StoredScan:
     window: Normalisation
     foreground_above: float
 
-    def read(self, name: str, k: int, place: Any) -> np.ndarray:
+    def read(self, name: str, k: int, place: Any) -> NDArray[Any]:
         """Physical values of a part of slice k, float32; UserError where the file is gone or damaged."""
         try:
             raw = _open_files(os.getpid()).read(str(self.path), name, (k, *place))
@@ -136,7 +139,7 @@ class StoredSlice:
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
-    def __getitem__(self, place: Any, /) -> np.ndarray:
+    def __getitem__(self, place: Any, /) -> NDArray[Any]:
         return self.scan.window.apply(self.scan.read(TARGET, self.k, _pair(place))).clip(-1, 1)
 
 
@@ -154,7 +157,7 @@ class StoredCondition:
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
-    def __getitem__(self, place: Any, /) -> np.ndarray:
+    def __getitem__(self, place: Any, /) -> NDArray[Any]:
         clean, noisy = (
             self.scan.window.apply(self.scan.read(name, self.k, _pair(place))) for name in (TARGET, CONDITION)
         )
@@ -173,7 +176,7 @@ class StoredForeground:
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
-    def __getitem__(self, place: Any, /) -> np.ndarray:
+    def __getitem__(self, place: Any, /) -> NDArray[Any]:
         return self.scan.read(TARGET, self.k, _pair(place)) > self.scan.foreground_above
 
 
@@ -184,7 +187,7 @@ def _pair(place: Any) -> tuple[Any, Any]:
     return (*place, slice(None), slice(None))[:2]
 
 
-def _rows(hashes: list[bytes]) -> np.ndarray:
+def _rows(hashes: list[bytes]) -> NDArray[Any]:
     return np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), 16)
 
 
@@ -197,9 +200,9 @@ class _OpenFiles:
 
     def __init__(self) -> None:
         self.files: OrderedDict[str, tuple[h5py.File, dict[str, h5py.Dataset]]] = OrderedDict()
-        self.last: tuple[Any, np.ndarray] | None = None
+        self.last: tuple[Any, NDArray[Any]] | None = None
 
-    def read(self, path: str, name: str, place: tuple[Any, ...]) -> np.ndarray:
+    def read(self, path: str, name: str, place: tuple[Any, ...]) -> NDArray[Any]:
         """The stored numbers of (slice, rows, columns) of a dataset; not to be written to."""
         key = (path, name, place)
         if self.last is None or self.last[0] != key:

@@ -93,7 +93,8 @@ def draw_log_uniform(bounds: tuple[float, float], generator: torch.Generator, fl
         return low
     u = float(torch.rand((), generator=generator))
     low = min(max(low, floor), high)
-    return low * (high / low) ** u
+    drawn: float = low * (high / low) ** u
+    return drawn
 
 
 def bounds_of(value: Range, name: str, least: float = 0.0, most: float = math.inf) -> tuple[float, float]:

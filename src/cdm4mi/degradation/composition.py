@@ -16,7 +16,7 @@ class Composition(Degradation[tuple[Any, ...]]):
 
     name = "composition"
 
-    def __init__(self, parts: Sequence[Degradation]) -> None:
+    def __init__(self, parts: Sequence[Degradation[Any]]) -> None:
         if not parts:
             raise ValueError("composition: found no part, expected at least one")
         self.parts = list(parts)

@@ -57,4 +57,5 @@ def _band_limited(image: Tensor, kept: tuple[int, int]) -> Tensor:
         first = n // 2 - count // 2
         mask[first : first + count] = 1.0
         kspace = kspace * torch.fft.ifftshift(mask).reshape((-1, 1) if axis == -2 else (1, -1))
-    return torch.fft.ifft2(kspace).abs()
+    limited: Tensor = torch.fft.ifft2(kspace).abs()
+    return limited

@@ -25,7 +25,7 @@ def _gaussian(**ways: Range | None) -> GaussianNoise:
     return GaussianNoise(value, cast(Unit, unit))
 
 
-MAKERS: dict[str, Callable[..., Degradation]] = {
+MAKERS: dict[str, Callable[..., Degradation[Any]]] = {
     "gaussian": _gaussian,
     "salt_and_pepper": SaltAndPepper,
     "speckle": Speckle,
@@ -39,7 +39,7 @@ MAKERS: dict[str, Callable[..., Degradation]] = {
 }
 
 
-def make_degradation(noise: NoiseSection) -> Degradation:
+def make_degradation(noise: NoiseSection) -> Degradation[Any]:
     """The degradation that a noise section describes."""
     parts = getattr(noise, "parts", None)
     if parts is not None:

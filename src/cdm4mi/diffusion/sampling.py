@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,6 +62,6 @@ def sample(
         x0 = estimate(x, t)
         if hook is not None:
             hook(SamplingState(i, t, x, x0))
-        x = solver(Step(path, x, x0, t, t_next, lambda i=i: noise(i + 1), y, history, estimate))  # type: ignore[misc]
+        x = solver(Step(path, x, x0, t, t_next, partial(noise, i + 1), y, history, estimate))
         history = [(t, x0), *history[: HISTORY - 1]]
     return x

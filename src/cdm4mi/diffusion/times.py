@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cdm4mi.choices import SpacingName
 from cdm4mi.diffusion.paths import GaussianPath
@@ -35,7 +36,7 @@ def time_list(spacing: str, path: GaussianPath | int, steps: int, start: int | N
         raise UserError(f"steps: found {steps}, expected 1 to {timesteps} (the model's timesteps)")
     last = timesteps - 1
     even = np.linspace(0, 1, steps) if steps > 1 else np.ones(1)
-    rising: np.ndarray
+    rising: NDArray[Any]
     if spacing == "linspace":
         rising = even * last
     elif spacing == "trailing":
@@ -69,7 +70,7 @@ def given_times(times: Sequence[int], path: GaussianPath) -> list[int]:
     return list(times)
 
 
-def _log_noise(path: GaussianPath, timesteps: int, spacing: str) -> np.ndarray:
+def _log_noise(path: GaussianPath, timesteps: int, spacing: str) -> NDArray[Any]:
     """ln(c / a) at the first times, rising; UserError where it is not (a bridge without noise of its own)."""
     a, _, c = path.at(torch.arange(timesteps))
     if not bool((c > 0).all()):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Row
@@ -23,7 +25,7 @@ PREDICTION, NOISY, NLM = "prediction", "noisy input", "non-local means"
 _NO_GEOMETRY = {"hdf5", "tiff", "png"}
 
 
-def on_grid_of(reference: Volume, volume: Volume, name: str, reference_name: str) -> np.ndarray:
+def on_grid_of(reference: Volume, volume: Volume, name: str, reference_name: str) -> NDArray[Any]:
     """The volume's slices (N, rows, columns) in the reference's order and orientation; refused on another grid."""
     if {volume.kind, reference.kind} & _NO_GEOMETRY:
         same = True
@@ -61,7 +63,7 @@ def compare(
     ``progress(done, total)`` is called after every slice. Volumes off the reference's grid raise UserError.
     """
 
-    def placed(volume: Volume, what: str) -> np.ndarray:
+    def placed(volume: Volume, what: str) -> NDArray[Any]:
         return on_grid_of(reference, volume, f"{scan} ({what})", "the reference")
 
     target = reference.slices()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.data.normalise import normalisation_for
 from cdm4mi.errors import UserError
@@ -45,31 +47,31 @@ class Ruler:
         """The unit of MAE, RMSE and bias, in words."""
         return self.unit if self.protocol.error_unit == "physical" else f"on [{self.scale[0]:g}, {self.scale[1]:g}]"
 
-    def windowed(self, x: np.ndarray) -> np.ndarray:
+    def windowed(self, x: NDArray[Any]) -> NDArray[Any]:
         """Physical values clipped to the window, on the protocol's scale. float64."""
         return self._on_scale(np.clip(np.asarray(x, np.float64), self.low, self.high))
 
-    def limited(self, x: np.ndarray) -> np.ndarray:
+    def limited(self, x: NDArray[Any]) -> NDArray[Any]:
         """Physical values clipped to the error limits, in the protocol's unit of errors. float64."""
         x = np.clip(np.asarray(x, np.float64), *self.limits)
         return x if self.protocol.error_unit == "physical" else self._on_scale(x)
 
-    def grey_levels(self, x: np.ndarray) -> np.ndarray:
+    def grey_levels(self, x: NDArray[Any]) -> NDArray[Any]:
         """Physical values clipped to the error limits, these mapped to 0 to ``vif_levels``. float64."""
         low, high = self.limits
         return (np.clip(np.asarray(x, np.float64), low, high) - low) * (self.protocol.vif_levels / (high - low))
 
-    def data_range(self, windowed_reference: np.ndarray) -> float:
+    def data_range(self, windowed_reference: NDArray[Any]) -> float:
         """Of PSNR and SSIM, on the scale: the window's, or that of the reference slice where the protocol says so."""
         if self.protocol.data_range == "window":
             return self.scale[1] - self.scale[0]
         return float(np.ptp(windowed_reference))
 
-    def outside(self, x: np.ndarray) -> float:
+    def outside(self, x: NDArray[Any]) -> float:
         """Share of the values that the window clips."""
         return float(np.mean((x < self.low) | (x > self.high)))
 
-    def _on_scale(self, x: np.ndarray) -> np.ndarray:
+    def _on_scale(self, x: NDArray[Any]) -> NDArray[Any]:
         start, end = self.scale
         return start + (x - self.low) * ((end - start) / (self.high - self.low))
 

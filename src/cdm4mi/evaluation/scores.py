@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Row, Scores, mean_scores
@@ -24,18 +26,18 @@ SPREAD_LEVEL = 0.9
 class Uncertainty:
     """What a method says of its own error: standard deviations (N, rows, columns), or samples (K, N, rows, columns)."""
 
-    sd: np.ndarray | None = None
-    samples: np.ndarray | None = None
+    sd: NDArray[Any] | None = None
+    samples: NDArray[Any] | None = None
 
 
 def score_stack(
     patient: str,
     scan: str,
-    images: Mapping[str, np.ndarray],
-    target: np.ndarray,
+    images: Mapping[str, NDArray[Any]],
+    target: NDArray[Any],
     ruler: Ruler,
     uncertainty: Mapping[str, Uncertainty] | None = None,
-    bodies: np.ndarray | None = None,
+    bodies: NDArray[Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Row]:
     """Rows of every counted slice, and one of the whole scan (``slice`` None), for every method and region.
@@ -87,12 +89,12 @@ def score_stack(
     return rows
 
 
-def bodies_of(target: np.ndarray, ruler: Ruler) -> np.ndarray:
+def bodies_of(target: NDArray[Any], ruler: Ruler) -> NDArray[Any]:
     """Where the patient is, bool (N, rows, columns): ``body_mask``, and all of a colour image."""
     return np.ones(target.shape[:-1], bool) if ruler.colour else body_mask(target, ruler.modality)
 
 
-def counted_slices(ruler: Ruler, bodies: np.ndarray) -> list[int]:
+def counted_slices(ruler: Ruler, bodies: NDArray[Any]) -> list[int]:
     """Numbers of the slices that the protocol counts; all where it counts those with a body and none has one."""
     count, which = len(bodies), ruler.protocol.slices
     if which == "inner" and count >= 3:
@@ -100,7 +102,7 @@ def counted_slices(ruler: Ruler, bodies: np.ndarray) -> list[int]:
     return [k for k in range(count) if which != "body" or bodies[k].any()] or list(range(count))
 
 
-def _stack_scores(x: np.ndarray, ref: np.ndarray, masks: np.ndarray | None, ruler: Ruler) -> Scores:
+def _stack_scores(x: NDArray[Any], ref: NDArray[Any], masks: NDArray[Any] | None, ruler: Ruler) -> Scores:
     """What is a scan's and no slice's: flicker, and for a protocol that pools a scan its errors as one image's."""
     wanted, scores = set(ruler.protocol.metrics), Scores()
     stacks = [(x, ref)] if not ruler.colour else [(x[..., c], ref[..., c]) for c in range(ref.shape[-1])]
@@ -121,7 +123,9 @@ def _stack_scores(x: np.ndarray, ref: np.ndarray, masks: np.ndarray | None, rule
     return scores
 
 
-def _uncertainty_scores(told: Uncertainty, k: int, x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None) -> Scores:
+def _uncertainty_scores(
+    told: Uncertainty, k: int, x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None
+) -> Scores:
     """Coverage and mean width of the method's intervals and its CRPS, in physical units, nothing clipped."""
     if told.samples is not None:
         samples = told.samples[:, k]

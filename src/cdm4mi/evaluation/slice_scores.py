@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Scores, mean_scores
@@ -24,8 +26,8 @@ WHOLE, BODY = "image", "body"
 PATCH = 32
 """Side of the regions whose spectra are averaged inside a body."""
 NONE = float("nan")
-Mask = np.ndarray | None
-Images = tuple[np.ndarray, np.ndarray]
+Mask = NDArray[Any] | None
+Images = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass
@@ -36,9 +38,9 @@ class SlicePair:
     channels'. body: where the patient is, bool (rows, columns).
     """
 
-    x: np.ndarray
-    ref: np.ndarray
-    body: np.ndarray
+    x: NDArray[Any]
+    ref: NDArray[Any]
+    body: NDArray[Any]
     ruler: Ruler
 
     def scores(self) -> dict[str, Scores]:
@@ -87,19 +89,19 @@ class SlicePair:
         return self.ruler.data_range(self.windowed[1])
 
     @cached_property
-    def tissues(self) -> dict[str, np.ndarray]:
+    def tissues(self) -> dict[str, NDArray[Any]]:
         return tissue_classes(self.ref, self.ruler.modality, self.body)
 
     @cached_property
-    def gaussian_map(self) -> np.ndarray:
+    def gaussian_map(self) -> NDArray[Any]:
         return ssim_map(*self.windowed, self.data_range, "gaussian")
 
     @cached_property
-    def uniform_map(self) -> np.ndarray:
+    def uniform_map(self) -> NDArray[Any]:
         return ssim_map(*self.windowed, self.data_range, "uniform")
 
 
-def over_channels(mask: Mask, image: np.ndarray) -> Mask:
+def over_channels(mask: Mask, image: NDArray[Any]) -> Mask:
     """The mask for every channel, where the image has channels behind the mask's axes."""
     return mask if mask is None or mask.ndim == image.ndim else np.broadcast_to(mask[..., None], image.shape)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import Spacing
@@ -54,8 +55,8 @@ class Crop:
     """A clean crop (rows, columns) and its condition (channels, rows, columns) on [-1, 1], its level, and whose."""
 
     patient: str
-    x0: np.ndarray
-    y: np.ndarray
+    x0: NDArray[Any]
+    y: NDArray[Any]
     level: float
     spacing: Spacing
 
@@ -192,7 +193,7 @@ def _sampling(model: TrainedModel, settings: dict[str, Any]) -> SamplingConfig:
     return model.config.sampling.model_copy(update=changes)
 
 
-def _restored(restorer: Restorer, crops: Sequence[Crop], seed: int) -> np.ndarray:
+def _restored(restorer: Restorer, crops: Sequence[Crop], seed: int) -> NDArray[Any]:
     """One sample of each crop, clipped to [-1, 1]; crops of one level and spacing share batches."""
     groups: dict[tuple[float, Spacing], list[int]] = {}
     for i, crop in enumerate(crops):

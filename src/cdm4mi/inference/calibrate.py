@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def calibrate(
     )
 
 
-def _check_unseen(model: TrainedModel, summary: dict) -> None:
+def _check_unseen(model: TrainedModel, summary: Mapping[str, Any]) -> None:
     """Intervals fitted on patients of the training would be too narrow."""
     trained_on = model.about.get("data")
     seen = set(trained_on.get("patients_train", ())) if isinstance(trained_on, dict) else set()

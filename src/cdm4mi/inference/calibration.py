@@ -15,6 +15,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config.schema import SamplingConfig
@@ -52,7 +53,7 @@ class Calibration:
     coverage_before: float
     coverage_after: float
 
-    def apply(self, spread: np.ndarray, level: float) -> np.ndarray:
+    def apply(self, spread: NDArray[Any], level: float) -> NDArray[Any]:
         """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level."""
         return (self.scale * _floored(spread, np.full(len(spread), level), self.smoothing, self.floor)).astype(
             np.float32
@@ -86,10 +87,10 @@ def settings_of(sampling: SamplingConfig) -> dict[str, Any]:
 
 
 def fit_calibration(
-    error: np.ndarray,
-    spread: np.ndarray,
+    error: NDArray[Any],
+    spread: NDArray[Any],
     levels: Sequence[float],
-    inside: np.ndarray,
+    inside: NDArray[Any],
     groups: Sequence[str],
     sampling: SamplingConfig,
 ) -> Calibration:
@@ -115,7 +116,9 @@ def fit_calibration(
     return Calibration(smoothing, floor, scale, settings_of(sampling), before, after)
 
 
-def _fit(error: np.ndarray, spread: np.ndarray, levels: np.ndarray, inside: np.ndarray) -> tuple[float, float, float]:
+def _fit(
+    error: NDArray[Any], spread: NDArray[Any], levels: NDArray[Any], inside: NDArray[Any]
+) -> tuple[float, float, float]:
     """(smoothing, floor, scale) of the narrowest intervals that cover their share of these images."""
     best, least = (0.0, FLOORS[0], 1.0), np.inf
     for smoothing, floor in product(SMOOTHING, FLOORS):
@@ -127,7 +130,7 @@ def _fit(error: np.ndarray, spread: np.ndarray, levels: np.ndarray, inside: np.n
     return best
 
 
-def _floored(spread: np.ndarray, levels: np.ndarray, smoothing: float, floor: float) -> np.ndarray:
+def _floored(spread: NDArray[Any], levels: NDArray[Any], smoothing: float, floor: float) -> NDArray[Any]:
     variance = spread.astype(np.float64) ** 2
     if smoothing > 0:
         variance = gaussian_filter(variance, (0, smoothing, smoothing))

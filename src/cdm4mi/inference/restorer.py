@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
@@ -210,14 +211,16 @@ class Restorer:
             result.spread = volume.with_array(deviation, derivation=derivation)
         return result
 
-    def _condition(self, y: np.ndarray, contrasts: list[np.ndarray], index: list[int], volume: Volume) -> np.ndarray:
+    def _condition(
+        self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
+    ) -> NDArray[Any]:
         """The condition (N, channels, rows, columns) of some slices: their own, their neighbours', other contrasts'."""
         length = len(y) // volume.times
         beside = [[k // length * length + p for p in neighbours_of(k % length, length, self.neighbours)] for k in index]
         further = [y[list(places)] for places in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: np.ndarray, level: float) -> tuple[np.ndarray, dict[str, Any]]:
+    def _calibrated(self, spread: NDArray[Any], level: float) -> tuple[NDArray[Any], dict[str, Any]]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
         if "calibration" not in self.model.about:
             return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
@@ -234,14 +237,14 @@ class Restorer:
 
     def restore_slices(
         self,
-        y: np.ndarray,
+        y: NDArray[Any],
         level: float,
         *,
         seed: int = 0,
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         hook: Hook | None = None,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
 
         y may be (N, channels, rows, columns), the image's own channels first, and has to be for a model of colour, of
@@ -254,7 +257,7 @@ class Restorer:
     @torch.no_grad()
     def restore_moments(
         self,
-        y: np.ndarray,
+        y: NDArray[Any],
         level: float,
         *,
         seed: int = 0,
@@ -262,7 +265,7 @@ class Restorer:
         spacing: Spacing = UNKNOWN_SPACING,
         zero: float = -1.0,
         hook: Hook | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation (0 for one) of the estimates of each slice.
 
         Of K samples, every second one has the noise of the one before it, negated (antithetic variates, Hammersley and
@@ -401,6 +404,6 @@ class Restorer:
         return used
 
 
-def measured_level(slices: np.ndarray) -> float:
+def measured_level(slices: NDArray[Any]) -> float:
     """Noise level of slices (N, rows, columns): the median of up to 16 of them, spread evenly."""
     return float(np.median([estimate_sigma(s) for s in slices[:: max(1, len(slices) // 16)]]))

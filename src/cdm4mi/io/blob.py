@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.volume import check_memory
@@ -18,10 +20,10 @@ def read_blob(
     name: str,
     offset: int,
     shape: tuple[int, ...],
-    dtype: np.dtype,
+    dtype: np.dtype[Any],
     compressed: bool,
     from_end: bool = False,
-) -> np.ndarray:
+) -> NDArray[Any]:
     """Array of ``shape`` (slowest axis first) from ``offset`` bytes into the file, or from its last bytes.
 
     Deflated data may be in zlib or gzip form. UserError where the file holds less than the header claims.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
@@ -46,8 +47,8 @@ class Frame:
 
     instance: int
     index: int
-    position: np.ndarray | None
-    orientation: np.ndarray | None
+    position: NDArray[Any] | None
+    orientation: NDArray[Any] | None
     pixel_spacing: tuple[float, float] | None
     slope: float
     intercept: float
@@ -128,22 +129,23 @@ def _macro(groups: tuple[Dataset, ...], sequence: str) -> Dataset | None:
     return next((item for group in groups for item in items(group, sequence)[:1]), None)
 
 
-def _numbers_in(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> np.ndarray | None:
+def _numbers_in(groups: tuple[Dataset, ...], sequence: str, keyword: str, count: int) -> NDArray[Any] | None:
     item = _macro(groups, sequence)
     return None if item is None else numbers(item, keyword, count)
 
 
-def _direction(orientation: np.ndarray | None) -> np.ndarray | None:
+def _direction(orientation: NDArray[Any] | None) -> NDArray[Any] | None:
     """Row and column direction as unit vectors, or None where they are not two perpendicular directions."""
     if orientation is None:
         return None
     lengths = np.sqrt((orientation.reshape(2, 3) ** 2).sum(1))
     if np.abs(lengths - 1).max() > 0.01 or abs(orientation[:3] @ orientation[3:]) > 0.01:
         return None
-    return (orientation.reshape(2, 3) / lengths[:, None]).reshape(6)
+    unit: NDArray[np.float64] = (orientation.reshape(2, 3) / lengths[:, None]).reshape(6)
+    return unit
 
 
-def _spacing(spacing: np.ndarray | None) -> tuple[float, float] | None:
+def _spacing(spacing: NDArray[Any] | None) -> tuple[float, float] | None:
     return (float(spacing[0]), float(spacing[1])) if spacing is not None and (spacing > 0).all() else None
 
 
@@ -159,7 +161,7 @@ def _values_of(holder: Dataset, dataset: Dataset) -> tuple[float, float, float |
     return -slope, intercept + span, 2 * intercept + span
 
 
-def clean_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def clean_bits(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.integer]:
     """Stored integers without the unused bits that a scanner may have filled (BitsStored, HighBit), sign extended."""
     allocated = stored.dtype.itemsize * 8
     bits = whole(dataset, "BitsStored", allocated)
@@ -169,10 +171,11 @@ def clean_bits(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     if not bits - 1 <= high < allocated:
         high = bits - 1
     # Shifting up drops what lies above the high bit; the arithmetic shift down of a signed type extends the sign.
-    return np.right_shift(np.left_shift(stored, allocated - 1 - high), allocated - bits)
+    aligned: NDArray[np.integer] = np.right_shift(np.left_shift(stored, allocated - 1 - high), allocated - bits)
+    return aligned
 
 
-def physical(stored: np.ndarray, dataset: Dataset, frame: Frame, out: np.ndarray) -> None:
+def physical(stored: NDArray[Any], dataset: Dataset, frame: Frame, out: NDArray[Any]) -> None:
     """Write float32 physical values of stored pixels to ``out``: Modality LUT where there is one, else the rescale."""
     if stored.dtype.kind == "f":
         out[...] = stored
@@ -196,7 +199,7 @@ def padding_range(dataset: Dataset) -> tuple[int, int] | None:
     return min(ends), max(ends)
 
 
-def padding_of(stored: np.ndarray, ends: tuple[int, int] | None) -> np.ndarray | None:
+def padding_of(stored: NDArray[Any], ends: tuple[int, int] | None) -> NDArray[Any] | None:
     """Mask of the pixels that are padding (``ends``: ``padding_range``), or None where there are none."""
     if ends is None or stored.dtype.kind == "f":
         return None

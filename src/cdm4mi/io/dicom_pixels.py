@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pixel_array
 
@@ -22,7 +24,7 @@ _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 _MAX_GAIN = 5000
 
 
-def decode(instance: Instance, frames: int) -> np.ndarray:
+def decode(instance: Instance, frames: int) -> NDArray[Any]:
     """Stored pixels (frames, rows, columns) in the type of the header (float for float pixel data)."""
     dataset, name = instance.dataset, instance.name
     shape = (frames, whole(dataset, "Rows"), whole(dataset, "Columns"))
@@ -52,7 +54,7 @@ def decode(instance: Instance, frames: int) -> np.ndarray:
     return array
 
 
-def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> np.ndarray:
+def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
     source = instance.dataset
     dataset = Dataset()
     dataset.SamplesPerPixel = 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
@@ -31,7 +33,7 @@ class DicomHeader:
 
     datasets: list[Dataset]
     frames: list[Frame]
-    dtype: np.dtype
+    dtype: np.dtype[Any]
 
 
 def read_dicom(scan: DicomScan) -> Volume:
@@ -51,7 +53,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     for slot, frame in enumerate(ordered):
         slots.setdefault(frame.instance, []).append(slot)
     array = np.empty((len(ordered), *shape[-2:]), dtype=np.float32)
-    padding: np.ndarray | None = None
+    padding: NDArray[Any] | None = None
     padded = 0
     for number, instance in enumerate(instances):
         stored = decode(instance, len(slots[number]))
@@ -121,7 +123,7 @@ def _frames(instance: Instance, number: int) -> list[Frame]:
         raise UserError(f"{instance.name}: {error}") from None
 
 
-def _arrange(frames: list[Frame], first: Instance) -> tuple[np.ndarray, geometry.Stack, list[str]]:
+def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geometry.Stack, list[str]]:
     """Indices of the frames as (slices,) or (time, slices), the geometry, and what was noticed."""
     known = [f for f in frames if f.position is not None and f.orientation is not None]
     if len(known) < len(frames):
@@ -160,7 +162,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[np.ndarray, geometry
     return grid[:, stacked.order], stacked, warnings + stacked.warnings
 
 
-def _time_points(frames: list[Frame], labels: np.ndarray, count: int, name: str) -> tuple[np.ndarray, str]:
+def _time_points(frames: list[Frame], labels: NDArray[Any], count: int, name: str) -> tuple[NDArray[Any], str]:
     """Indices (time, place), ordered by the first attribute that tells apart the frames at every place."""
     places = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     for same_everywhere in (True, False):

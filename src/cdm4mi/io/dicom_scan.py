@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -35,6 +36,8 @@ _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), 
 _MAX_INFLATED = 2**30
 # How far the components of two planes' directions may differ before they are no longer parallel.
 PARALLEL = 0.02
+# Series, SOP class, rows, columns, pixel spacing, parts of a complex image, and the instance that stands alone.
+_StackKey = tuple[str, str, int, int, str, tuple[str, ...], str]
 
 
 class _Bounded(io.BufferedReader):
@@ -150,7 +153,7 @@ def sort_into_scans(instances: Iterable[Instance]) -> Found:
 
     The order depends on what the headers say, never on file names.
     """
-    groups: dict[tuple, list[Instance]] = {}
+    groups: dict[_StackKey, list[Instance]] = {}
     found = Found()
     for instance in instances:
         if is_scan(instance.dataset):
@@ -220,7 +223,7 @@ def _kind(dataset: Dataset) -> str:
     return named or text(dataset, "Modality") or "no pixels"
 
 
-def _key(dataset: Dataset) -> tuple:
+def _key(dataset: Dataset) -> _StackKey:
     """What the planes of one stack have in common, beside their orientation."""
     placed = numbers(dataset, "ImageOrientationPatient", 6), numbers(dataset, "ImagePositionPatient", 3)
     alone = any(found is None for found in placed) or frame_count(dataset) > 1
@@ -236,7 +239,7 @@ def _key(dataset: Dataset) -> tuple:
     )
 
 
-def _listing_order(scan: DicomScan) -> tuple:
+def _listing_order(scan: DicomScan) -> tuple[str, int, str, int]:
     first = scan.instances[0].dataset
     number = whole(first, "SeriesNumber")
     return (text(first, "StudyInstanceUID"), number, text(first, "SeriesInstanceUID"), scan.part)
@@ -251,7 +254,7 @@ def _transfer_syntax(dataset: Dataset) -> UID:
     return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def _check_inflated(file, name: str) -> None:
+def _check_inflated(file: BinaryIO, name: str) -> None:
     """pydicom inflates a deflated file as a whole: look first how large it would become."""
     file.seek(132)
     head = file.read(12)

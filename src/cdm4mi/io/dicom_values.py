@@ -10,8 +10,10 @@ import math
 import re
 import struct
 from functools import cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -52,7 +54,7 @@ def _values(dataset: Dataset, keyword: str) -> list[float]:
     return [float(part) for part in (value if not isinstance(value, (str, bytes)) else [value])]
 
 
-def numbers(dataset: Dataset, keyword: str, count: int) -> np.ndarray | None:
+def numbers(dataset: Dataset, keyword: str, count: int) -> NDArray[Any] | None:
     """``count`` finite numbers of an attribute (float64), or None where they are absent or malformed."""
     try:
         found = _values(dataset, keyword)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import datetime
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -155,7 +158,7 @@ def _ds(value: float) -> float:
     return float(format_number_as_ds(float(value)))
 
 
-def _grids(planes: np.ndarray, header: DicomHeader) -> list[Grid]:
+def _grids(planes: NDArray[Any], header: DicomHeader) -> list[Grid]:
     """The stored type of each plane: one for the whole series unless the source rescales each slice in its own way."""
     scalings = {(f.slope, f.intercept) for f in header.frames}
     first = header.datasets[header.frames[0].instance]
@@ -168,7 +171,7 @@ def _grids(planes: np.ndarray, header: DicomHeader) -> list[Grid]:
     return found
 
 
-def _grid(values: np.ndarray, dataset: Dataset, frame: Frame) -> Grid:
+def _grid(values: NDArray[Any], dataset: Dataset, frame: Frame) -> Grid:
     signed = bool(whole(dataset, "PixelRepresentation"))
     allocated = whole(dataset, "BitsAllocated", 16)
     allocated = allocated if allocated in (8, 16, 32) else 16
@@ -192,7 +195,7 @@ def _grid(values: np.ndarray, dataset: Dataset, frame: Frame) -> Grid:
     return refine(values, candidates, _ds) or _fallback(values, candidates[0].dtype, frame)
 
 
-def _fallback(values: np.ndarray, dtype: np.dtype, frame: Frame) -> Grid:
+def _fallback(values: NDArray[Any], dtype: np.dtype[Any], frame: Frame) -> Grid:
     """The finest slope with which the type holds the values at the source's intercept."""
     reach = float(np.abs(values - frame.intercept).max()) or 1.0
     low = float((values - frame.intercept).min())
@@ -202,7 +205,7 @@ def _fallback(values: np.ndarray, dtype: np.dtype, frame: Frame) -> Grid:
     return Grid(dtype, _ds(reach / top * (1 + 1e-9) + 1e-300), _ds(frame.intercept))
 
 
-def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: list[Grid], header: DicomHeader) -> None:
+def _set_pixels(dataset: Dataset, planes: NDArray[Any], own: list[int], grids: list[Grid], header: DicomHeader) -> None:
     """Pixel data and every attribute that depends on them."""
     frames = [header.frames[n] for n in own]
     source = header.datasets[frames[0].instance]
@@ -238,7 +241,7 @@ def _set_pixels(dataset: Dataset, planes: np.ndarray, own: list[int], grids: lis
     dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
 
 
-def _set_float_pixels(dataset: Dataset, planes: np.ndarray, dtype: np.dtype) -> None:
+def _set_float_pixels(dataset: Dataset, planes: NDArray[Any], dtype: np.dtype[Any]) -> None:
     """Pixel data of an image whose source stores floats (a Parametric Map): no rescale, no integers' attributes."""
     keyword, vr = ("FloatPixelData", "OF") if dtype.itemsize == 4 else ("DoubleFloatPixelData", "OD")
     dataset.add_new(keyword, vr, planes.astype(dtype.newbyteorder("<")).tobytes())
@@ -344,8 +347,8 @@ def _derivation_code(derivation: Derivation) -> Dataset:
 def _set_image_type(dataset: Dataset, enhanced: bool) -> None:
     """DERIVED, SECONDARY, then what was there; an enhanced image stays PRIMARY (PS3.3 C.8.16.1) and says FILTERED."""
 
-    def derived(values) -> list[str]:
-        values = [values] if isinstance(values, str) else [str(v) for v in values or []]
+    def derived(image_type: str | Iterable[object] | None) -> list[str]:
+        values = [image_type] if isinstance(image_type, str) else [str(v) for v in image_type or []]
         if not enhanced:
             # Value 2 of a PET image is PRIMARY in any case (PS3.3 C.8.9.4.1.3).
             return ["DERIVED", "PRIMARY" if text(dataset, "Modality") == "PT" else "SECONDARY", *values[2:]]

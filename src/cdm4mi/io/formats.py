@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,7 @@ def write(
     like: Volume | None = None,
     *,
     derivation: Derivation | None = None,
-    dtype: np.dtype | str | None = None,
+    dtype: np.dtype[Any] | str | None = None,
     deidentify: bool = False,
 ) -> list[str]:
     """Write ``volume``; the ending of ``path`` says the format; without one, a DICOM source gives a folder.

@@ -6,8 +6,10 @@ DICOM gives LPS millimetres; a Volume has RAS. All functions here take and give 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
@@ -21,23 +23,25 @@ TILT_DEGREES = 0.1
 class Stack:
     """The order in which slices are stacked (indices into what was given) and what that says about the geometry."""
 
-    order: np.ndarray
-    affine: np.ndarray
-    origins: np.ndarray | None
+    order: NDArray[Any]
+    affine: NDArray[Any]
+    origins: NDArray[Any] | None
     warnings: list[str] = field(default_factory=list)
 
 
-def normal_of(orientation: np.ndarray) -> np.ndarray:
+def normal_of(orientation: NDArray[Any]) -> NDArray[np.floating]:
     """Unit normal of the plane of ImageOrientationPatient (row direction, column direction)."""
     normal = np.cross(orientation[:3], orientation[3:])
-    return normal / np.linalg.norm(normal)
+    unit: NDArray[np.floating] = normal / np.linalg.norm(normal)
+    return unit
 
 
-def lps_to_ras(affine: np.ndarray) -> np.ndarray:
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+def lps_to_ras(affine: NDArray[Any]) -> NDArray[np.floating]:
+    flipped: NDArray[np.floating] = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return flipped
 
 
-def same_place(offsets: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
+def same_place(offsets: NDArray[Any], tolerance: float = 1e-3) -> NDArray[Any]:
     """Label of each offset (mm along the normal): the same for slices at the same place, counted from the lowest."""
     order = np.argsort(offsets, kind="stable")
     steps = np.diff(offsets[order]) > tolerance
@@ -47,7 +51,7 @@ def same_place(offsets: np.ndarray, tolerance: float = 1e-3) -> np.ndarray:
 
 
 def stack(
-    positions: np.ndarray, orientation: np.ndarray, pixel_spacing: tuple[float, float], thickness: float | None
+    positions: NDArray[Any], orientation: NDArray[Any], pixel_spacing: tuple[float, float], thickness: float | None
 ) -> Stack:
     """Order slices at different places along their normal, and find the affine (RAS).
 
@@ -83,7 +87,7 @@ def stack(
     return Stack(order, lps_to_ras(affine), origins, warnings)
 
 
-def name_spacing(gaps: np.ndarray, distances: np.ndarray, tolerance: float) -> str:
+def name_spacing(gaps: NDArray[Any], distances: NDArray[Any], tolerance: float) -> str:
     """One sentence on uneven gaps (mm, along the normal) between slices whose origins lie ``distances`` (mm) apart.
 
     Slices are called missing where the gaps are multiples of the usual one.
@@ -107,7 +111,7 @@ def name_spacing(gaps: np.ndarray, distances: np.ndarray, tolerance: float) -> s
     return said
 
 
-def require_even(origins: np.ndarray | None, name: str, target: str) -> None:
+def require_even(origins: NDArray[Any] | None, name: str, target: str) -> None:
     """Refuse to write slices without an even spacing into a format that has one spacing."""
     if origins is None:
         return
@@ -118,7 +122,9 @@ def require_even(origins: np.ndarray | None, name: str, target: str) -> None:
     )
 
 
-def reorient(array: np.ndarray, affine: np.ndarray, like_shape: tuple[int, ...], like_affine: np.ndarray) -> np.ndarray:
+def reorient(
+    array: NDArray[Any], affine: NDArray[Any], like_shape: tuple[int, ...], like_affine: NDArray[Any]
+) -> NDArray[Any]:
     """The array (…, k, j, i) on the voxel grid of another affine; the two may differ by swapped and mirrored axes.
 
     Refused where the grids are not the same voxels (to 1 % of a voxel).

@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
@@ -70,7 +71,7 @@ def read_hdf5_folder(files: list[tuple[Path, str]]) -> Volume:
     )
 
 
-def write_hdf5(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+def write_hdf5(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
     """Write the image dataset with affine, modality and units as attributes; a source folder becomes a folder again."""
     notes: list[str] = []
     header = template.header if template is not None and template.kind == "hdf5" else Hdf5Header("data", volume.shape)
@@ -87,7 +88,7 @@ def write_hdf5(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     return notes
 
 
-def _write(path: Path, header: Hdf5Header, array: np.ndarray, volume: Volume, with_affine: bool) -> None:
+def _write(path: Path, header: Hdf5Header, array: NDArray[Any], volume: Volume, with_affine: bool) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset(header.dataset, data=array)
         for key, value in header.attributes.items():
@@ -104,7 +105,7 @@ def _write(path: Path, header: Hdf5Header, array: np.ndarray, volume: Volume, wi
                     file.attrs[key] = said
 
 
-def _read(path: Path, name: str) -> tuple[np.ndarray, np.dtype, Hdf5Header]:
+def _read(path: Path, name: str) -> tuple[NDArray[Any], np.dtype[Any], Hdf5Header]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             key = next((key for key in _DATASETS if isinstance(file.get(key, getlink=True), h5py.HardLink)), None)
@@ -134,5 +135,5 @@ def _read(path: Path, name: str) -> tuple[np.ndarray, np.dtype, Hdf5Header]:
     return array, found_type(raw), Hdf5Header(str(key), shape, attributes)
 
 
-def found_type(raw: np.ndarray) -> np.dtype:
+def found_type(raw: NDArray[Any]) -> np.dtype[Any]:
     return raw.dtype.newbyteorder("=")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
@@ -82,7 +84,9 @@ def read_metaimage(path: Path, name: str) -> Volume:
     return Volume(array, lps_to_ras(affine), modality, source)
 
 
-def write_metaimage(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+def write_metaimage(
+    volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None
+) -> list[str]:
     """Write .mha, or .mhd with its data in a .raw (.zraw) beside it. Fields of a MetaImage template are kept."""
     kept = dict(template.header) if template is not None and template.kind == "mha" else {}
     notes: list[str] = []
@@ -162,5 +166,5 @@ def _true(said: str | None) -> bool:
     return said is not None and said.strip().lower() in ("true", "1")
 
 
-def _line(values: np.ndarray) -> str:
+def _line(values: NDArray[Any]) -> str:
     return " ".join(repr(float(v) + 0.0) for v in values.ravel())

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
@@ -64,7 +65,7 @@ def _read(image: Any, path: Path, name: str) -> Volume:
     return Volume(array, affine, None, source, warnings)
 
 
-def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
     """Write ``volume``; header fields and stored type come from ``template`` (a NIfTI source). Returns notes.
 
     The stored type stays where it holds the values finely enough; otherwise the next one that does is taken and noted.
@@ -111,7 +112,7 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     return notes
 
 
-def _millimetres(header: nib.Nifti1Header) -> np.ndarray:
+def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
     """What turns the header's units of length into millimetres, as a matrix; unknown units are millimetres."""
     units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
     scale = {1: 1e3, 3: 1e-3}.get(units, 1.0)
@@ -152,7 +153,7 @@ def _squeezed_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 
 
 def _grid(
-    array: np.ndarray, volume: Volume, source: Source | None, dtype: np.dtype | None, notes: list[str]
+    array: NDArray[Any], volume: Volume, source: Source | None, dtype: np.dtype[Any] | None, notes: list[str]
 ) -> Grid | None:
     """How to store integers, or None for floats."""
     wanted = np.dtype(dtype) if dtype is not None else None
@@ -198,7 +199,7 @@ def _save(image: Any, path: Path, pair: bool) -> None:
         image.to_file_map()
 
 
-def _planes(array: np.ndarray) -> list[np.ndarray]:
+def _planes(array: NDArray[Any]) -> list[NDArray[Any]]:
     """The last two axes, one after the other, without copying (also of a transposed array)."""
     return [array[index] for index in np.ndindex(array.shape[:-2])]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import atomic
@@ -80,7 +82,7 @@ def read_nrrd(path: Path, name: str) -> Volume:
     return Volume(array, affine, None, Source("nrrd", tuple({path, data}), fields, dtype.newbyteorder("=")))
 
 
-def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
     """Write .nrrd, or .nhdr with its data in a .raw (.raw.gz) beside it. Key/value pairs of a template are kept."""
     kept = dict(template.header) if template is not None and template.kind == "nrrd" else {}
     notes: list[str] = []
@@ -137,7 +139,9 @@ def _header(path: Path, name: str) -> tuple[dict[str, str], int]:
                 break
             if said.startswith("#"):
                 continue
-            key, mark, value = re.match(r"([^:]*)(:=|: ?)?(.*)", said).groups("")  # type: ignore[union-attr]
+            parts = re.match(r"([^:]*)(:=|: ?)?(.*)", said)
+            assert parts is not None  # every line fits
+            key, mark, value = parts.groups("")
             fields[key if mark == ":=" else key.strip().lower()] = f":={value}" if mark == ":=" else value.strip()
         end = file.tell()
     if "sizes" not in fields:
@@ -145,7 +149,7 @@ def _header(path: Path, name: str) -> tuple[dict[str, str], int]:
     return fields, end
 
 
-def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[np.ndarray | None], tuple[int, ...]]:
+def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[NDArray[Any] | None], tuple[int, ...]]:
     """Direction of each axis times its spacing (None: not an axis of space), and the signs that make the space RAS."""
     space = fields.get("space", "").lower()
     space = _TIMED.get(space, space)
@@ -165,7 +169,7 @@ def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[np.n
     return [None if v is None or not v.any() else v for v in vectors], _SPACES[space]
 
 
-def _vector(said: str, name: str) -> np.ndarray:
+def _vector(said: str, name: str) -> NDArray[Any]:
     try:
         found = np.array([float(part) for part in said.strip(" ()").split(",")])
     except ValueError:
@@ -186,5 +190,5 @@ def _words(fields: dict[str, str], key: str, name: str, default: str = "") -> li
     return found
 
 
-def _line(values: np.ndarray) -> str:
+def _line(values: NDArray[Any]) -> str:
     return ",".join(repr(float(v) + 0.0) for v in values)

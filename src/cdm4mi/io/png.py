@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,7 +14,7 @@ from cdm4mi.io.blob import DEFLATE_GAIN
 from cdm4mi.io.quantise import Grid
 from cdm4mi.io.volume import Source, Volume, check_memory
 
-_MODES: dict[str, np.dtype] = {
+_MODES: dict[str, np.dtype[Any]] = {
     "L": np.dtype(np.uint8),
     "I;16": np.dtype(np.uint16),
     "I;16B": np.dtype(np.uint16),
@@ -52,7 +53,7 @@ def _depth(path: Path) -> int:
         return file.read(_DEPTH_AT + 1)[-1]
 
 
-def write_png(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+def write_png(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
     """Write one image, rounded and clipped to 8 bits (colour, an 8-bit source, or asked for) or 16 bits."""
     planes = volume.slices()
     source = template or volume.source

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 # A restored value lies between the source's stored steps. Up to 2**4 finer steps are offered: 1/16 HU for a CT of
 # 12 bits still fits 16 bits, and its rounding error (0.02 HU) is far under any scan's noise. A power of two keeps the
@@ -19,7 +21,7 @@ FINE_ENOUGH = 2.0**-12
 class Grid:
     """value = stored * slope + intercept, stored in ``dtype`` (and within ``bits`` of it)."""
 
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     slope: float = 1.0
     intercept: float = 0.0
     bits: int = 0
@@ -29,13 +31,13 @@ class Grid:
         bits = self.bits or self.dtype.itemsize * 8
         return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if self.dtype.kind == "i" else (0, (1 << bits) - 1)
 
-    def encode(self, values: np.ndarray) -> np.ndarray:
+    def encode(self, values: NDArray[Any]) -> NDArray[Any]:
         """Nearest stored numbers (rounded, never truncated), clipped to the type's limits."""
         low, high = self.limits
         stored = np.rint((np.asarray(values, dtype=np.float64) - self.intercept) / self.slope)
         return np.clip(stored, low, high).astype(self.dtype)
 
-    def decode(self, stored: np.ndarray) -> np.ndarray:
+    def decode(self, stored: NDArray[Any]) -> NDArray[Any]:
         """float32 values of stored numbers."""
         return rescale(stored, self.slope, self.intercept)
 
@@ -44,16 +46,19 @@ class Grid:
         ends = np.rint((np.array([low, high]) - self.intercept) / self.slope)
         return bool(first <= ends.min() and ends.max() <= last)
 
-    def exact(self, values: np.ndarray) -> bool:
+    def exact(self, values: NDArray[Any]) -> bool:
         """Whether every value is met exactly (as float32)."""
         return all(np.array_equal(self.decode(self.encode(part)), part) for part in _parts(values))
 
 
-def rescale(stored: np.ndarray, slope: float, intercept: float, out: np.ndarray | None = None) -> np.ndarray:
+def rescale(
+    stored: NDArray[Any], slope: float, intercept: float, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """stored * slope + intercept, computed in float64 and rounded once to float32."""
     if slope == 1 and float(intercept).is_integer() and stored.dtype.itemsize <= 2 and abs(intercept) < 2**22:
         # All numbers are integers under 2**24: float32 is exact, and much faster.
-        return np.add(stored, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
+        exact: NDArray[np.float32] = np.add(stored, np.float32(intercept), out=out, dtype=np.float32, casting="unsafe")
+        return exact
     values = stored.astype(np.float64)
     values *= slope
     values += intercept
@@ -63,13 +68,13 @@ def rescale(stored: np.ndarray, slope: float, intercept: float, out: np.ndarray 
     return out
 
 
-def _parts(values: np.ndarray) -> np.ndarray:
+def _parts(values: NDArray[Any]) -> NDArray[Any]:
     """The array slice by slice, so that float64 copies stay small."""
     return values.reshape(-1, *values.shape[-2:]) if values.ndim > 2 else values[None]
 
 
 def refine(
-    values: np.ndarray, candidates: list[Grid], number: Callable[[float], float] = float, only_exact: bool = False
+    values: NDArray[Any], candidates: list[Grid], number: Callable[[float], float] = float, only_exact: bool = False
 ) -> Grid | None:
     """The first candidate that holds ``values`` (finite) exactly, or else the finest that holds their range, or None.
 
@@ -89,13 +94,15 @@ def refine(
     return None
 
 
-def fine_enough(grid: Grid, values: np.ndarray, source_slope: float) -> bool:
+def fine_enough(grid: Grid, values: NDArray[Any], source_slope: float) -> bool:
     """Whether the grid's step is small against the span of the values, or against the step that the source had."""
     step = abs(grid.slope)
     return step <= float(values.max() - values.min()) * FINE_ENOUGH or step <= abs(source_slope) / 8
 
 
-def as_type(array: np.ndarray, dtype: np.dtype | None, forced: bool, codes: set[str], notes: list[str]) -> np.ndarray:
+def as_type(
+    array: NDArray[Any], dtype: np.dtype[Any] | None, forced: bool, codes: set[str], notes: list[str]
+) -> NDArray[Any]:
     """The array in a type for a format without slope and intercept (``codes``: those it has, as "i2").
 
     Integers are kept where they hold the values exactly, or where the user asked for them (then rounded); otherwise

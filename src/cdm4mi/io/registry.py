@@ -32,12 +32,14 @@ class Format:
     @property
     def reader(self) -> Reader:
         """``read(path, name for messages)``."""
-        return getattr(importlib.import_module(f"cdm4mi.io.{self.module}"), f"read_{self.module}")
+        read: Reader = getattr(importlib.import_module(f"cdm4mi.io.{self.module}"), f"read_{self.module}")
+        return read
 
     @property
     def writer(self) -> Writer:
         """``write(volume, path, template, dtype)``; returns notes on what had to be changed."""
-        return getattr(importlib.import_module(f"cdm4mi.io.{self.module}"), f"write_{self.module}")
+        write: Writer = getattr(importlib.import_module(f"cdm4mi.io.{self.module}"), f"write_{self.module}")
+        return write
 
 
 FORMATS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -70,7 +71,7 @@ def read_tiff(path: Path, name: str) -> Volume:
     return Volume(array.reshape(raw.shape), affine, modality, source, notes, units, channel_axis=axis)
 
 
-def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dtype | None = None) -> list[str]:
+def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
     """Write a stack: the source's integers where they hold the values, scaled ones where asked, else float32."""
     notes: list[str] = []
     array = volume.array

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.derivation import Derivation
@@ -21,7 +22,7 @@ class Source:
     kind: str
     paths: tuple[Path, ...] = ()
     header: Any = None
-    dtype: np.dtype | None = None
+    dtype: np.dtype[Any] | None = None
     slope: float = 1.0
     intercept: float = 0.0
 
@@ -40,14 +41,14 @@ class Volume:
     that is known.
     """
 
-    array: np.ndarray
-    affine: np.ndarray
+    array: NDArray[Any]
+    affine: NDArray[Any]
     modality: str | None = None
     source: Source | None = None
     warnings: list[str] = field(default_factory=list)
     units: str | None = None
-    padding: np.ndarray | None = None
-    slice_origins: np.ndarray | None = None
+    padding: NDArray[Any] | None = None
+    slice_origins: NDArray[Any] | None = None
     derivation: Derivation | None = None
     channel_axis: int | None = None
 
@@ -76,7 +77,7 @@ class Volume:
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(k), float(j), float(i)
 
-    def slice_affine(self, k: int) -> np.ndarray:
+    def slice_affine(self, k: int) -> NDArray[Any]:
         """Affine (4 x 4, RAS mm) of slice ``k`` alone, also where spacing is uneven; (i, j, 0) is its pixel (j, i)."""
         affine = self.affine.copy()
         if self.slice_origins is not None:
@@ -85,7 +86,7 @@ class Volume:
             affine[:3, 3] += k * affine[:3, 2]
         return affine
 
-    def slices(self) -> np.ndarray:
+    def slices(self) -> NDArray[Any]:
         """All slices of all time points as a view of shape (N, rows, columns), of colour (N, rows, columns, 3)."""
         return self.array if self.channel_axis is not None else self.array.reshape(-1, *self.array.shape[-2:])
 
@@ -99,11 +100,11 @@ class Volume:
         """3 for colour, else 1."""
         return 1 if self.channel_axis is None else self.array.shape[-1]
 
-    def images(self) -> np.ndarray:
+    def images(self) -> NDArray[Any]:
         """All slices of all time points, channels in front, as a view of shape (N, channels, rows, columns)."""
         return self.slices()[:, None] if self.channel_axis is None else np.moveaxis(self.array, -1, 1)
 
-    def arranged(self, images: np.ndarray) -> np.ndarray:
+    def arranged(self, images: NDArray[Any]) -> NDArray[Any]:
         """Images (N, channels, rows, columns) as an array of this volume's shape: what ``images`` does, undone."""
         return images.reshape(self.shape) if self.channel_axis is None else np.moveaxis(images, 1, -1)
 
@@ -113,7 +114,7 @@ class Volume:
             raise UserError(f"{name}: is a colour image, expected {expected}")
 
     def with_array(
-        self, array: np.ndarray, warnings: list[str] | None = None, derivation: Derivation | None = None
+        self, array: NDArray[Any], warnings: list[str] | None = None, derivation: Derivation | None = None
     ) -> Volume:
         """The same scan with other values: ``array`` has the same shape; geometry, headers and warnings are kept.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
@@ -13,7 +16,7 @@ LEAST_SIDE = 41
 _TINY = 1e-10
 
 
-def vif(x: np.ndarray, ref: np.ndarray, levels_range: float, mask: np.ndarray | None = None) -> float:
+def vif(x: NDArray[Any], ref: NDArray[Any], levels_range: float, mask: NDArray[Any] | None = None) -> float:
     """Visual information fidelity in the pixel domain, four scales (Sheikh and Bovik, IEEE TIP 15(2), 2006).
 
     At each scale x is modelled as g ref + v with local gain g and noise v, and
@@ -60,13 +63,13 @@ def vif(x: np.ndarray, ref: np.ndarray, levels_range: float, mask: np.ndarray | 
     return float(seen / available) if available > 0 else float("nan")
 
 
-def _valid(image: np.ndarray, size: int) -> np.ndarray:
+def _valid(image: NDArray[Any], size: int) -> NDArray[Any]:
     """Mean in a Gaussian window of sigma size / 5, where the window lies wholly inside."""
     taps = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * (size / 5) ** 2))
     taps /= taps.sum()
     return _cropped(ndimage.correlate1d(ndimage.correlate1d(image, taps, 0), taps, 1), size)
 
 
-def _cropped(image: np.ndarray, size: int) -> np.ndarray:
+def _cropped(image: NDArray[Any], size: int) -> NDArray[Any]:
     half = size // 2
     return image[half:-half, half:-half]

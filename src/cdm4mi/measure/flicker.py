@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
 BLOCK = 16
 
 
-def flicker(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None, block: int = BLOCK) -> float:
+def flicker(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None, block: int = BLOCK) -> float:
     """Root mean square change between neighbouring slices of the error's block means, over sqrt(2); in image units.
 
     Slices whose brightness is off by independent errors of standard deviation s give s; an error that is the same in
@@ -36,7 +39,8 @@ def flicker(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None, bloc
     return float(np.sqrt(np.mean(change**2) / 2)) if change.size else float("nan")
 
 
-def _blocks(stack: np.ndarray, block: int) -> np.ndarray:
+def _blocks(stack: NDArray[Any], block: int) -> NDArray[np.floating]:
     rows, columns = (n // block for n in stack.shape[1:])
     whole = stack[:, : rows * block, : columns * block]
-    return whole.reshape(len(stack), rows, block, columns, block).sum(axis=(2, 4))
+    sums: NDArray[np.floating] = whole.reshape(len(stack), rows, block, columns, block).sum(axis=(2, 4))
+    return sums

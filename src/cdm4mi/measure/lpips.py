@@ -5,9 +5,11 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -42,7 +44,7 @@ class Lpips:
             self.weights.append(_weight(linear, f"lin{place}.model.1.weight", (1, out, 1, 1)))
 
     @torch.no_grad()
-    def __call__(self, x: np.ndarray, ref: np.ndarray) -> float:
+    def __call__(self, x: NDArray[Any], ref: NDArray[Any]) -> float:
         """Of two images (rows, columns) on [-1, 1], at least 32 x 32, as grey photographs; 0 for equal ones."""
         if x.shape != ref.shape or x.ndim != 2 or min(x.shape) < LEAST_SIDE:
             raise UserError(f"LPIPS of shapes {x.shape} and {ref.shape}, expected two equal ones of at least 32 x 32")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.metrics import structural_similarity
@@ -17,7 +18,7 @@ SSIM_WINDOW: dict[str, int] = {"gaussian": 11, "uniform": 7}
 BODY_HU = -500.0
 
 
-def psnr(x: np.ndarray, ref: np.ndarray, data_range: float, mask: np.ndarray | None = None) -> float:
+def psnr(x: NDArray[Any], ref: NDArray[Any], data_range: float, mask: NDArray[Any] | None = None) -> float:
     """Peak signal-to-noise ratio in dB, 10 log10(data_range^2 / MSE); infinite for equal images.
 
     ``x`` and ``ref`` are one image (any equal shape) in the same units; ``data_range`` is the width of the protocol's
@@ -30,11 +31,11 @@ def psnr(x: np.ndarray, ref: np.ndarray, data_range: float, mask: np.ndarray | N
 
 
 def ssim(
-    x: np.ndarray,
-    ref: np.ndarray,
+    x: NDArray[Any],
+    ref: NDArray[Any],
     data_range: float,
     definition: SsimDefinition = "gaussian",
-    mask: np.ndarray | None = None,
+    mask: NDArray[Any] | None = None,
 ) -> float:
     """Structural similarity of one 2-D image (scikit-image's, K1 = 0.01, K2 = 0.03).
 
@@ -47,7 +48,9 @@ def ssim(
     return ssim_mean(ssim_map(x, ref, data_range, definition), definition, mask)
 
 
-def ssim_map(x: np.ndarray, ref: np.ndarray, data_range: float, definition: SsimDefinition = "gaussian") -> np.ndarray:
+def ssim_map(
+    x: NDArray[Any], ref: NDArray[Any], data_range: float, definition: SsimDefinition = "gaussian"
+) -> NDArray[np.floating]:
     """Structural similarity around each pixel of a 2-D image, the shape of the image; definitions as ``ssim``."""
     if definition not in SSIM_WINDOW:
         raise UserError(f"SSIM definition is {definition!r}, expected one of {', '.join(SSIM_WINDOW)}")
@@ -57,6 +60,7 @@ def ssim_map(x: np.ndarray, ref: np.ndarray, data_range: float, definition: Ssim
     if x.ndim != 2 or min(x.shape) < least:
         raise UserError(f"SSIM ({definition}) of shape {x.shape}, expected a 2-D image of at least {least} x {least}")
     gaussian = definition == "gaussian"
+    full: NDArray[np.floating]
     _, full = structural_similarity(
         ref,
         x,
@@ -70,7 +74,9 @@ def ssim_map(x: np.ndarray, ref: np.ndarray, data_range: float, definition: Ssim
     return full
 
 
-def ssim_mean(similarity: np.ndarray, definition: SsimDefinition = "gaussian", mask: np.ndarray | None = None) -> float:
+def ssim_mean(
+    similarity: NDArray[Any], definition: SsimDefinition = "gaussian", mask: NDArray[Any] | None = None
+) -> float:
     """The mean of a map that ``ssim_map`` made: over the mask, or without the border of half a window."""
     if mask is not None:
         return float(similarity[mask].mean())
@@ -78,25 +84,25 @@ def ssim_mean(similarity: np.ndarray, definition: SsimDefinition = "gaussian", m
     return float(similarity[border:-border, border:-border].mean())
 
 
-def mae(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None) -> float:
+def mae(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Mean absolute error, in the units of the images."""
     x, ref, mask = _checked(x, ref, mask)
     return float(np.mean(np.abs(_inside(x, mask) - _inside(ref, mask))))
 
 
-def rmse(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None) -> float:
+def rmse(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Root mean squared error, in the units of the images."""
     x, ref, mask = _checked(x, ref, mask)
     return float(np.sqrt(np.mean((_inside(x, mask) - _inside(ref, mask)) ** 2)))
 
 
-def bias(x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None = None) -> float:
+def bias(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Mean signed error, image minus reference, in the images' units: what RMSE and MAE cannot tell from noise."""
     x, ref, mask = _checked(x, ref, mask)
     return float(np.mean(_inside(x, mask) - _inside(ref, mask)))
 
 
-def body_mask(x: np.ndarray, modality: str | None) -> np.ndarray:
+def body_mask(x: NDArray[Any], modality: str | None) -> NDArray[Any]:
     """Where the patient is, slice by slice: bool, the shape of ``x`` (..., rows, columns), in physical units.
 
     CT: above -500 HU without what is thin (couch, blankets); others: above half of Otsu's threshold of the smoothed
@@ -118,25 +124,27 @@ def body_mask(x: np.ndarray, modality: str | None) -> np.ndarray:
     return np.stack([_filled(tidy(plane, radius)) for plane in solid]).reshape(x.shape)
 
 
-def _opened(solid: np.ndarray, radius: float) -> np.ndarray:
+def _opened(solid: NDArray[Any], radius: float) -> NDArray[np.bool_]:
     """Without parts thinner than two radii (distance transforms cost the same for any radius)."""
     # a border that continues the image, so that a body cut by the edge is not eroded there
     core = ndimage.distance_transform_edt(np.pad(solid, 1, mode="edge"))[1:-1, 1:-1] > radius
     if not core.any():
         return np.zeros_like(solid)
-    return (ndimage.distance_transform_edt(~core) <= radius) & solid
+    opened: NDArray[np.bool_] = (ndimage.distance_transform_edt(~core) <= radius) & solid
+    return opened
 
 
-def _closed(solid: np.ndarray, radius: float) -> np.ndarray:
+def _closed(solid: NDArray[Any], radius: float) -> NDArray[np.bool_]:
     """With gaps narrower than two radii (a dark skull open to the outside) bridged."""
     if not solid.any():
         return solid
     width = int(np.ceil(radius)) + 1
     grown = ndimage.distance_transform_edt(~np.pad(solid, width)) <= radius
-    return (ndimage.distance_transform_edt(grown) > radius)[width:-width, width:-width] | solid
+    closed: NDArray[np.bool_] = (ndimage.distance_transform_edt(grown) > radius)[width:-width, width:-width] | solid
+    return closed
 
 
-def _filled(solid: np.ndarray) -> np.ndarray:
+def _filled(solid: NDArray[Any]) -> NDArray[np.bool_]:
     """The parts of at least 5 % of the largest, with what they enclose, together with the image's edge they touch."""
     labels, count = ndimage.label(solid)
     if not count:
@@ -150,7 +158,8 @@ def _filled(solid: np.ndarray) -> np.ndarray:
         at = np.flatnonzero(edge)
         if at.size:  # a body cut by the edge is closed there
             frame[at[0] : at[-1] + 1] = True
-    return ndimage.binary_fill_holes(framed)[1:-1, 1:-1]
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(framed)[1:-1, 1:-1]
+    return filled
 
 
 def per_patient_mean(rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
@@ -169,7 +178,7 @@ def per_patient_mean(rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[st
     }
 
 
-def _inside(x: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def _inside(x: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
     return x if mask is None else x[mask]
 
 
@@ -179,8 +188,8 @@ def _check_range(data_range: float) -> None:
 
 
 def _checked(
-    x: np.ndarray, ref: np.ndarray, mask: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
     x, ref = np.asarray(x, dtype=np.float64), np.asarray(ref, dtype=np.float64)
     if x.shape != ref.shape:
         raise UserError(f"image has shape {x.shape}, expected the reference's {ref.shape}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
@@ -34,12 +36,12 @@ class NoiseEstimate:
     correlation: float
 
 
-def estimate_sigma(y: np.ndarray) -> float:
+def estimate_sigma(y: NDArray[Any]) -> float:
     """Standard deviation of the noise in one image (rows, columns), in its units: ``estimate_noise``."""
     return estimate_noise(y).sigma
 
 
-def estimate_noise(y: np.ndarray) -> NoiseEstimate:
+def estimate_noise(y: NDArray[Any]) -> NoiseEstimate:
     """Noise in one image (rows, columns): median |HH| / 0.6745 over all shifts of db2, corrected for correlation.
 
     The finest wavelet scale gives sigma of white noise (Donoho and Johnstone 1994, section 4.2). Smoothed noise has
@@ -64,12 +66,12 @@ def estimate_noise(y: np.ndarray) -> NoiseEstimate:
     return NoiseEstimate(sigma, _correlation(width))
 
 
-def _flat_foreground(y: np.ndarray) -> np.ndarray:
+def _flat_foreground(y: NDArray[Any]) -> NDArray[np.bool_]:
     """Where the noise is looked at, bool."""
     constant = ndimage.maximum_filter(y, 3) == ndimage.minimum_filter(y, 3)
     # by as much as the filters reach into it
     padding = ndimage.binary_dilation(ndimage.binary_opening(constant, np.ones((3, 3))), np.ones((9, 9)))
-    inside = ~padding
+    inside: NDArray[np.bool_] = ~padding
     if not inside.any():
         return inside
     values = y[inside]
@@ -81,10 +83,11 @@ def _flat_foreground(y: np.ndarray) -> np.ndarray:
     if count == 0:
         return inside
     share = min(1.0, max(FLATTEST, LEAST_PIXELS / count))
-    return inside & (slope <= np.quantile(slope[inside], share))
+    flattest: NDArray[np.bool_] = inside & (slope <= np.quantile(slope[inside], share))
+    return flattest
 
 
-def _diagonal_bands(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _diagonal_bands(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """HH of the two finest scales, undecimated: of white noise both have its standard deviation."""
     bands, smooth = [], y
     for spread in (1, 2):
@@ -99,7 +102,7 @@ def _diagonal_bands(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _smoothed_noise() -> tuple[np.ndarray, np.ndarray]:
+def _smoothed_noise() -> tuple[NDArray[Any], NDArray[Any]]:
     """Standard deviations of a smoothing Gaussian, pixels, and what both bands read of unit noise smoothed by it."""
     smoothing = np.linspace(0, SMOOTHEST, 81)
     w = 2 * np.pi * np.fft.fftfreq(256)
@@ -112,11 +115,12 @@ def _smoothed_noise() -> tuple[np.ndarray, np.ndarray]:
     return smoothing, np.array(responses)
 
 
-def _gain(taps: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return np.abs(np.exp(-1j * w[:, None] * np.arange(len(taps))) @ taps) ** 2
+def _gain(taps: NDArray[Any], w: NDArray[Any]) -> NDArray[np.float64]:
+    gain: NDArray[np.float64] = np.abs(np.exp(-1j * w[:, None] * np.arange(len(taps))) @ taps) ** 2
+    return gain
 
 
-def _spread(taps: np.ndarray, spread: int) -> np.ndarray:
+def _spread(taps: NDArray[Any], spread: int) -> NDArray[Any]:
     """A filter with zeros between its taps."""
     out = np.zeros((len(taps) - 1) * spread + 1)
     out[::spread] = taps

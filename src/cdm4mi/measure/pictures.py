@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.atomic import replacing_file
@@ -23,7 +26,7 @@ Zoom = tuple[int, int, int]
 
 def comparison_picture(
     path: str | Path,
-    columns: Mapping[str, np.ndarray],
+    columns: Mapping[str, NDArray[Any]],
     window: tuple[float, float],
     zoom: Zoom | None = None,
     differences_to: str | None = None,
@@ -93,10 +96,10 @@ def comparison_picture(
 
 def steps_picture(
     path: str | Path,
-    steps: Sequence[tuple[int, np.ndarray, np.ndarray]],
+    steps: Sequence[tuple[int, NDArray[Any], NDArray[Any]]],
     window: tuple[float, float] = (-1.0, 1.0),
-    condition: np.ndarray | None = None,
-    target: np.ndarray | None = None,
+    condition: NDArray[Any] | None = None,
+    target: NDArray[Any] | None = None,
 ) -> None:
     """Denoising as a strip: above the latent x_t, below the estimate x0_hat made from it, from noise to image.
 
@@ -137,7 +140,7 @@ def steps_picture(
     grid.save(path)
 
 
-def _show(axes, image: np.ndarray, low: float, high: float) -> None:
+def _show(axes: Axes, image: NDArray[Any], low: float, high: float) -> None:
     """An image in a window, grey or, with channels behind rows and columns, in its colours."""
     if image.ndim == 3:
         axes.imshow(np.clip((image - low) / (high - low), 0, 1), interpolation="nearest")
@@ -159,7 +162,7 @@ class _Grid:
         self.figure = Figure(figsize=(self._width, self._height), facecolor="black")
         FigureCanvasAgg(self.figure)
 
-    def panel(self, row: int, column: int):
+    def panel(self, row: int, column: int) -> Axes:
         top = self._height - self.TOP - sum(self._heights[:row]) - row * self.TEXT
         left = self._left + column * (self._side + self.GAP) + sum(column >= b for b in self._breaks) * self.BREAK
         bottom = top - self._heights[row]
@@ -179,16 +182,16 @@ class _Grid:
         _save(self.figure, path)
 
 
-def _frame(axes, color: str) -> None:
+def _frame(axes: Axes, color: str) -> None:
     for spine in axes.spines.values():
         spine.set_color(color)
 
 
-def _below(axes, text: str) -> None:
+def _below(axes: Axes, text: str) -> None:
     axes.text(0.5, -0.02, text, color=FAINT, fontsize=9, ha="center", va="top", transform=axes.transAxes)
 
 
-def _scale(axes, limit: float, unit: str) -> None:
+def _scale(axes: Axes, limit: float, unit: str) -> None:
     """The colour scale of the differences, where the reference's own (zero) would be."""
     bar = axes.inset_axes((0.1, 0.52, 0.8, 0.05))
     bar.imshow(np.linspace(-1, 1, 256)[None], cmap=DIFFERENCE, aspect="auto", extent=(-limit, limit, 0, 1))
@@ -199,14 +202,14 @@ def _scale(axes, limit: float, unit: str) -> None:
     axes.text(0.5, 0.62, f"difference {unit}".rstrip(), color=INK, fontsize=10, ha="center", transform=axes.transAxes)
 
 
-def _psnr_text(image: np.ndarray, reference: np.ndarray, window: tuple[float, float], itself: bool = False) -> str:
+def _psnr_text(image: NDArray[Any], reference: NDArray[Any], window: tuple[float, float], itself: bool = False) -> str:
     if itself:
         return "PSNR to this"
     low, high = window
     return f"{psnr(np.clip(image, low, high), np.clip(reference, low, high), high - low):.2f} dB"
 
 
-def _same_shape(images: Mapping[str, np.ndarray], colour: bool = False) -> dict[str, np.ndarray]:
+def _same_shape(images: Mapping[str, NDArray[Any]], colour: bool = False) -> dict[str, NDArray[Any]]:
     arrays = {title: np.asarray(image, dtype=np.float32) for title, image in images.items()}
     if not arrays:
         raise UserError("no image to draw, expected at least one")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from cdm4mi.errors import UserError
 
 
-def gaussian_interval(mean: np.ndarray, sd: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def gaussian_interval(mean: NDArray[Any], sd: NDArray[Any], level: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """Ends of the central interval that holds a Gaussian with the probability ``level``, pixel by pixel."""
     _check_level(level)
     half = stats.norm.ppf((1 + level) / 2) * np.asarray(sd, np.float64)
     return mean - half, mean + half
 
 
-def sample_interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def sample_interval(samples: NDArray[Any], level: float) -> tuple[NDArray[Any], NDArray[Any]]:
     """Ends of the central interval told from samples (K, ...) along the first axis.
 
     The k-th of K ordered samples is the quantile k / (K + 1): a truth drawn from the same law lies below it with just
@@ -32,25 +35,26 @@ def sample_interval(samples: np.ndarray, level: float) -> tuple[np.ndarray, np.n
     return low, high
 
 
-def coverage(low: np.ndarray, high: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -> float:
+def coverage(low: NDArray[Any], high: NDArray[Any], truth: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Share of the pixels whose true value lies in the interval, ends included; as near the stated level as it can."""
     inside = (low <= truth) & (truth <= high)
     return float(np.mean(inside if mask is None else inside[mask]))
 
 
-def interval_width(low: np.ndarray, high: np.ndarray, mask: np.ndarray | None = None) -> float:
+def interval_width(low: NDArray[Any], high: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Mean width of the intervals, in image units: of two that cover alike, the narrower knows more."""
     width = np.asarray(high, np.float64) - low
     return float(np.mean(width if mask is None else width[mask]))
 
 
-def crps_gaussian(mean: np.ndarray, sd: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def crps_gaussian(mean: NDArray[Any], sd: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     """CRPS of a Gaussian forecast, pixel by pixel (Gneiting and Raftery 2007, section 4.2), in image units."""
     z = (np.asarray(truth, np.float64) - mean) / sd
-    return sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    score: NDArray[np.float64] = sd * (z * (2 * stats.norm.cdf(z) - 1) + 2 * stats.norm.pdf(z) - 1 / np.sqrt(np.pi))
+    return score
 
 
-def crps_samples(samples: np.ndarray, truth: np.ndarray, fair: bool = True) -> np.ndarray:
+def crps_samples(samples: NDArray[Any], truth: NDArray[Any], fair: bool = True) -> NDArray[np.float64]:
     """CRPS of K samples (K, ...), pixel by pixel: E|X - y| - E|X - X'| / 2, in image units; less is better.
 
     For one sample it is the absolute error. ``fair`` leaves a sample's pair with itself out of the second mean (Ferro
@@ -61,12 +65,12 @@ def crps_samples(samples: np.ndarray, truth: np.ndarray, fair: bool = True) -> n
     count = len(ordered)
     if count < 1 or ordered.shape[1:] != np.shape(truth):
         raise UserError(f"samples have shape {np.shape(samples)}, expected (K, {', '.join(map(str, np.shape(truth)))})")
-    error = np.abs(ordered - truth).mean(axis=0)
+    error: NDArray[np.float64] = np.abs(ordered - truth).mean(axis=0)
     if count == 1:
         return error
     # the sum of |x_i - x_j| over i < j is that of (2 k - K - 1) x_(k) over the ordered samples, k = 1 to K
     weights = 2 * np.arange(1, count + 1) - count - 1
-    pairs = np.tensordot(weights, ordered, axes=1)
+    pairs: NDArray[np.float64] = np.tensordot(weights, ordered, axes=1)
     return error - pairs / (count * (count - 1) if fair else count**2)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
 
 
-def edge_spread(region: np.ndarray, step: float = 0.25) -> tuple[np.ndarray, np.ndarray]:
+def edge_spread(region: NDArray[Any], step: float = 0.25) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean profile across the one straight edge of a region, sampled finer than the pixels (slanted edge, ISO 12233).
 
     Each line across the edge is shifted by the edge's place in it, told by a straight line through the centroids of
@@ -61,7 +64,7 @@ def edge_spread(region: np.ndarray, step: float = 0.25) -> tuple[np.ndarray, np.
     return positions, (profile - low) / (high - low)
 
 
-def edge_width(distance: np.ndarray, profile: np.ndarray) -> float:
+def edge_width(distance: NDArray[Any], profile: NDArray[Any]) -> float:
     """Pixels from 10 % to 90 % of an edge spread function: 2.56 sigma for a step blurred by a Gaussian."""
     crossings = []
     for level in (0.1, 0.9):
@@ -73,7 +76,7 @@ def edge_width(distance: np.ndarray, profile: np.ndarray) -> float:
     return float(crossings[1] - crossings[0])
 
 
-def mtf(distance: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mtf(distance: NDArray[Any], profile: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Modulation transfer function: |DFT| of the edge's derivative (Hann window), 1 at frequency 0.
 
     Returns:
@@ -88,7 +91,7 @@ def mtf(distance: np.ndarray, profile: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return frequency[frequency <= 1], transfer[frequency <= 1]
 
 
-def frequency_at(frequency: np.ndarray, transfer: np.ndarray, level: float = 0.5) -> float:
+def frequency_at(frequency: NDArray[Any], transfer: NDArray[Any], level: float = 0.5) -> float:
     """The first frequency at which the transfer falls below a level (MTF50 for 0.5); nan where it never does."""
     below = np.flatnonzero(transfer < level)
     if not below.size or below[0] == 0:

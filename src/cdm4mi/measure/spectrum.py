@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
@@ -11,8 +14,8 @@ FLOOR = 1e-8
 
 
 def noise_power_spectrum(
-    regions: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0), detrend: bool = True, taper: bool = False
-) -> np.ndarray:
+    regions: NDArray[Any], spacing: tuple[float, float] = (1.0, 1.0), detrend: bool = True, taper: bool = False
+) -> NDArray[np.floating]:
     """2-D noise power spectrum: mean over regions of |DFT|^2 (squared first, then averaged), times dx dy / (Nx Ny).
 
     ICRU Report 87 (2012), section 5.4. White noise of variance s^2 gives s^2 dx dy at every frequency, and the sum over
@@ -35,10 +38,11 @@ def noise_power_spectrum(
         window = np.outer(*(np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (rows, columns)))
         noise = noise * (window / np.sqrt(np.mean(window**2)))
     power = np.abs(np.fft.fft2(noise)) ** 2
-    return power.mean(axis=0) * (spacing[0] * spacing[1] / (rows * columns))
+    spectrum: NDArray[np.floating] = power.mean(axis=0) * (spacing[0] * spacing[1] / (rows * columns))
+    return spectrum
 
 
-def radial_mean(spectrum: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[np.ndarray, np.ndarray]:
+def radial_mean(spectrum: NDArray[Any], spacing: tuple[float, float] = (1.0, 1.0)) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean of a 2-D spectrum over rings one frequency step wide, without the zero frequency, up to Nyquist's.
 
     Returns:
@@ -59,7 +63,7 @@ def radial_mean(spectrum: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0))
     return means[0], means[1]
 
 
-def regions_inside(image: np.ndarray, mask: np.ndarray | None, size: int) -> np.ndarray:
+def regions_inside(image: NDArray[Any], mask: NDArray[Any] | None, size: int) -> NDArray[Any]:
     """Square regions (N, size, size) of an image (rows, columns), half overlapping, that lie wholly inside the mask."""
     image = np.asarray(image)
     if image.ndim != 2:
@@ -73,7 +77,7 @@ def regions_inside(image: np.ndarray, mask: np.ndarray | None, size: int) -> np.
     return np.stack(found) if found else np.empty((0, size, size), image.dtype)
 
 
-def spectrum_error(image: np.ndarray, reference: np.ndarray) -> float:
+def spectrum_error(image: NDArray[Any], reference: NDArray[Any]) -> float:
     """Distance of two images' radial power spectra in dB: mean over frequencies of |10 log10(P_image / P_reference)|.
 
     0 for equal texture, whatever the pixels say (a sample of the posterior comes near it), some dB for a blurred image
@@ -96,17 +100,18 @@ def spectrum_error(image: np.ndarray, reference: np.ndarray) -> float:
     return float(np.mean(np.abs(10 * np.log10(np.maximum(power, floor) / np.maximum(expected, floor)))))
 
 
-def _without_plane(regions: np.ndarray) -> np.ndarray:
+def _without_plane(regions: NDArray[Any]) -> NDArray[np.floating]:
     rows, columns = regions.shape[-2:]
     y, x = (np.arange(n) - (n - 1) / 2 for n in (rows, columns))
     # the three basis functions are orthogonal on a full grid, so each is taken out on its own
     rest = regions - regions.mean(axis=(-2, -1), keepdims=True)
     slope_y = (rest.mean(axis=-1) @ y) / (y @ y)
     slope_x = (rest.mean(axis=-2) @ x) / (x @ x)
-    return rest - slope_y[..., None, None] * y[:, None] - slope_x[..., None, None] * x
+    flat: NDArray[np.floating] = rest - slope_y[..., None, None] * y[:, None] - slope_x[..., None, None] * x
+    return flat
 
 
-def _checked(x: np.ndarray, name: str) -> np.ndarray:
+def _checked(x: NDArray[Any], name: str) -> NDArray[Any]:
     x = np.asarray(x, dtype=np.float64)
     if x.ndim < 2 or min(x.shape[-2:]) < 4 or not x.size:
         raise UserError(f"{name} of shape {x.shape}, expected (..., rows, columns), at least 4 x 4")

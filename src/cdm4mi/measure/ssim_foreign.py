@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from cdm4mi.errors import UserError
 
 
-def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
+def ssim_zero_padded(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> float:
     """Wang's Gaussian 11 x 11 window (sigma 1.5) over an image continued with zeros, the border counted.
 
     What the convolutions of many PyTorch projects make of SSIM, CoreDiff's among them. x, ref: (rows, columns).
@@ -20,8 +23,10 @@ def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float
     taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
 
-    def mean(a: np.ndarray) -> np.ndarray:
-        return ndimage.correlate1d(ndimage.correlate1d(a, taps, 0, mode="constant"), taps, 1, mode="constant")
+    def mean(a: NDArray[Any]) -> NDArray[np.floating]:
+        rows = ndimage.correlate1d(a, taps, 0, mode="constant")
+        smoothed: NDArray[np.floating] = ndimage.correlate1d(rows, taps, 1, mode="constant")
+        return smoothed
 
     mu_x, mu_r = mean(x), mean(ref)
     var_x, var_r, cov = mean(x * x) - mu_x**2, mean(ref * ref) - mu_r**2, mean(x * ref) - mu_x * mu_r
@@ -30,7 +35,7 @@ def ssim_zero_padded(x: np.ndarray, ref: np.ndarray, data_range: float) -> float
     return float(similarity.mean())
 
 
-def ssim_across_slices(x: np.ndarray, ref: np.ndarray, data_range: float) -> float:
+def ssim_across_slices(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> float:
     """A 7 x 7 x 7 uniform window over a stack (slices, rows, columns), as the original work calls scikit-image."""
     if x.ndim != 3 or x.shape != ref.shape or min(x.shape) < 7:
         raise UserError(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
@@ -19,7 +22,7 @@ LEAST = 20
 """Pixels that a class needs to be reported in a slice."""
 
 
-def tissue_classes(ref: np.ndarray, modality: str | None, body: np.ndarray) -> dict[str, np.ndarray]:
+def tissue_classes(ref: NDArray[Any], modality: str | None, body: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """Masks by tissue of one slice (rows, columns): CT by the HU of the reference, others background and foreground.
 
     The class is told from the 3 x 3 mean. From the noisy pixel itself, those that noise pushed out of the class would
@@ -34,13 +37,13 @@ def tissue_classes(ref: np.ndarray, modality: str | None, body: np.ndarray) -> d
     return {name: (smooth >= low) & (smooth < high) for name, (low, high) in CT_TISSUES.items()}
 
 
-def tissue_bias(x: np.ndarray, ref: np.ndarray, classes: dict[str, np.ndarray]) -> dict[str, float]:
+def tissue_bias(x: NDArray[Any], ref: NDArray[Any], classes: dict[str, NDArray[Any]]) -> dict[str, float]:
     """Mean of x - ref in each class, in the images' units; nan for a class with less than 20 pixels."""
     error = np.asarray(x, np.float64) - np.asarray(ref, np.float64)
     return {name: float(error[at].mean()) if at.sum() >= LEAST else float("nan") for name, at in classes.items()}
 
 
-def cnr(x: np.ndarray, first: np.ndarray, second: np.ndarray) -> float:
+def cnr(x: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> float:
     """Contrast to noise ratio |mean_1 - mean_2| / sqrt((var_1 + var_2) / 2) of two regions given as masks.
 
     The same masks for every method, made from the reference. Structure inside a region counts as noise.

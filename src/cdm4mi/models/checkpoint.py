@@ -154,7 +154,8 @@ def read_ckpt(file: Path) -> dict[str, Any]:
         raise UserError(f"{file}: holds no state_dict of tensors, expected a Lightning checkpoint")
     if names and "cdm4mi" in checkpoint:
         raise UserError(_not_plain(file, names[0]))
-    return checkpoint
+    found: dict[str, Any] = checkpoint
+    return found
 
 
 def _not_plain(file: Path, name: str | None) -> str:

@@ -8,6 +8,7 @@ given and does nothing.
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def load_inert(file: Path) -> tuple[Any, list[str]]:
     archive (as torch.save wrote it before version 1.6) raises ValueError.
     """
     names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
-    inert = [(_InertType(name, (Inert,), {"found": name, "callable_": _known(name)}), name) for name in names]
-    with torch.serialization.safe_globals(inert):  # type: ignore[arg-type]
+    inert: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (_InertType(name, (Inert,), {"found": name, "callable_": _known(name)}), name) for name in names
+    ]
+    with torch.serialization.safe_globals(inert):
         return torch.load(file, map_location="cpu", weights_only=True, mmap=False), names
 
 

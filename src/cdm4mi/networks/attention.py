@@ -46,11 +46,12 @@ class SelfAttention(nn.Module):
         n, channel, height, width = x.shape
         # the fused kernel wants each token's numbers side by side (free in channels_last); else torch falls back to a
         # tokens x tokens matrix without a word
-        tokens = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        tokens: Tensor = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
         # per head: q, k, v in that order; each (N, heads, tokens, width of a head)
         q, k, v = tokens.unflatten(-1, (self.n_head, -1)).transpose(1, 2).chunk(3, dim=-1)
         out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
-        return x + self.out(out.transpose(2, 3).reshape(n, channel, height, width))
+        added: Tensor = self.out(out.transpose(2, 3).reshape(n, channel, height, width))
+        return x + added
 
 
 class CrossAttention(nn.Module):
@@ -69,11 +70,13 @@ class CrossAttention(nn.Module):
         self.out = scaled_(nn.Conv2d(in_channel, in_channel, 1), 1e-10)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.n_head, -1))
+        return heads.transpose(1, 2)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         n, channel, height, width = x.shape
         h = self.norm(x).flatten(2).transpose(1, 2) + self.place(position_encoding(height, width, 64, x))
         k, v = self.kv(context).chunk(2, dim=-1)
         out = F.scaled_dot_product_attention(self._heads(self.q(h)), self._heads(k), self._heads(v))
-        return x + self.out(out.transpose(2, 3).reshape(n, channel, height, width))
+        added: Tensor = self.out(out.transpose(2, 3).reshape(n, channel, height, width))
+        return x + added

@@ -55,7 +55,7 @@ class ResBlock(nn.Module):
         self.skip = scaled_(nn.Conv2d(in_channel, out_channel, 1)) if in_channel != out_channel else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h = self.conv1(self.activation1(self.norm1(x)))
+        h: Tensor = self.conv1(self.activation1(self.norm1(x)))
         emb = self.time(time)[:, :, None, None]
         if self.use_affine_time:
             gamma, beta = emb.chunk(2, dim=1)
@@ -63,7 +63,8 @@ class ResBlock(nn.Module):
         else:
             h = self.norm2(h + emb)
         h = self.conv2(self.dropout(self.activation2(h)))
-        return h + (x if self.skip is None else self.skip(x))
+        skipped: Tensor = x if self.skip is None else self.skip(x)
+        return h + skipped
 
 
 class ResBlockWithAttention(nn.Module):

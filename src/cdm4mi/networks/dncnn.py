@@ -25,4 +25,5 @@ class DnCNN(PlainNetwork):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def residual(self, y: Tensor) -> Tensor:
-        return self.layers(y)
+        noise: Tensor = self.layers(y)
+        return noise

@@ -26,7 +26,7 @@ class TokenEncoder(nn.Module):
         self.trunk = _trunk(in_channel, dim, 3)
 
     def forward(self, image: Tensor) -> Tensor:
-        h = self.trunk(image)
+        h: Tensor = self.trunk(image)
         return h.flatten(2).transpose(1, 2) + position_encoding(h.shape[2], h.shape[3], self.dim, h)
 
 
@@ -39,4 +39,5 @@ class VectorEncoder(nn.Module):
         self.head = nn.Linear(64 * 64, dim)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(F.adaptive_avg_pool2d(F.silu(self.trunk(image)), 8).flatten(1))
+        vector: Tensor = self.head(F.adaptive_avg_pool2d(F.silu(self.trunk(image)), 8).flatten(1))
+        return vector

@@ -113,11 +113,14 @@ class UNet(nn.Module):
         )
 
     def _run(self, layer: nn.Module, x: Tensor, time: Tensor, context: Tensor | None) -> Tensor:
+        h: Tensor
         if not isinstance(layer, ResBlockWithAttention):
-            return layer(x)
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(layer, x, time, context, use_reentrant=False)
-        return layer(x, time, context)
+            h = layer(x)
+        elif self.gradient_checkpointing and torch.is_grad_enabled():
+            h = checkpoint(layer, x, time, context, use_reentrant=False)
+        else:
+            h = layer(x, time, context)
+        return h
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
         if x.shape[-2] % self.size_multiple or x.shape[-1] % self.size_multiple:

@@ -99,8 +99,10 @@ class DiffusionWrapper(nn.Module):
         Raises UserError for a condition that is missing or has another shape.
         """
         self._check(x, "x", (len(x), self.image_channel, "H", "W"))
+        out: Tensor
         if self.conditioning_key == "none":
-            return self.diffusion_model(x, t)
+            out = self.diffusion_model(x, t)
+            return out
         given = self._condition(cond)
         context = vector = None
         if self.conditioning_key in ("crossattn", "hybrid"):
@@ -109,7 +111,8 @@ class DiffusionWrapper(nn.Module):
             vector = self._vector(given, len(x))
         if self.conditioning_key in ("concat", "hybrid"):
             x = torch.cat([x, self._image(given, len(x), x.shape[2:])], dim=1)
-        return self.diffusion_model(x, t, context=context, vector=vector)
+        out = self.diffusion_model(x, t, context=context, vector=vector)
+        return out
 
     def _condition(self, cond: Any) -> Condition:
         """Image, tokens or vector: told from the number of dimensions."""
@@ -133,7 +136,8 @@ class DiffusionWrapper(nn.Module):
 
     def _tokens(self, given: Condition, n: int) -> Tensor:
         if given.tokens is None and given.image is not None and self.token_encoder is not None:
-            return self.token_encoder(self._image(given, n))
+            encoded: Tensor = self.token_encoder(self._image(given, n))
+            return encoded
         assert self.diffusion_model.context_dim is not None
         wanted = "tokens" if self.token_encoder is None else "an image or tokens"
         tokens = self._need(given.tokens, wanted, given)
@@ -141,7 +145,8 @@ class DiffusionWrapper(nn.Module):
 
     def _vector(self, given: Condition, n: int) -> Tensor:
         if given.vector is None and given.image is not None and self.vector_encoder is not None:
-            return self.vector_encoder(self._image(given, n))
+            encoded: Tensor = self.vector_encoder(self._image(given, n))
+            return encoded
         assert self.diffusion_model.vector_dim is not None
         wanted = "a vector" if self.vector_encoder is None else "an image or a vector"
         vector = self._need(given.vector, wanted, given)

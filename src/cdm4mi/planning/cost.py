@@ -58,7 +58,8 @@ def seconds_a_step(config: Config, machine: Machine, steps: int = TIMED_STEPS) -
         alone = _least_seconds(config, machine.device, steps, time.process_time)
     finally:
         torch.set_num_threads(threads)
-    return alone / min(machine.cores, MOST_CORES) ** CORES_GAIN
+    gain: float = min(machine.cores, MOST_CORES) ** CORES_GAIN
+    return alone / gain
 
 
 def _least_seconds(config: Config, device: torch.device, steps: int, clock: Callable[[], float]) -> float:

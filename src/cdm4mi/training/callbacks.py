@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from cdm4mi.config.schema import Config
+from cdm4mi.training.ema import EMAState
 from cdm4mi.training.modules import DDPM
 
 
@@ -24,9 +25,9 @@ class EMACallback(L.Callback):
     def __init__(self) -> None:
         self._averaged = ExitStack()
         self._last_step = 0
-        self._restored: dict | None = None
+        self._restored: EMAState | None = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:  # type: ignore[override]
+    def on_fit_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:
         if pl_module.ema is not None:
             pl_module.ema.restart()  # at the weights of a checkpoint that has no averages, if any
             if self._restored is not None:
@@ -35,17 +36,17 @@ class EMACallback(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:
         if pl_module.ema is not None and trainer.global_step > self._last_step:
             pl_module.ema.update()
             self._last_step = trainer.global_step
 
-    def on_validation_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:  # type: ignore[override]
+    def on_validation_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:
         if pl_module.ema is not None:
             self._averaged.enter_context(pl_module.ema.applied())
 
     @torch.no_grad()
-    def on_validation_batch_end(  # type: ignore[override]
+    def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: DDPM, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._averaged.close()
@@ -60,7 +61,7 @@ class EMACallback(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._averaged.close()
 
-    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: DDPM, checkpoint: dict[str, Any]) -> None:  # type: ignore[override]
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: DDPM, checkpoint: dict[str, Any]) -> None:
         if pl_module.ema is not None:
             checkpoint["ema"] = pl_module.ema.state_dict()
 
@@ -115,7 +116,7 @@ class Pictures(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._seen = trainer.global_step
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: DDPM, *args: Any) -> None:
         step = trainer.global_step
         if not trainer.is_global_zero or step == self._seen:
             return

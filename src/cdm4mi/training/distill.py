@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -164,7 +165,7 @@ def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]
     return [middle] if calls == 1 else [last, middle]
 
 
-def with_teachers_patients(summary: dict, teacher: TrainedModel) -> dict:
+def with_teachers_patients(summary: dict[str, Any], teacher: TrainedModel) -> dict[str, Any]:
     """Whom the student's weights have seen: its own patients and those of its teacher."""
     taught = teacher.about.get("data")
     seen = set(taught.get("patients_train", ())) if isinstance(taught, dict) else set()

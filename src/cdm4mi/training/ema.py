@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
+
+
+class EMAState(TypedDict):
+    """What a checkpoint holds of an average: float32 weights by name, and the number of updates."""
+
+    weights: dict[str, Tensor]
+    updates: int
 
 
 class EMA:
@@ -53,11 +61,11 @@ class EMA:
         for name, p in self.module.named_parameters():
             p.copy_(weights[name].to(p.device))
 
-    def state_dict(self) -> dict[str, object]:
+    def state_dict(self) -> EMAState:
         """Averages and count, for a checkpoint."""
         return {"weights": {k: v.cpu() for k, v in self.weights.items()}, "updates": self.updates}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: EMAState) -> None:
         """The inverse of ``state_dict``."""
         self.weights = {k: v.clone() for k, v in state["weights"].items()}
         self.updates = int(state["updates"])

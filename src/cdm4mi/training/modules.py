@@ -280,7 +280,7 @@ class DDPM(L.LightningModule):
                 self.log(name, chosen.mean(), on_epoch=True, batch_size=len(chosen), sync_dist=True)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its connector, not declared
         if (self.trainer.global_step + 1) % every == 0:
             norms = [p.grad.detach().norm() for p in self.parameters() if p.grad is not None]
             self.log("train/gradient_norm", torch.stack(norms).norm())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm4mi.diffusion.sampling import SamplingState
@@ -39,7 +41,7 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor]) -> None
     steps_picture(path, steps, condition=condition, target=_image(first["x0"]))
 
 
-def _image(batch: Tensor) -> np.ndarray:
+def _image(batch: Tensor) -> NDArray[Any]:
     """(rows, columns), of colour (rows, columns, 3)."""
     image = batch[0].float().cpu().numpy()
     return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
-from cdm4mi.data.pairs import OrderedFrom, PairDataset
+from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.diffusion.registry import make_solver
@@ -80,14 +80,14 @@ class PairData(L.LightningDataModule):
             "slice_hashes": sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
         }
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader[Pair]:
         trainer, training = self.trainer, self.config.training
         assert trainer is not None
         seen = trainer.global_step * training.accumulate * training.batch_size
         sampler = OrderedFrom(seen * trainer.world_size + trainer.global_rank, trainer.world_size)
         return DataLoader(self.train_pairs, training.batch_size, sampler=sampler, num_workers=self.config.data.workers)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> DataLoader[Pair]:
         return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
 
 
@@ -164,7 +164,8 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     for batch in data.val_dataloader():
         mean = regression.process.mean(regression.network, batch["y"], batch["level"], batch.get("vector"))
         total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
-    return (total / count) ** 0.5
+    rms: float = (total / count) ** 0.5
+    return rms
 
 
 def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:

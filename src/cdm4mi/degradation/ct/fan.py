@@ -23,7 +23,8 @@ def shift_views(sinogram: Tensor, angle: Tensor) -> Tensor:
     views = sinogram.shape[1]
     order = torch.arange(views // 2 + 1, dtype=torch.float64)[:, None]
     phase = torch.polar(torch.ones_like(order * angle), order * angle).to(sinogram.device, torch.complex64)
-    return torch.fft.irfft(torch.fft.rfft(sinogram, dim=1) * phase, views, dim=1)
+    shifted: Tensor = torch.fft.irfft(torch.fft.rfft(sinogram, dim=1) * phase, views, dim=1)
+    return shifted
 
 
 def full_turn(parallel: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ computed slice by slice in float32: a slice gives the same values in any batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -82,7 +83,7 @@ def variance_weights(mask: Tensor, scan: ScanGeometry, filter: Filter = "hann") 
     return shadow * (gain * (math.pi / scan.views) ** 2)[:, None].to(shadow)
 
 
-def _groups(scan: ScanGeometry):
+def _groups(scan: ScanGeometry) -> Iterator[tuple[Tensor, Tensor, Tensor, tuple[float, float], bool]]:
     """Views whose rays run closer to the columns, then the others with rows and columns exchanged.
 
     Yields the views, cos and sin of the ray's normal to the axis across, (step, across) the pixel's size in mm along

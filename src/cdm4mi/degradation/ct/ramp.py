@@ -22,7 +22,7 @@ def response(length: int, pitch: float, name: Filter) -> Tensor:
     n = torch.minimum(n, length - n)
     kernel = torch.where(n % 2 == 1, -1 / (math.pi * pitch * n.clamp(min=1)) ** 2, torch.zeros_like(n))
     kernel[0] = 1 / (4 * pitch**2)
-    ramp = torch.fft.rfft(kernel).real * pitch
+    ramp: Tensor = torch.fft.rfft(kernel).real * pitch
     if name == "hann":
         ramp *= 0.5 * (1 + torch.cos(2 * math.pi * torch.fft.rfftfreq(length, dtype=torch.float64)))
     return ramp
@@ -42,5 +42,5 @@ def filter_rows(sinogram: Tensor, pitch: float, name: Filter) -> Tensor:
     channels = sinogram.shape[-1]
     length = padded_length(channels)
     spectrum = torch.fft.rfft(sinogram, length) * response(length, pitch, name).to(sinogram)
-    fine = torch.fft.irfft(spectrum, UPSAMPLING * length)[..., : UPSAMPLING * channels]
+    fine: Tensor = torch.fft.irfft(spectrum, UPSAMPLING * length)[..., : UPSAMPLING * channels]
     return fine * UPSAMPLING

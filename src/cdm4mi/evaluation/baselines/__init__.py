@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.evaluation.baselines import bm3d as _bm3d
 from cdm4mi.evaluation.baselines import gaussian as _gaussian
@@ -33,7 +33,7 @@ class Baseline:
     """
 
     title: str
-    run: Callable[[np.ndarray, float, Any], np.ndarray]
+    run: Callable[[NDArray[Any], float, Any], NDArray[Any]]
     grid: Sequence[Any]
     require: Callable[[], None] = _nothing
 

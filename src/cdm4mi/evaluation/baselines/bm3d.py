@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines.image import checked
@@ -31,7 +33,7 @@ def require() -> None:
         ) from None
 
 
-def bm3d(y: np.ndarray, sigma: float, settings: Bm3dSettings = Bm3dSettings()) -> np.ndarray:
+def bm3d(y: NDArray[Any], sigma: float, settings: Bm3dSettings = Bm3dSettings()) -> NDArray[Any]:
     """Dabov et al. (2007): (rows, columns) in any units to float32. Sigma 0 returns the image.
 
     Raises UserError without the package.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
 
-def checked(y: np.ndarray, sigma: float) -> np.ndarray:
+def checked(y: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     """The image (rows, columns) in float32. Raises UserError for another shape, values not finite, or a bad sigma."""
     y = np.asarray(y, dtype=np.float32)
     if y.ndim != 2:

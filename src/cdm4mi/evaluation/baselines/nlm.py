@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage import restoration
 
 from cdm4mi.evaluation.baselines.image import checked
@@ -29,7 +31,7 @@ GRID = [
 ]
 
 
-def nlm(y: np.ndarray, sigma: float, settings: NlmSettings = NlmSettings()) -> np.ndarray:
+def nlm(y: NDArray[Any], sigma: float, settings: NlmSettings = NlmSettings()) -> NDArray[np.float32]:
     """Non-local means (Buades et al. 2005; scikit-image's fast mode, Darbon et al. 2008), sigma known.
 
     ``y`` is (rows, columns); the result is float32 of the same shape and units. Sigma 0 returns the image.
@@ -47,4 +49,5 @@ def nlm(y: np.ndarray, sigma: float, settings: NlmSettings = NlmSettings()) -> n
         sigma=1.0,
         fast_mode=True,
     )
-    return (out * sigma + y.mean()).astype(np.float32)
+    restored: NDArray[np.float32] = (out * sigma + y.mean()).astype(np.float32)
+    return restored

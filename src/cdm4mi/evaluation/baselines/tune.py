@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 
-Pair = tuple[np.ndarray, np.ndarray, float]
+Pair = tuple[NDArray[Any], NDArray[Any], float]
 """Noisy, reference, sigma; any units."""
 Settings = TypeVar("Settings")
 
 
 def best_of(
-    method: Callable[[np.ndarray, float, Settings], np.ndarray], grid: Sequence[Settings], pairs: Sequence[Pair]
+    method: Callable[[NDArray[Any], float, Settings], NDArray[Any]], grid: Sequence[Settings], pairs: Sequence[Pair]
 ) -> Settings:
     """The settings of the grid with the highest mean PSNR on the pairs.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage import restoration
 
 from cdm4mi.evaluation.baselines.image import checked
@@ -20,11 +22,12 @@ class TvSettings:
 GRID = [TvSettings(factor) for factor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.2)]
 
 
-def tv(y: np.ndarray, sigma: float, settings: TvSettings = TvSettings()) -> np.ndarray:
+def tv(y: NDArray[Any], sigma: float, settings: TvSettings = TvSettings()) -> NDArray[np.float32]:
     """Rudin et al. (1992) by Chambolle (2004): (rows, columns) in any units to float32. Sigma 0 returns the image."""
     y = checked(y, sigma)
     if sigma == 0:
         return y
     scaled = (y - y.mean()) / sigma
     out = restoration.denoise_tv_chambolle(scaled, weight=settings.factor)
-    return (out * sigma + y.mean()).astype(np.float32)
+    restored: NDArray[np.float32] = (out * sigma + y.mean()).astype(np.float32)
+    return restored

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from skimage import restoration
 
 from cdm4mi.errors import UserError
@@ -38,7 +40,7 @@ def require() -> None:
         ) from None
 
 
-def wavelet(y: np.ndarray, sigma: float, settings: WaveletSettings = WaveletSettings()) -> np.ndarray:
+def wavelet(y: NDArray[Any], sigma: float, settings: WaveletSettings = WaveletSettings()) -> NDArray[Any]:
     """BayesShrink soft thresholding (Chang et al. 2000), averaged over 4 x 4 shifts (Coifman and Donoho 1995).
 
     (rows, columns) in any units to float32. Sigma 0 returns the image. Raises UserError without PyWavelets.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi import __version__
 from cdm4mi.errors import UserError
@@ -41,7 +42,7 @@ class Cell:
     calls: int
     notes: list[str]
     spectrum: list[float]
-    images: np.ndarray
+    images: NDArray[Any]
 
 
 def cell_key(
@@ -99,15 +100,16 @@ def placed(row: Row, places: Sequence[int]) -> Row:
     return row if row.slice is None else Row(**{**vars(row), "slice": places[row.slice]})
 
 
-def frequencies() -> np.ndarray:
+def frequencies() -> NDArray[Any]:
     """Cycles a pixel at which spectra are kept."""
     return (np.arange(BINS) + 1) * 0.5 / BINS
 
 
-def radial_power(windowed: np.ndarray) -> list[float]:
+def radial_power(windowed: NDArray[Any]) -> list[float]:
     """Power of slices (N, rows, columns) over ``frequencies()``, tapered, squared first and then averaged."""
     at, power = radial_mean(noise_power_spectrum(windowed, taper=True))
-    return np.exp(np.interp(frequencies(), at, np.log(np.maximum(power, 1e-30)))).tolist()
+    known: list[float] = np.exp(np.interp(frequencies(), at, np.log(np.maximum(power, 1e-30)))).tolist()
+    return known
 
 
 def without_neighbours(protocol: Protocol, spread: bool) -> Protocol:

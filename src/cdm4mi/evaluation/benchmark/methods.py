@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.config.noise import NoiseSection
 from cdm4mi.config.schema import Config, SamplingConfig
@@ -34,10 +35,10 @@ class Restored:
     not lengthen, and wall clock on a GPU. notes: what the method has to say.
     """
 
-    array: np.ndarray
+    array: NDArray[Any]
     seconds: float
     calls: int = 0
-    sd: np.ndarray | None = None
+    sd: NDArray[Any] | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -75,7 +76,7 @@ class Pairs:
     noisy: list[NoisyScan]
     key: str
 
-    def images(self) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    def images(self) -> list[tuple[NDArray[Any], NDArray[Any], float]]:
         """(noisy, reference, sigma) on [-1, 1], a slice each."""
         return [
             (scan.scan.norm.apply(y), scan.scan.norm.apply(x0).clip(-1, 1), sigma)

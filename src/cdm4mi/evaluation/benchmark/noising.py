@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cdm4mi.config.noise import NoiseSection
 from cdm4mi.degradation.registry import make_degradation
@@ -21,7 +23,7 @@ class NoisyScan:
     """A scan with noise. array: (N, rows, columns) in physical units; sigma: of each slice, on [-1, 1]."""
 
     scan: StudyScan
-    array: np.ndarray
+    array: NDArray[Any]
     sigma: list[float]
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from cdm4mi.evaluation.benchmark.run import Level, StudyRun
+from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def choose(study: StudyRun) -> list[Panel]:
     return [*typical, *worst]
 
 
-def images_of(study: StudyRun, panels: list[Panel]) -> dict[str, np.ndarray]:
+def images_of(study: StudyRun, panels: list[Panel]) -> dict[str, NDArray[Any]]:
     """By "panel/method number", "panel/reference": (rows, columns) float16 in units of the window, 0 black, 1 white."""
     images = {}
     for number, panel in enumerate(panels):
         scan, level = study.scans[panel.scan], study.levels[panel.level]
         low, high = panel.window
 
-        def shown(physical: np.ndarray, low: float = low, high: float = high) -> np.ndarray:
+        def shown(physical: NDArray[Any], low: float = low, high: float = high) -> NDArray[Any]:
             return np.clip((physical - low) / (high - low), 0, 1).astype(np.float16)
 
         images[f"{number}/reference"] = shown(scan.target[panel.k])

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,11 @@ from cdm4mi.evaluation.benchmark.cell import frequencies, radial_power
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, ModelMethod
 from cdm4mi.evaluation.benchmark.methods import Model
 from cdm4mi.evaluation.benchmark.pictures import choose, images_of
+from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 from cdm4mi.evaluation.leakage import checked_by
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.tables import Study, study_of, write_csv, write_json
 from cdm4mi.io.atomic import replacing_file
-
-if TYPE_CHECKING:
-    from cdm4mi.evaluation.benchmark.run import Level, StudyRun
 
 RECORD, IMAGES, SCORES = "study.json", "images.npz", "scores"
 FORMAT = 1
@@ -51,7 +49,7 @@ def write_results(study: StudyRun, out: Path, command: str = "") -> None:
         levels.append(_level(level, files))
     images = images_of(study, panels)
     with replacing_file(out / IMAGES) as temporary:
-        np.savez_compressed(temporary, **images)  # type: ignore[arg-type]
+        np.savez_compressed(temporary, **images)  # type: ignore[arg-type]  # no image is named allow_pickle
     record = {
         "format": FORMAT,
         "name": study.config.name,
@@ -143,7 +141,9 @@ def _scan(scan: Any) -> dict[str, Any]:
 
 def _reference_spectrum(study: StudyRun) -> list[float]:
     label = study.protocols[0].label
-    return np.mean([radial_power(s.rulers[label].windowed(s.target)) for s in study.scans], axis=0).tolist()
+    spectra = [radial_power(s.rulers[label].windowed(s.target)) for s in study.scans]
+    mean: list[float] = np.mean(spectra, axis=0).tolist()
+    return mean
 
 
 def anonymous(config: BenchmarkConfig) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdm4mi.config.noise import NoiseSection
@@ -15,39 +14,13 @@ from cdm4mi.evaluation.benchmark.methods import Classical, Model, Noisy, Pairs, 
 from cdm4mi.evaluation.benchmark.models import model_of
 from cdm4mi.evaluation.benchmark.noising import NoisyScan, add_noise, level_key
 from cdm4mi.evaluation.benchmark.results import write_results
-from cdm4mi.evaluation.benchmark.scans import StudyScan, split_hash, study_scans
-from cdm4mi.evaluation.protocol import Protocol, load_protocol
+from cdm4mi.evaluation.benchmark.scans import StudyScan, study_scans
+from cdm4mi.evaluation.benchmark.study import Level, StudyRun
+from cdm4mi.evaluation.protocol import load_protocol
 
 CACHE, MODELS, TUNING = "cache", "models", "tuning"
 """Folders of a study; the first can be deleted when the study is finished."""
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass
-class Level:
-    """All that was found at one noise level. cells: by method title, then in the order of the scans."""
-
-    noise: NoiseSection
-    sigma: list[float] = field(default_factory=list)
-    cells: dict[str, list[Cell]] = field(default_factory=dict)
-    inside: dict[str, bool | None] = field(default_factory=dict)
-
-
-@dataclass
-class StudyRun:
-    """A finished study, as ``write_results`` takes it."""
-
-    config: BenchmarkConfig
-    protocols: list[Protocol]
-    scans: list[StudyScan]
-    tuning: list[StudyScan]
-    methods: list[StudyMethod]
-    levels: list[Level]
-
-    @property
-    def split(self) -> str:
-        """Hash of what is judged and tuned on."""
-        return split_hash(self.scans, self.tuning)
 
 
 def run_benchmark(

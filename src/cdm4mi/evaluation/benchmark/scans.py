@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.data.manifest import read_manifest
@@ -42,13 +44,13 @@ class StudyScan:
     patient: str
     names: frozenset[str]
     places: list[int]
-    target: np.ndarray
+    target: NDArray[Any]
     norm: Normalisation
     spacing: tuple[float, float, float]
     hashes: frozenset[bytes]
     rulers: dict[str, Ruler]
-    condition: np.ndarray | None = field(default=None)
-    whole: np.ndarray | None = field(default=None)
+    condition: NDArray[Any] | None = field(default=None)
+    whole: NDArray[Any] | None = field(default=None)
     cut: tuple[slice, slice] | None = field(default=None)
 
     @property
@@ -69,7 +71,7 @@ class StudyScan:
             content.update(np.ascontiguousarray(self.condition).tobytes())
         return content.hexdigest()
 
-    def volume(self, array: np.ndarray) -> io.Volume:
+    def volume(self, array: NDArray[Any]) -> io.Volume:
         """Slices in physical units as a volume of this scan's spacing."""
         slices, rows, columns = self.spacing
         return io.Volume(array, np.diag([columns, rows, slices, 1.0]), self.modality)
@@ -84,7 +86,7 @@ class _Raw:
     norm: Normalisation
     places: list[int]
     hashes: list[bytes]
-    condition: np.ndarray | None = None
+    condition: NDArray[Any] | None = None
 
 
 def study_scans(
@@ -193,7 +195,7 @@ def spread(places: Sequence[int], count: int | None) -> list[int]:
     return [places[int(i)] for i in np.linspace(0, len(places) - 1, count + 2)[1:-1].round()]
 
 
-def _middle(mask: np.ndarray, side: int, name: str) -> tuple[slice, slice, slice]:
+def _middle(mask: NDArray[Any], side: int, name: str) -> tuple[slice, slice, slice]:
     """A square around the centre of what the mask shows."""
     if side > min(mask.shape[1:]):
         size = " x ".join(map(str, mask.shape[1:]))
@@ -206,7 +208,7 @@ def _middle(mask: np.ndarray, side: int, name: str) -> tuple[slice, slice, slice
     return np.s_[:, first[0] : first[0] + side, first[1] : first[1] + side]
 
 
-def _showing(array: np.ndarray, norm: Normalisation) -> list[int]:
+def _showing(array: NDArray[Any], norm: Normalisation) -> list[int]:
     """Numbers of the slices that show a body; all where none does."""
     share = foreground(array, norm.modality).mean((1, 2))
     return np.flatnonzero(share > LEAST_BODY).tolist() or list(range(len(array)))

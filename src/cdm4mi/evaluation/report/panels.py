@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
@@ -68,8 +69,8 @@ def _figure(
     panel: int,
     column: str,
     title: str,
-    image: np.ndarray,
-    difference: np.ndarray | None,
+    image: NDArray[Any],
+    difference: NDArray[Any] | None,
     caption: str,
     zoom: tuple[int, int, int],
     limit: float,
@@ -98,7 +99,7 @@ def _figure(
     return f"<figure><figcaption><b>{html.escape(title)}</b> {caption}</figcaption>{''.join(parts)}</figure>"
 
 
-def _body(reference: np.ndarray) -> tuple[slice, slice]:
+def _body(reference: NDArray[Any]) -> tuple[slice, slice]:
     """The part of a slice that shows something, with a margin."""
     rows, columns = np.nonzero(ndimage.uniform_filter(reference, 3) > 0.05)
     if rows.size == 0:
@@ -109,7 +110,7 @@ def _body(reference: np.ndarray) -> tuple[slice, slice]:
     return np.s_[top:bottom, left:right]
 
 
-def _detail(reference: np.ndarray) -> tuple[int, int, int]:
+def _detail(reference: NDArray[Any]) -> tuple[int, int, int]:
     """(row, column, side) of the square, a third of the shorter side, with the most detail."""
     side = max(8, min(reference.shape) // 3)
     side = min(side, *reference.shape)
@@ -120,7 +121,7 @@ def _detail(reference: np.ndarray) -> tuple[int, int, int]:
     return int(row), int(column), side
 
 
-def _difference(difference: np.ndarray, limit: float) -> str:
+def _difference(difference: NDArray[Any], limit: float) -> str:
     shade = np.round((np.clip(difference / limit, -1, 1) + 1) / 2 * (SHADES - 1)).astype(np.uint8)
     palette = np.round(DIFFERENCE(np.linspace(0, 1, SHADES))[:, :3] * 255).astype(np.uint8)
     return _png(shade, palette)
@@ -132,7 +133,7 @@ def _gradient() -> str:
     return f"linear-gradient(90deg,{','.join(f'rgb({r:.0%} {g:.0%} {b:.0%})' for r, g, b in stops)})"
 
 
-def _png(values: np.ndarray, palette: np.ndarray | None = None) -> str:
+def _png(values: NDArray[Any], palette: NDArray[Any] | None = None) -> str:
     image = Image.fromarray(values)
     if palette is not None:
         image.putpalette(palette.tobytes())

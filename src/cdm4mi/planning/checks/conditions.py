@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.config.noise import NoiseSection
 from cdm4mi.data.patient import Patient
@@ -122,7 +125,7 @@ def check_targets(subject: Subject) -> Finding:
     return Finding("targets", "ok", said)
 
 
-def _some_pairs(subject: Subject) -> list[tuple[Patient, np.ndarray, np.ndarray]]:
+def _some_pairs(subject: Subject) -> list[tuple[Patient, NDArray[Any], NDArray[Any]]]:
     """(patient, targets, conditions) (N, rows, columns) on [-1, 1]: some slices in a row of some patients.
 
     Of the test set too: a fault there would spoil the figures that it is for.

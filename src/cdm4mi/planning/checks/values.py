@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.planning.checks.subject import Finding, Subject
 
@@ -97,7 +100,7 @@ def check_hounsfield(subject: Subject) -> list[Finding]:
     return found
 
 
-def looks_like_stored_ct(values: np.ndarray) -> bool:
+def looks_like_stored_ct(values: NDArray[Any]) -> bool:
     """Whether physical values are those of a CT to which the rescale intercept was not added."""
     tissue = values[values > 500]
     if tissue.size < 0.05 * values.size:
@@ -107,9 +110,9 @@ def looks_like_stored_ct(values: np.ndarray) -> bool:
     return air > 0.05 and narrow > 0.65
 
 
-def _by_source(subject: Subject) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _by_source(subject: Subject) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """(values, values of the foreground) of some slices of each source."""
-    values: dict[str, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    values: dict[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = {}
     for patient, k in subject.some_slices():
         image = np.asarray(patient.slices[k][:, :], np.float32)
         whole, foreground = values.setdefault(patient.source, ([], []))
@@ -118,9 +121,9 @@ def _by_source(subject: Subject) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {source: (np.concatenate(a), np.concatenate(b)) for source, (a, b) in values.items()}
 
 
-def _physical(subject: Subject) -> dict[str, tuple[str | None, np.ndarray]]:
+def _physical(subject: Subject) -> dict[str, tuple[str | None, NDArray[Any]]]:
     """(modality, values in physical units) of some slices of each source whose units are known."""
-    values: dict[str, tuple[str | None, list[np.ndarray]]] = {}
+    values: dict[str, tuple[str | None, list[NDArray[Any]]]] = {}
     for patient, k in subject.some_slices():
         frame = patient.frame(k)
         if patient.frames is None or frame.modality is None:
