@@ -35,6 +35,7 @@ DDPM_1000 = {"solver": "ddpm", "steps": 1000, "spacing": "linspace"}
 DDIM_200 = {"solver": "ddim", "steps": 200, "eta": 0.0}
 CALLS_200: dict[str, dict[str, Any]] = {
     "DDIM 200, eta 0": DDIM_200,
+    "DDIM 200, eta 0, from y": DDIM_200 | {"start_from": "y"},
     "DDIM 200, eta 1": DDIM_200 | {"eta": 1.0},
     "DPM-Solver++ 2M 200": {"solver": "dpmpp_2m", "steps": 200, "spacing": "trailing"},
     "UniPC 200": {"solver": "unipc_2", "steps": 200, "spacing": "trailing"},

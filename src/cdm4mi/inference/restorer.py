@@ -22,7 +22,6 @@ from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import TiledEstimate
@@ -101,9 +100,8 @@ class Restorer:
         """The times that sampling visits for an input with noise ``level`` on [-1, 1]: fewer where it starts from y."""
         if self.one_call or self.sampling.start_from == "noise" or self.sampling.times is not None:
             return self.times
-        path = self.model.process.path
-        start = start_time(path, max(level, self.sampling.start_level or (level if self.prior else FACTOR * level)))
-        return time_list(self.sampling.spacing, path, min(self.steps, start + 1), start)
+        spacing, first, factor = self.sampling.spacing, self.sampling.start_level, 1.0 if self.prior else FACTOR
+        return self.process.times_from_condition(spacing, self.steps, level, first, factor)
 
     def network_calls(self, level: float) -> int:
         """Calls of the network for each pixel of a slice (windows that overlap are counted once)."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cdm4mi.diffusion.consistency import with_mean_of
+from cdm4mi.diffusion.middle import FACTOR, start_time
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
 from cdm4mi.diffusion.paths import GaussianPath
 from cdm4mi.diffusion.times import given_times, time_list
@@ -54,6 +55,17 @@ class ConditionalProcess:
             return given_times(given, self.path)
         last = self.parameterization.last_time(self.path)
         return time_list(spacing, self.path, min(steps, last + 1), last)
+
+    def times_from_condition(
+        self, spacing: str, steps: int, level: float, start_level: float | None = None, factor: float = FACTOR
+    ) -> list[int]:
+        """The times that sampling visits where it begins with the condition as a latent (``start_from``).
+
+        level: noise of the condition; start_level: noise c / a of the first time, both on [-1, 1]; None: ``factor``
+        times that of the condition.
+        """
+        start = start_time(self.path, max(level, start_level or factor * level))
+        return time_list(spacing, self.path, min(steps, start + 1), start)
 
     def spread(self, level: Tensor) -> Tensor:
         """sigma_r of each sample, (N, 1, 1, 1), from the levels (N,)."""

@@ -15,6 +15,7 @@ from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config, ModelConfig, SamplingConfig, TrainingConfig
 from cdm4mi.config.yaml_text import shown
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
+from cdm4mi.diffusion.middle import start_from
 from cdm4mi.diffusion.noise import SeededNoise, generator
 from cdm4mi.diffusion.parameterizations import Latent
 from cdm4mi.diffusion.registry import make_solver
@@ -170,9 +171,9 @@ class DDPM(L.LightningModule):
         """One sample of the clean image of each condition, (N, C, H, W) on [-1, 1], by the averaged (EMA) weights.
 
         cond, level, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's; its other
-        keys hold. n: how many images where there is no condition. size: rows and columns; None: those of a
-        conditioning image, else image_size. seed: decides the noise together with the place in the batch. hook: called
-        with every intermediate state. Raises UserError.
+        keys hold, ``start_from`` y where a level is given. n: how many images where there is no condition. size: rows and
+        columns; None: those of a conditioning image, else image_size. seed: decides the noise together with the place
+        in the batch. hook: called with every intermediate state. Raises UserError.
         """
         path, process, count = self.process.path, self.process, n if cond is None else len(cond)
         if size is None:
@@ -193,8 +194,15 @@ class DDPM(L.LightningModule):
                 y = batch.get("y")
                 own = process.own(y) if isinstance(y, Tensor) and y.shape[2:] == size else None
                 process = process.keeping_mean(settings.keep_mean)
-                start = noise.draw(0)  # where there is no anchor the process starts from noise alone
-                start = process.start(start, start if anchor is None else anchor, batch["level"], times[0])
+                start = noise.draw(0)
+                if settings.start_from == "y" and own is not None and level is not None:
+                    levels, first = batch["level"], settings.start_level
+                    if settings.times is None:
+                        most = float(levels.max())
+                        times = process.times_from_condition(settings.spacing, settings.steps, most, first)
+                    start = start_from(path, own, levels, times[0], start)
+                else:  # where there is no anchor the process starts from noise alone
+                    start = process.start(start, start if anchor is None else anchor, batch["level"], times[0])
 
                 def denoise(x_t: Tensor, t: Tensor) -> Tensor:
                     z = self.latent(batch, x_t, t, anchor)
