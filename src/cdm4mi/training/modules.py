@@ -171,9 +171,9 @@ class DDPM(L.LightningModule):
         """One sample of the clean image of each condition, (N, C, H, W) on [-1, 1], by the averaged (EMA) weights.
 
         cond, level, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's; its other
-        keys hold, ``start_from`` y where a level is given. n: how many images where there is no condition. size: rows and
-        columns; None: those of a conditioning image, else image_size. seed: decides the noise together with the place
-        in the batch. hook: called with every intermediate state. Raises UserError.
+        keys hold, ``start_from`` y where a level is given. n: how many images where there is no condition. size: rows
+        and columns; None: those of a conditioning image, else image_size. seed: decides the noise together with the
+        place in the batch. hook: called with every intermediate state. Raises UserError.
         """
         path, process, count = self.process.path, self.process, n if cond is None else len(cond)
         if size is None:
