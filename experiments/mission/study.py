@@ -68,7 +68,7 @@ def band_errors(model: TrainedModel, t: int) -> dict[str, float]:
         z = model.process.latent(model.process.path.q_sample(x0, times, eps), times, y, level)
         with torch.no_grad():
             out = model.process.output(model.network, z, model.process.condition(y, level))
-        true.append(eps), found.append(out)
+        true.append(eps), found.append(model.process.path.eps(z.x_t, model.process.parameterization.x0(out, z), times))
     eps, out = (torch.cat(x)[:, 0].double().numpy() for x in (true, found))
     error = (dctn(out - eps, axes=(1, 2), norm="ortho") ** 2).mean(0)
     order = np.add.outer(np.arange(CROP), np.arange(CROP))
