@@ -38,7 +38,7 @@ PRECOND = {"parameterization": "precond", "beta_schedule": "log_sigma", "level_c
 
 
 def untrained(config):
-    network = awake(build_network(config.model, config.further_channels)).eval()
+    network = awake(build_network(config.model, further_channels=config.further_channels)).eval()
     return TrainedModel(network, build_process(config.model), config, name="untrained")
 
 
@@ -127,7 +127,7 @@ def test_channels_that_do_not_fit_are_one_line(pictures, command, tmp_path):
 def test_in_channel_must_be_the_sum(in_channel, data, channels, model, said):
     config = configured(in_channel, data, channels, **model)
     with pytest.raises(UserError) as error:
-        build_network(config.model, config.further_channels)
+        build_network(config.model, further_channels=config.further_channels)
     assert said in str(error.value) and "\n" not in str(error.value)
 
 

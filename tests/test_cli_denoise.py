@@ -70,18 +70,6 @@ def test_options_reach_the_model_and_the_record(command, trained_run, save_nifti
     assert record["normalisation"]["modality"] == "MR"
 
 
-def test_the_names_on_the_command_line_are_those_of_the_configuration_and_of_the_solvers():
-    from typing import get_args
-
-    from cdm4mi.cli import denoise as cli
-    from cdm4mi.config import schema
-    from cdm4mi.diffusion import SOLVERS
-    from cdm4mi.diffusion.times import SPACINGS
-
-    assert [name.value for name in cli.SolverName] == list(get_args(schema.SolverName)) == list(SOLVERS)
-    assert [name.value for name in cli.SpacingName] == list(get_args(schema.SpacingName)) == list(SPACINGS)
-
-
 def test_time_series_keeps_its_four_axes(command, trained_run, save_nifti, tmp_path):
     source = save_nifti(tmp_path / "in.nii.gz", noisy_ct(4, 36)[1].reshape(2, 2, 36, 36))
     code, out, _ = command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run)

@@ -20,8 +20,8 @@ REFUSED = [
     ("mission", ["conditioning_key=crossattn", "in_channel=1", "context_dim=40"], "context_dim 40: expected a m"),
     ("red_cnn", ["image_size=20"], "image_size: found 20, expected at least 21 for network red_cnn"),
     ("mission", ["times=[1000,3]"], "times: found 1000, expected 0 to 999"),
-    ("mission", ["path=bridge", "bridge_noise=0", "conditioning_key=none", "parameterization=x0", "in_channel=1",
-                 "solver=dpmpp_2m"], "found dpmpp_2m on a bridge that is without noise"),
+    ("mission", ["mean_from=network", "path=bridge", "bridge_noise=0", "conditioning_key=none", "in_channel=1",
+                 "parameterization=x0", "solver=dpmpp_2m"], "found dpmpp_2m on a bridge that is without noise"),
 ]  # fmt: skip
 
 

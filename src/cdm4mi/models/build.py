@@ -36,7 +36,7 @@ def build_network(config: ModelConfig, cond: nn.Module | None = None, further_ch
     for width in (unet_config.channel * m for m in unet_config.channel_multiplier):
         if width % unet_config.attn_heads:
             raise UserError(f"attn_heads: found {unet_config.attn_heads}, expected a divisor of {width} channels")
-    condition_channel = config.channels + (1 if config.level_channel else 0)
+    condition_channel = config.channels + further_channels + (1 if config.level_channel else 0)
     if cond is not None:
         if config.level_channel:
             raise UserError("level_channel: found true with cond, expected false (cond makes all of the condition)")
