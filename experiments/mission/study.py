@@ -44,6 +44,9 @@ FEW_CALLS: dict[str, dict[str, Any]] = {
     "DDIM 50, eta 0": DDIM_200 | {"steps": 50},
     "DDIM 50, eta 1": DDIM_200 | {"steps": 50, "eta": 1.0},
     "DPM-Solver++ 2M 50": {"solver": "dpmpp_2m", "steps": 50, "spacing": "trailing"},
+    "UniPC 50": {"solver": "unipc_2", "steps": 50, "spacing": "trailing"},
+    "DDIM 50, eta 0, from y": DDIM_200 | {"steps": 50, "start_from": "y"},
+    "DPM-Solver++ 2M 50, from y": {"solver": "dpmpp_2m", "steps": 50, "spacing": "trailing", "start_from": "y"},
 }
 WAYS = {"few": FEW_CALLS, "200": CALLS_200, "1000": {"DDPM 1000": DDPM_1000}}
 
