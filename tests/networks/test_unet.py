@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from cdm4mi.networks import UNet
 
-REFERENCE = Path(__file__).resolve().parents[1] / "../shared/reference"
+REFERENCE = Path(__file__).resolve().parents[2] / "../shared/reference"
 SMALL = {"in_channel": 2, "channel": 32, "channel_multiplier": (1, 2), "n_res_blocks": 1, "attn_strides": (2,)}
 
 

@@ -8,7 +8,7 @@ import pytest
 from cdm4mi.config import load_config, load_preset, parse_config
 from cdm4mi.errors import UserError
 
-EXPERIMENT = (Path(__file__).parent / "data" / "original_experiment.yaml").read_text()
+EXPERIMENT = (Path(__file__).parents[1] / "support" / "original_experiment.yaml").read_text()
 
 
 def refusal(path, overrides=()):

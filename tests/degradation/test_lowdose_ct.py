@@ -15,7 +15,7 @@ from cdm4mi.degradation.lowdose_ct import MU_WATER, LowDoseCT, attenuation, midd
 from cdm4mi.errors import UserError
 from cdm4mi.measure.spectrum import noise_power_spectrum, radial_mean, regions_inside
 
-CHEST = Path(__file__).resolve().parents[1] / "../shared/data/ct/lidc_0314_chest.nii.gz"
+CHEST = Path(__file__).resolve().parents[2] / "../shared/data/ct/lidc_0314_chest.nii.gz"
 
 
 def radius_mm(size, pixel):

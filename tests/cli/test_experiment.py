@@ -8,7 +8,7 @@ import pytest
 
 from cdm4mi.data.phantoms import phantom
 
-EXPERIMENT = Path(__file__).parent / "data" / "original_experiment.yaml"
+EXPERIMENT = Path(__file__).parents[1] / "support" / "original_experiment.yaml"
 
 
 def patch(seed):

@@ -9,7 +9,7 @@ from cdm4mi.config import Config, load_config, load_preset, parse_config, preset
 from cdm4mi.config.fields import table
 from cdm4mi.errors import UserError
 
-EXPERIMENT = Path(__file__).parent / "data" / "original_experiment.yaml"
+EXPERIMENT = Path(__file__).parents[1] / "support" / "original_experiment.yaml"
 
 # The shape of the original work's IXI experiment: aliases, a tag, a target size, few keys.
 IXI = """

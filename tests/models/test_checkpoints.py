@@ -20,7 +20,7 @@ from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models import build_network
 from cdm4mi.models.checkpoint import load_model, read_ckpt, save_model
 
-REFERENCE = Path(__file__).resolve().parents[1] / "../shared/reference"
+REFERENCE = Path(__file__).resolve().parents[2] / "../shared/reference"
 UNET = {"channel": 32, "channel_multiplier": [1, 2], "n_res_blocks": 1, "attn_strides": [2], "dropout": 0.1}
 
 

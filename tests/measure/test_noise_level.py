@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise, estimate_sigma
 
-SCANS = Path(__file__).resolve().parents[1] / "../shared/data"
+SCANS = Path(__file__).resolve().parents[2] / "../shared/data"
 
 
 def noise(shape, smoothing, seed=0):

@@ -8,7 +8,7 @@ from cdm4mi.config import load_config, parse_config
 from cdm4mi.config.overrides import the_one
 from cdm4mi.errors import UserError
 
-EXPERIMENT = Path(__file__).parent / "data" / "original_experiment.yaml"
+EXPERIMENT = Path(__file__).parents[1] / "support" / "original_experiment.yaml"
 
 
 @pytest.mark.parametrize("mapping", [{}, {"model": {"timesteps": 10}}, {"timesteps": 10}])
