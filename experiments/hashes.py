@@ -33,7 +33,7 @@ import cdm4mi
 
 VOLATILE = {"SOPInstanceUID", "SeriesInstanceUID", "MediaStorageSOPInstanceUID", "InstanceCreationDate"}
 VOLATILE |= {"InstanceCreationTime", "ContentDate", "ContentTime", "SoftwareVersions", "SeriesDate", "SeriesTime"}
-VOLATILE |= {"ImplementationVersionName", "ImplementationClassUID", "DimensionOrganizationUID"}
+VOLATILE |= {"ImplementationVersionName", "ImplementationClassUID", "DimensionOrganizationUID", "ContributionDateTime"}
 Hashes = Iterator[tuple[str, str]]
 
 
