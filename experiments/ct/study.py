@@ -24,7 +24,7 @@ from cdm4mi.evaluation.aggregate import Key, Scores, study_means
 from cdm4mi.evaluation.report.record import Record, number
 from cdm4mi.evaluation.report.tables import shown, stamp
 from cdm4mi.models import build_network
-from cdm4mi.networks import Condition
+from cdm4mi.networks import NetworkCondition
 
 HERE = Path(__file__).parent
 PATIENTS = ["acrin_flt_001_body", "lidc_0314_chest", "rider_pilot_chest"]
@@ -70,7 +70,7 @@ def cost() -> None:
         seconds = []
         for _ in range(8):
             began = time.process_time()
-            network(x, torch.full((count,), config.model.timesteps - 1), Condition(y)).square().mean().backward()
+            network(x, torch.full((count,), config.model.timesteps - 1), NetworkCondition(y)).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds.append(time.process_time() - began)

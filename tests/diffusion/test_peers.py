@@ -211,9 +211,11 @@ def test_the_same_trained_network(name, tiny):
     process, levels = tiny.process, torch.full((2,), 0.2)
     y = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
 
+    cond = process.condition(y, levels)
+
     def denoise(x, t):
         with torch.no_grad():
-            return process.estimate(tiny.network, x, t.expand(2), y, levels)
+            return process.denoiser(tiny.network, cond)(x, t.expand(2))
 
     betas = process.path.betas
     if name == "ddim":
@@ -224,7 +226,7 @@ def test_the_same_trained_network(name, tiny):
         scheduler = multistep(name, betas, timestep_spacing="trailing")
     scheduler.set_timesteps(10)
     times = scheduler.timesteps.tolist()
-    x_start = process.start(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)), y, levels)
+    x_start = process.start(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)), cond)
     theirs = run_peer(scheduler, times, denoise, x_start)
     ours = run_ours(process.path, times, make_solver(name), denoise, x_start, None)
     assert torch.allclose(ours, theirs, atol=1e-4)

@@ -23,14 +23,14 @@ def arbitrary(x, t, condition):
 
 def sampled(process, spacing, solver, steps, clip):
     y, level = SeededNoise(1, [0, 1], (1, 4, 4)).draw(0), torch.tensor([0.05, 0.3])
-    noise = SeededNoise(0, [0, 1], (1, 4, 4))
+    noise, cond = SeededNoise(0, [0, 1], (1, 4, 4)), process.condition(y, level)
     times = process.times(spacing, steps)
     return sample(
-        lambda x, t: process.estimate(arbitrary, x, t, y, level),
+        process.denoiser(arbitrary, cond),
         process.path,
         times,
         solver,
-        process.start(noise.draw(0), y, level, times[0]),
+        process.start(noise.draw(0), cond, times[0]),
         noise=noise.draw,
         y=y if process.path.is_bridge else None,
         clip=clip,

@@ -33,7 +33,7 @@ def test_a_list_from_the_middle_starts_there_and_the_mean_does_not_use_it(tiny):
     a, _, c = (float(v) for v in tiny.process.path.at(60))
     rest = (states[0].x_t - a * states[0].x_t.new_tensor(NOISY.array / 1000)).std()
     assert rest == pytest.approx((c**2 + (a * 0.15) ** 2) ** 0.5, rel=0.05)
-    assert restorer(tiny, times=[60], estimate="mean").times == [99]
+    assert restorer(tiny, times=[60], estimate="mean").sampler.times(0.1) == [99]
 
 
 def test_another_choice_of_steps_takes_the_place_of_the_models_times(tiny):

@@ -158,7 +158,7 @@ def test_eps_has_no_one_call_mean_so_samples_are_averaged(eps_model):
 
 def test_steps_beyond_the_models_times_are_refused_but_a_default_is_fitted(eps_model):
     assert eps_model.config.sampling.steps > 20
-    assert Restorer(eps_model).steps == 20
+    assert Restorer(eps_model).sampler.steps == 20
     with pytest.raises(UserError, match="steps: found 21, expected 1 to 20"):
         asked(eps_model, steps=21)
 
@@ -172,15 +172,15 @@ def test_a_sample_from_the_noisy_scan_starts_where_the_path_is_three_times_as_no
     a, _, c = path.at(states[0].t)
     below = path.at(states[0].t - 1)
     assert float(c / a) >= 0.45 > float(below.c / below.a)
-    assert [s.t for s in states] == restorer.times_for(0.15)
+    assert [s.t for s in states] == restorer.sampler.times(0.15)
     # what the start holds is the scan, and the noise that it lacks
     beside = states[0].x_t[0, 0].numpy() - float(a) * noisy.array[0] / HU
     assert np.std(beside) == pytest.approx(np.sqrt(float(c) ** 2 - (float(a) * 0.15) ** 2), rel=0.05)
     # no lower than the scan's own noise, whatever is asked for
     asked_low = asked(tiny, estimate="sample", start_from="y", start_level=0.01)
     assert (
-        asked_low.times_for(0.15)[0]
-        == asked(tiny, estimate="sample", start_from="y", start_level=0.15).times_for(0.15)[0]
+        asked_low.sampler.times(0.15)[0]
+        == asked(tiny, estimate="sample", start_from="y", start_level=0.15).sampler.times(0.15)[0]
     )
 
 
@@ -188,7 +188,7 @@ def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
     _, noisy = ct(32, 32, slices=1, sigma=100.0)
     restorer = asked(tiny, estimate="sample", steps=90, start_from="y")
     passes, record = calls_of(restorer, noisy, level=100.0)
-    times = restorer.times_for(0.1)
+    times = restorer.sampler.times(0.1)
     assert times == list(range(len(times)))[::-1] and len(times) < 90
     assert passes == record["network_calls"] == record["settings"]["steps"] == len(times)
 
@@ -236,7 +236,7 @@ def test_an_unconditional_model_samples_the_posterior(prior):
     drawn = restorer.restore_slices(y, 0.15)
     assert np.mean((drawn - x0) ** 2) == pytest.approx(2 * least, rel=0.05)
     assert drawn.std() == pytest.approx(0.3, rel=0.02)
-    a, _, c = prior.process.path.at(restorer.times_for(0.15)[0])
+    a, _, c = prior.process.path.at(restorer.sampler.times(0.15)[0])
     assert float(c / a) == pytest.approx(0.15, rel=0.05)
 
 
@@ -247,7 +247,7 @@ def test_hook_receives_every_step(tiny, estimate, steps):
     restorer = asked(tiny, estimate=estimate, steps=5, samples=2)
     out = restorer.restore_slices(noisy.array / HU, 0.15, hook=states.append)
     assert [s.i for s in states] == list(range(steps))
-    assert [s.t for s in states] == (restorer.times if steps > 1 else [99])
+    assert [s.t for s in states] == (restorer.sampler.times(0.15) if steps > 1 else [99])
     for state in states:
         assert state.x_t.shape == state.x0_hat.shape == (2, 1, 40, 36)  # padded to multiples of 4
         assert torch.isfinite(state.x_t).all()

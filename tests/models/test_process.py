@@ -9,7 +9,8 @@ from cdm4mi.config.schema import ModelConfig
 from cdm4mi.diffusion import PARAMETERIZATIONS, DDPMPath, SeededNoise, make_betas, make_solver, sample, time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models import ConditionalProcess, build_process
-from cdm4mi.networks import Condition
+from cdm4mi.models.condition import Condition
+from cdm4mi.networks import NetworkCondition
 
 # x0 ~ N(M, S^2) a pixel, y = x0 + R noise: x0 given y is N(mu, RHO^2)
 M, S, R = 0.1, 0.5, 0.3
@@ -35,7 +36,7 @@ class ExactNetwork:
         def network(seen, t, cond):
             self.calls += 1
             y = cond.image[:, :1]
-            z = self.process.latent(x_t, t, y, torch.full((len(y),), R))
+            z = self.process.latent(x_t, t, self.process.condition(y, torch.full((len(y),), R)))
             assert torch.equal(seen, self.process.parameterization.network_input(z))
             x0 = self.exact(x_t, t, y)
             return self.process.parameterization.target(x0, self.process.path.eps(x_t, x0, t), z)
@@ -63,14 +64,14 @@ def test_a_sample_has_twice_the_least_error_and_the_mean_of_k_loses_what_theory_
     x0, y = scene
     process = ConditionalProcess(DDPMPath(make_betas(schedule, 1000)), PARAMETERIZATIONS[name])
     oracle, level = ExactNetwork(process), torch.full((K,), R)
-    many = y.expand(K, -1, -1, -1)
+    cond = process.condition(y.expand(K, -1, -1, -1), level)
     noise = SeededNoise(0, range(K), (1, 128, 128))
     out = sample(
-        lambda x, t: process.estimate(oracle.bind(x), x, t, many, level),
+        lambda x, t: process.denoiser(oracle.bind(x), cond)(x, t),
         process.path,
         time_list("trailing", 1000, STEPS),
         make_solver(solver),
-        process.start(noise.draw(0), many, level),
+        process.start(noise.draw(0), cond),
         noise=noise.draw,
     )
     assert oracle.calls == STEPS
@@ -91,8 +92,9 @@ def test_one_call_at_the_noisy_end_is_the_mean(name, schedule, scene):
     x0, y = scene
     process = ConditionalProcess(DDPMPath(make_betas(schedule, 1000)), PARAMETERIZATIONS[name])
     level, noise = torch.tensor([R]), SeededNoise(0, [0], (1, 128, 128))
-    x_t = process.start(noise.draw(0), y, level)
-    out = process.estimate(ExactNetwork(process).bind(x_t), x_t, torch.tensor([999]), y, level)
+    cond = process.condition(y, level)
+    x_t = process.start(noise.draw(0), cond)
+    out = process.denoiser(ExactNetwork(process).bind(x_t), cond)(x_t, torch.tensor([999]))
     least = float(((M + GAMMA * (y - M) - x0) ** 2).mean())
     assert decibel(float(((out - x0) ** 2).mean()), least) == pytest.approx(0, abs=0.1)
 
@@ -103,22 +105,25 @@ def process_of(name="precond", schedule="log_sigma", **options):
 
 def test_the_level_is_one_more_constant_channel():
     y, level = torch.randn(2, 1, 4, 6), torch.tensor([0.1, 0.3])
-    image = process_of(level_channel=True).condition(y, level).image
+    cond = process_of().condition(y, level)
+    image = process_of(level_channel=True).network_condition(cond).image
     assert torch.equal(image[:, :1], y)
     assert torch.equal(image[:, 1], level[:, None, None].expand(2, 4, 6))
-    assert torch.equal(process_of().condition(y, level).image, y)
+    assert torch.equal(process_of().network_condition(cond).image, y)
 
 
 def test_the_vector_is_handed_on():
     vector = torch.tensor([[1.0, 2.0]])
-    assert torch.equal(process_of().condition(torch.zeros(1, 1, 2, 2), torch.zeros(1), vector).vector, vector)
+    cond = process_of().condition(torch.zeros(1, 1, 2, 2), torch.zeros(1), vector)
+    assert torch.equal(process_of().network_condition(cond).vector, vector)
 
 
 def test_sigma_r_is_the_level_of_each_sample_unless_it_is_given():
-    level = torch.tensor([0.1, 0.3])
-    assert process_of().spread(level).flatten().tolist() == level.tolist()
-    assert process_of(sigma_r=0.2).spread(level).flatten().tolist() == pytest.approx([0.2, 0.2])
-    assert process_of().spread(level).shape == (2, 1, 1, 1)
+    sigma = torch.tensor([0.1, 0.3])
+    cond = Condition(sigma=sigma)
+    assert process_of().residual_sigma(cond).flatten().tolist() == sigma.tolist()
+    assert process_of(sigma_r=0.2).residual_sigma(cond).flatten().tolist() == pytest.approx([0.2, 0.2])
+    assert process_of().residual_sigma(cond).shape == (2, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -135,27 +140,31 @@ def test_it_says_truly_whether_the_level_changes_the_result(options, matters):
     process = process_of(**options)
     x, y = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 
-    def network(seen, t, cond: Condition):
+    def network(seen, t, cond: NetworkCondition):
         return 0.1 * seen + cond.image.sum(1, keepdim=True)
 
-    low, high = (process.estimate(network, x, torch.tensor([50]), y, torch.tensor([level])) for level in (0.05, 0.5))
+    low, high = (
+        process.denoiser(network, process.condition(y, torch.tensor([sigma])))(x, torch.tensor([50]))
+        for sigma in (0.05, 0.5)
+    )
     assert process.conditioned_on_level is matters
     assert torch.allclose(low, high) is not matters
 
 
 def test_sampling_starts_around_the_condition_only_where_the_prediction_rests_on_it():
     noise, y = torch.randn(2, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    level = torch.tensor([0.2])
+    cond = process_of().condition(y, torch.tensor([0.2]))
     a, _, c = (float(v) for v in process_of().path.at(99))
-    around = process_of().start(noise, y, level)
+    around = process_of().start(noise, cond)
     assert torch.allclose(around, a * y + math.sqrt((a * 0.2) ** 2 + c**2) * noise, atol=1e-6)
     for name in ("eps", "x0", "v"):
-        assert torch.allclose(process_of(name, "linear").start(noise, y, level), noise, atol=1e-6)
+        assert torch.allclose(process_of(name, "linear").start(noise, cond), noise, atol=1e-6)
 
 
 def test_half_precision_outputs_are_read_in_float32():
     process, y = process_of("v", "linear"), torch.randn(1, 1, 4, 4)
-    out = process.estimate(lambda x, t, cond: x.bfloat16(), y, torch.tensor([3]), y, torch.tensor([0.1]))
+    cond = process.condition(y, torch.tensor([0.1]))
+    out = process.denoiser(lambda x, t, cond: x.bfloat16(), cond)(y, torch.tensor([3]))
     assert out.dtype == torch.float32
 
 

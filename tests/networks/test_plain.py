@@ -8,7 +8,7 @@ from cdm4mi.config import load_config
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network
-from cdm4mi.networks import Condition
+from cdm4mi.networks import NetworkCondition
 from cdm4mi.networks.dncnn import DnCNN
 from cdm4mi.networks.red_cnn import REDCNN
 
@@ -28,7 +28,7 @@ def test_the_output_is_the_conditions_alone(preset):
     config = load_config(preset)
     network = build_network(config.model).eval()
     y, t = torch.randn(2, 2, 40, 36), torch.tensor([3, 900])
-    first, second = (network(torch.randn(2, 1, 40, 36), times, Condition(y)) for times in (t, t.flip(0)))
+    first, second = (network(torch.randn(2, 1, 40, 36), times, NetworkCondition(y)) for times in (t, t.flip(0)))
     assert first.shape == (2, 1, 40, 36)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 

@@ -7,7 +7,7 @@ from awake_network import awake
 from cdm4mi.config.schema import ModelConfig
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network
-from cdm4mi.networks import Condition, DiffusionWrapper, UNet
+from cdm4mi.networks import DiffusionWrapper, NetworkCondition, UNet
 
 KEYS = {
     "concat": {"in_channel": 2},
@@ -32,9 +32,9 @@ def test_the_conditioning_image_reaches_the_output_and_the_encoder_learns(key):
     wrapper = awake(DiffusionWrapper(unet_of(**KEYS[key]), key)).eval()
     x, image = inputs()
     t = torch.tensor([10, 700])
-    out = wrapper(x, t, Condition(image))
+    out = wrapper(x, t, NetworkCondition(image))
     assert out.shape == x.shape
-    assert float((out - wrapper(x, t, Condition(image.flip(0)))).detach().abs().max()) > 1e-3
+    assert float((out - wrapper(x, t, NetworkCondition(image.flip(0)))).detach().abs().max()) > 1e-3
     out.square().sum().backward()
     for name, parameter in wrapper.named_parameters():
         assert parameter.grad is not None and bool((parameter.grad != 0).any()), name
@@ -45,7 +45,7 @@ def test_a_plain_image_is_the_condition_of_that_image(key):
     wrapper = awake(DiffusionWrapper(unet_of(**KEYS[key]), key)).eval()
     (x, image), t = inputs(), torch.tensor([10, 700])
     with torch.no_grad():
-        assert torch.equal(wrapper(x, t, image), wrapper(x, t, Condition(image)))
+        assert torch.equal(wrapper(x, t, image), wrapper(x, t, NetworkCondition(image)))
 
 
 def test_tokens_and_vectors_take_the_encoders_place():
@@ -101,7 +101,9 @@ def test_each_sample_follows_its_own_condition(key):
     other = image.clone()
     other[1] = -image[1]
     with torch.no_grad():
-        change = (wrapper(x, t, Condition(image)) - wrapper(x, t, Condition(other))).abs().flatten(1).amax(1)
+        change = (
+            (wrapper(x, t, NetworkCondition(image)) - wrapper(x, t, NetworkCondition(other))).abs().flatten(1).amax(1)
+        )
     assert float(change[1]) > 1e-3 and float(change[[0, 2]].max()) < 1e-5
 
 
@@ -113,7 +115,7 @@ def test_where_in_the_image_a_structure_is_reaches_the_output(key):
     image = torch.zeros(1, 1, 32, 32)
     image[..., 8:16, 8:16] = 1
     with torch.no_grad():
-        here, there = (wrapper(x, torch.tensor([10]), Condition(i)) for i in (image, image.roll((8, 8), (2, 3))))
+        here, there = (wrapper(x, torch.tensor([10]), NetworkCondition(i)) for i in (image, image.roll((8, 8), (2, 3))))
     assert float((here - there).abs().max()) > 1e-3
 
 
@@ -122,7 +124,7 @@ def test_none_ignores_the_condition():
     x, image = inputs()
     t = torch.tensor([1, 2])
     with torch.no_grad():
-        assert torch.equal(wrapper(x, t), wrapper(x, t, Condition(image)))
+        assert torch.equal(wrapper(x, t), wrapper(x, t, NetworkCondition(image)))
 
 
 def test_adm_takes_a_vector_of_acquisition_numbers():
@@ -132,16 +134,16 @@ def test_adm_takes_a_vector_of_acquisition_numbers():
     t = torch.tensor([10, 700])
     low, high = torch.tensor([[80.0, 1.0, 0.5]]) / 100, torch.tensor([[120.0, 3.0, 0.5]]) / 100
     with torch.no_grad():
-        out = wrapper(x, t, Condition(vector=low.expand(2, -1)))
+        out = wrapper(x, t, NetworkCondition(vector=low.expand(2, -1)))
         assert out.shape == x.shape
-        assert float((out - wrapper(x, t, Condition(vector=high.expand(2, -1)))).abs().max()) > 1e-3
-        assert torch.equal(out, wrapper(x, t, Condition(image, low.expand(2, -1))))  # the image plays no part
+        assert float((out - wrapper(x, t, NetworkCondition(vector=high.expand(2, -1)))).abs().max()) > 1e-3
+        assert torch.equal(out, wrapper(x, t, NetworkCondition(image, low.expand(2, -1))))  # the image plays no part
     assert wrapper.vector_encoder is None
 
 
 def test_images_of_several_channels():
     wrapper = DiffusionWrapper(unet_of(in_channel=5, out_channel=2), "concat", image_channel=2, condition_channel=3)
-    out = wrapper(torch.zeros(1, 2, 8, 8), torch.tensor([0]), Condition(torch.zeros(1, 3, 8, 8)))
+    out = wrapper(torch.zeros(1, 2, 8, 8), torch.tensor([0]), NetworkCondition(torch.zeros(1, 3, 8, 8)))
     assert out.shape == (1, 2, 8, 8)
 
 

@@ -1,4 +1,4 @@
-"""Distillation: what a lesson is where the posterior is known, and a student that a user can train and denoise with."""
+"""Distillation: what a target is where the posterior is known, and a student that a user can train and denoise with."""
 
 import math
 
@@ -62,25 +62,25 @@ def pairs():
     return {"y": y, "x0": y, "level": torch.full((4,), LEVEL)}, torch.randn(y.shape, generator=generator)
 
 
-def spread_of(lesson, batch, noise):
+def spread_of(target, batch, noise):
     """What the image at the end holds of the noise that names it, beside the posterior's mean."""
-    return float(((lesson.end - posterior_mean(batch["y"])) * noise).mean() / (noise**2).mean())
+    return float(((target.end - posterior_mean(batch["y"])) * noise).mean() / (noise**2).mean())
 
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(5, 0.25), (10, 0.03), (300, 0.003)])
-def test_the_lesson_is_the_posterior_sample_that_the_noise_names(teacher, pairs, steps, tolerance):
+def test_the_target_is_the_posterior_sample_that_the_noise_names(teacher, pairs, steps, tolerance):
     batch, noise = pairs
-    lesson = Teacher(teacher, steps)(batch["y"], batch["level"], noise)
-    spread = spread_of(lesson, batch, noise)
-    torch.testing.assert_close(lesson.end, posterior_mean(batch["y"]) + spread * noise, atol=8e-3, rtol=0)
-    torch.testing.assert_close(lesson.first, posterior_mean(batch["y"]), atol=8e-3, rtol=0)
+    target = Teacher(teacher, steps)(teacher.process.condition(batch["y"], batch["level"]), noise)
+    spread = spread_of(target, batch, noise)
+    torch.testing.assert_close(target.end, posterior_mean(batch["y"]) + spread * noise, atol=8e-3, rtol=0)
+    torch.testing.assert_close(target.first, posterior_mean(batch["y"]), atol=8e-3, rtol=0)
     assert spread == pytest.approx(VARIANCE**0.5, rel=tolerance)
 
 
 def test_a_student_that_knows_the_map_has_no_loss_and_samples_it_in_two_calls(teacher, pairs):
     batch, noise = pairs
     guide, times = Teacher(teacher, 10), [999, 600]
-    taught = guide(batch["y"], batch["level"], noise)
+    taught = guide(teacher.process.condition(batch["y"], batch["level"]), noise)
     spread = spread_of(taught, batch, noise)
 
     def student(latent, sigma, y):
@@ -97,7 +97,7 @@ def test_a_student_that_knows_the_map_has_no_loss_and_samples_it_in_two_calls(te
     assert float(before[[0, 3]].max()) < 1e-6  # the first call is the teacher's already
     model = TrainedModel(network, teacher.process, teacher.config, name="student")
     end = sample(
-        lambda x, t: model.process.estimate(network, x, t, batch["y"], batch["level"]),
+        model.process.denoiser(network, model.process.condition(batch["y"], batch["level"])),
         teacher.process.path,
         times,
         make_solver("ddim"),
@@ -137,7 +137,7 @@ def test_a_student_samples_in_two_calls_nearer_its_teacher_than_the_teacher_does
     own = drawn(teacher, solver="dpmpp_2m", steps=2, spacing="logsnr")
     same = drawn(teacher, times=fast.config.sampling.times)
     two = drawn(fast)
-    assert Restorer(fast).network_calls(0.18) == 2
+    assert Restorer(fast).sampler.network_calls(0.18) == 2
     error = np.square(two - taught).mean()
     assert error < 0.75 * np.square(own - taught).mean() and error < 0.75 * np.square(same - taught).mean()
     clean = clean_scan() / 1000
@@ -159,7 +159,7 @@ def test_one_call_may_be_asked_for(trained_run, tmp_path):
     model = load_model(trained_run)
     last = distill(model, tmp_path, student_config(model, 2, 1), teacher_steps=2, progress=False)
     fast = load_model(last)
-    assert len(fast.config.sampling.times) == 1 and Restorer(fast).network_calls(0.18) == 1
+    assert len(fast.config.sampling.times) == 1 and Restorer(fast).sampler.network_calls(0.18) == 1
     assert np.isfinite(Restorer(fast).restore_slices(noisy_scan() / 1000, 0.18)).all()
 
 

@@ -43,9 +43,9 @@ def trained(mean_from, norm_groups):
 def predicted(network, process, x0, y, t, generator):
     """Output and target of the network, and the error of eps_hat."""
     eps = torch.randn(x0.shape, generator=generator)
-    level = torch.full((len(y),), SIGMA)
-    z = process.latent(process.path.q_sample(x0, t, eps), t, y, level)
-    out = process.output(network, z, process.condition(y, level))
+    cond = process.condition(y, torch.full((len(y),), SIGMA))
+    z = process.latent(process.path.q_sample(x0, t, eps), t, cond)
+    out = process.output(network, z, cond)
     error = process.path.eps(z.x_t, process.parameterization.x0(out, z), t) - eps
     return out, process.parameterization.target(x0, eps, z), error
 

@@ -216,7 +216,7 @@ def test_overfits_one_image_and_samples_it_from_noise(tmp_path):
     nothing = torch.zeros(4, 1, runs.SIDE, runs.SIDE)
     noise = SeededNoise(0, range(4), (1, runs.SIDE, runs.SIDE))
     images = sample(
-        lambda x, t: process.estimate(network, x, t, nothing, torch.zeros(4)),
+        process.denoiser(network, process.condition(nothing, torch.zeros(4))),
         process.path,
         time_list("trailing", process.path.timesteps, 20),
         make_solver("ddim"),
