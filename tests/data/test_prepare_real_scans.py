@@ -1,17 +1,15 @@
 """Prepared from real scans: one acquisition under two names and in two formats is found by its pixels."""
 
-from pathlib import Path
-
-import pytest
 import scans_to_prepare as made
+from real_scans import needs_scans
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
+from experiments.shared import SCANS
 
-pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared real scans are not beside the checkout")
+pytestmark = needs_scans
 
 
 def test_a_dicom_excerpt_of_a_nifti_scan_is_kept_in_its_split(command, tmp_path):
-    scans = [SHARED / "ct" / "rider_pilot_chest.nii.gz", SHARED / "dicom" / "rider_pilot_chest_ct"]
+    scans = [SCANS / "ct" / "rider_pilot_chest.nii.gz", SCANS / "dicom" / "rider_pilot_chest_ct"]
     code, _, err = command("prepare", *scans, tmp_path / "store", "--workers", 1)
     assert code == 0
     assert "share the pixel data of 24 slice(s), and so are in one split" in err

@@ -1,11 +1,11 @@
 """Low-dose CT: noise of a water disc, noise as it was asked for in a chest, its texture, and what it leaves alone."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from real_scans import needs_scans
 from skimage.transform import iradon
 
 from cdm4mi.degradation.base import Frame
@@ -14,8 +14,7 @@ from cdm4mi.degradation.ct.counts import log_variance, measured_error
 from cdm4mi.degradation.lowdose_ct import MU_WATER, LowDoseCT, attenuation, middle_of_body
 from cdm4mi.errors import UserError
 from cdm4mi.measure.spectrum import noise_power_spectrum, radial_mean, regions_inside
-
-CHEST = Path(__file__).resolve().parents[2] / "../shared/data/ct/lidc_0314_chest.nii.gz"
+from experiments.shared import SCANS
 
 
 def radius_mm(size, pixel):
@@ -79,12 +78,12 @@ def test_a_dose_of_many_photons_is_that_many_photons():
     torch.testing.assert_close(tenth, few, rtol=1e-3, atol=1e-2)
 
 
-@pytest.mark.skipif(not CHEST.exists(), reason=f"no {CHEST.name} beside the checkout")
+@needs_scans
 @pytest.mark.parametrize("target", [15.0, 40.0, 80.0])
 def test_target_noise_in_a_real_chest(target):
     import nibabel
 
-    scan = nibabel.load(CHEST)
+    scan = nibabel.load(SCANS / "ct" / "lidc_0314_chest.nii.gz")
     hu = torch.from_numpy(np.asarray(scan.dataobj[:, :, 60], dtype=np.float32))[None]
     spacing = tuple(float(d) for d in scan.header.get_zooms()[:2])
     noise = LowDoseCT(target_hu=target).noise_hu(hu, target, seeded(), spacing)

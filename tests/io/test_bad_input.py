@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from bad_input import PATHS, damaged, good_files, shipped_files
 
+from cdm4mi import io
 from cdm4mi.errors import UserError
+from cdm4mi.inference.denoise import denoise_all, denoise_file
+from experiments.bad_files import damaged, good_files, shipped_files, small_model
 
 SECONDS, BYTES = 10, 2 * 2**30
 CASES, PARTS = 2000, 4
+
+
+def inspect_it(path: Path, out: Path) -> None:
+    """What ``cdm4mi inspect`` does."""
+    io.describe(path)
+
+
+def read_and_write(path: Path, out: Path) -> None:
+    """What every command that writes does around the network: all scans of the path, each written again unchanged."""
+    for info, volume in io.read_all(path):
+        ending = {"dicom": ".dcm", "nifti": ".nii", "mha": ".mha", "tiff": ".tif", "hdf5": ".h5"}
+        target = out / f"{info.number}{ending.get(info.kind, '.' + info.kind)}"
+        try:
+            io.write(volume, target)
+        except UserError:
+            assert not any(out.iterdir()), "something was left behind by a refused write"
+            raise
+        target.unlink(missing_ok=True)
+
+
+def denoise_it(path: Path, out: Path) -> None:
+    """What ``cdm4mi denoise --all-series`` does; whatever is written is whole, and is taken away again."""
+    folder = out / "restored"
+    try:
+        for _, outcome in denoise_all(
+            path, folder, lambda number, target: denoise_file(path, target, small_model(), series=number)
+        ):
+            if isinstance(outcome, UserError):
+                assert "\n" not in str(outcome)
+    finally:
+        for record in folder.glob("*.cdm4mi.json"):
+            assert [p for p in folder.glob(record.name.split(".")[0] + "*") if p != record], "a record without a scan"
+        assert not list(folder.glob(".*")), "something half-written was left behind"
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Each takes (input, empty output folder) and may raise UserError only. Commands that read scans are added here.
+PATHS: dict[str, Callable[[Path, Path], None]] = {
+    "inspect": inspect_it,
+    "read and write": read_and_write,
+    "denoise": denoise_it,
+}
 
 
 def survives(command, path, out):

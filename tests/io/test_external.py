@@ -9,19 +9,19 @@ import pydicom
 import pytest
 from dicom_series import PLANES, enhanced, save, save_one, slices
 from external import (
-    SHARED,
     errors_of,
     needs_dciodvfy,
     needs_dcm2niix,
     needs_orthanc,
-    needs_shared,
     niftis_of,
     orthanc,
 )
+from real_scans import needs_scans
 
 from cdm4mi import io
 from cdm4mi.io import Derivation, write_map
 from cdm4mi.io.geometry import reorient
+from experiments.shared import SCANS
 
 DERIVATION = Derivation(model_hash="5e" * 32, settings={"steps": 1}, description="Restored by a test")
 REAL = ["rider_pilot_chest_ct", "vs_seg_001_mr", "ge_head_ct_uneven"]
@@ -69,10 +69,10 @@ def test_dciodvfy_on_enhanced_images(modality, tmp_path):
 
 
 @needs_dciodvfy
-@needs_shared
+@needs_scans
 @pytest.mark.parametrize("name", REAL)
 def test_dciodvfy_on_real_series(name, tmp_path):
-    folder = SHARED / "dicom" / name
+    folder = SCANS / "dicom" / name
     io.write(noisier(io.read(folder)), tmp_path / "out", derivation=DERIVATION)
     check_errors(folder, tmp_path / "out")
 
@@ -106,12 +106,12 @@ def test_dcm2niix_on_made_series(plane, tmp_path):
 
 
 @needs_dcm2niix
-@needs_shared
+@needs_scans
 @pytest.mark.parametrize("name", REAL)
 def test_dcm2niix_on_real_series(name, tmp_path):
-    volume = io.read(SHARED / "dicom" / name)
+    volume = io.read(SCANS / "dicom" / name)
     io.write(volume, tmp_path / "out", derivation=DERIVATION)
-    check_niftis(SHARED / "dicom" / name, tmp_path / "out", tmp_path, volume)
+    check_niftis(SCANS / "dicom" / name, tmp_path / "out", tmp_path, volume)
 
 
 @needs_orthanc

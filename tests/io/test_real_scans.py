@@ -9,22 +9,23 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_series import save, slices
-from external import SHARED, needs_shared
+from real_scans import needs_scans
 
 from cdm4mi import io
 from cdm4mi.errors import UserError
+from experiments.shared import SCANS
 
-pytestmark = needs_shared
+pytestmark = needs_scans
 DICOM = ["rider_pilot_chest_ct", "vs_seg_001_mr", "ge_head_ct_uneven"]
 
 
 @pytest.mark.parametrize("name", DICOM)
 def test_series_round_trip_under_other_names(name, tmp_path):
-    files = sorted((SHARED / "dicom" / name).iterdir())
+    files = sorted((SCANS / "dicom" / name).iterdir())
     (tmp_path / "in").mkdir()
     for number, path in zip(np.random.default_rng(0).permutation(len(files)), files, strict=True):
         shutil.copyfile(path, tmp_path / "in" / f"{number}")
-    volume, shuffled = io.read(SHARED / "dicom" / name), io.read(tmp_path / "in")
+    volume, shuffled = io.read(SCANS / "dicom" / name), io.read(tmp_path / "in")
     assert np.array_equal(volume.array, shuffled.array) and np.array_equal(volume.affine, shuffled.affine)
     io.write(volume, tmp_path / "out")
     again = io.read(tmp_path / "out")
@@ -34,9 +35,9 @@ def test_series_round_trip_under_other_names(name, tmp_path):
 
 @pytest.mark.parametrize("name", DICOM)
 def test_each_voxel_lies_where_simpleitk_puts_it(name):
-    volume = io.read(SHARED / "dicom" / name)
+    volume = io.read(SCANS / "dicom" / name)
     by_place = {}
-    for path in (SHARED / "dicom" / name).iterdir():
+    for path in (SCANS / "dicom" / name).iterdir():
         image = sitk.ReadImage(str(path))
         by_place[round(image.GetOrigin()[2], 2)] = image
     order = [by_place[place] for place in sorted(by_place)]
@@ -53,13 +54,13 @@ def test_each_voxel_lies_where_simpleitk_puts_it(name):
 
 
 def test_uneven_head_ct_is_read_with_its_spacing_named():
-    volume = io.read(SHARED / "dicom" / "ge_head_ct_uneven")
+    volume = io.read(SCANS / "dicom" / "ge_head_ct_uneven")
     assert any("1.14 to 7.38 mm between slice origins" in warning for warning in volume.warnings)
     assert any("gantry tilt" in warning and "18.5" in warning for warning in volume.warnings)
 
 
 def test_a_series_mixed_into_it_asks_which_one(tmp_path):
-    for path in (SHARED / "dicom" / "ge_head_ct_uneven").iterdir():
+    for path in (SCANS / "dicom" / "ge_head_ct_uneven").iterdir():
         shutil.copyfile(path, tmp_path / path.name)
     save(slices(), tmp_path / "other")
     with pytest.raises(UserError, match=r"holds 2 scans.*28 x 512 x 512"):
@@ -70,11 +71,11 @@ def test_a_series_mixed_into_it_asks_which_one(tmp_path):
 
 @pytest.mark.parametrize("name", ["ct/rider_pilot_chest.nii.gz", "mr/pyradiomics_brain1.nii.gz"])
 def test_nifti_round_trip(name, tmp_path):
-    volume = io.read(SHARED / name)
+    volume = io.read(SCANS / name)
     io.write(volume, tmp_path / "out.nii")
     again = io.read(tmp_path / "out.nii")
     assert np.array_equal(again.array, volume.array) and np.array_equal(again.affine, volume.affine)
-    image = sitk.ReadImage(str(SHARED / name))
+    image = sitk.ReadImage(str(SCANS / name))
     for i, j, k in [(0, 0, 0), (200, 17, 11)]:
         place = np.array(image.TransformIndexToPhysicalPoint((i, j, k))) * [-1, -1, 1]
         assert np.allclose((volume.affine @ [i, j, k, 1])[:3], place, atol=0.01)
@@ -82,8 +83,8 @@ def test_nifti_round_trip(name, tmp_path):
 
 def test_the_dicom_series_is_a_part_of_the_nifti_volume():
     series, volume = (
-        io.read(SHARED / "dicom" / "rider_pilot_chest_ct"),
-        io.read(SHARED / "ct" / "rider_pilot_chest.nii.gz"),
+        io.read(SCANS / "dicom" / "rider_pilot_chest_ct"),
+        io.read(SCANS / "ct" / "rider_pilot_chest.nii.gz"),
     )
     offset = np.linalg.inv(volume.affine) @ series.affine[:, 3]
     first = round(float(offset[2]))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from bad_input import shipped_files
 
 from cdm4mi import io
 from cdm4mi.errors import UserError
+from experiments.bad_files import shipped_files
 
 # Headers that a derived image cannot be made of: no SOP class or instance UID, or a text that does not decode.
 REFUSED = ("SOPClassUID", "malformed", "cannot be written")

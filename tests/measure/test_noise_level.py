@@ -1,15 +1,13 @@
 """The noise of a scan as it comes: padded, in whole numbers, smoothed by its kernel, with air around the patient."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from real_scans import needs_scans
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise, estimate_sigma
-
-SCANS = Path(__file__).resolve().parents[2] / "../shared/data"
+from experiments.shared import SCANS
 
 
 def noise(shape, smoothing, seed=0):
@@ -70,7 +68,7 @@ def test_small_patches(side):
     assert np.median(levels) == pytest.approx(3, rel=0.15)
 
 
-@pytest.mark.skipif(not SCANS.is_dir(), reason="the real scans are not beside this checkout")
+@needs_scans
 def test_the_real_padded_head_ct():
     from cdm4mi import io
 

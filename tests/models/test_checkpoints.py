@@ -4,11 +4,11 @@ import json
 import os
 import pickle
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from real_scans import needs_reference
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -19,8 +19,8 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models import build_network
 from cdm4mi.models.checkpoint import load_model, read_ckpt, save_model
+from experiments.shared import REFERENCE
 
-REFERENCE = Path(__file__).resolve().parents[2] / "../shared/reference"
 UNET = {"channel": 32, "channel_multiplier": [1, 2], "n_res_blocks": 1, "attn_strides": [2], "dropout": 0.1}
 
 
@@ -160,12 +160,10 @@ def test_original_checkpoint_without_averages_has_the_weights_as_trained(tmp_pat
     assert "EMA" not in " ".join(model.notices)
 
 
+@needs_reference
 @pytest.mark.parametrize("name", ["unet_plain", "unet_affine_fold2"])
 def test_network_of_an_original_checkpoint_is_told_from_its_weights(name, tmp_path):
-    file = REFERENCE / f"{name}.safetensors"
-    if not file.exists():
-        pytest.skip("shared/reference is not beside this checkout")
-    with safe_open(file, "pt") as f:
+    with safe_open(REFERENCE / f"{name}.safetensors", "pt") as f:
         tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
         arguments = json.loads(f.metadata()["config"])
     weights = {k.removeprefix("weights."): v for k, v in tensors.items() if k.startswith("weights.")}

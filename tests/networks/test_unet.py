@@ -1,25 +1,23 @@
 """The UNet: equal to an independent implementation, every option runs, and options that save memory change nothing."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from awake_network import awake
+from real_scans import needs_reference
 from safetensors import safe_open
 
 from cdm4mi.networks import UNet
+from experiments.shared import REFERENCE
 
-REFERENCE = Path(__file__).resolve().parents[2] / "../shared/reference"
 SMALL = {"in_channel": 2, "channel": 32, "channel_multiplier": (1, 2), "n_res_blocks": 1, "attn_strides": (2,)}
 
 
+@needs_reference
 @pytest.mark.parametrize("name", ["unet_plain", "unet_affine_fold2"])
 def test_equal_to_an_independent_implementation(name):
-    path = REFERENCE / f"{name}.safetensors"
-    if not path.exists():
-        pytest.skip("the reference vectors are not beside this checkout")
-    with safe_open(path, "pt") as file:
+    with safe_open(REFERENCE / f"{name}.safetensors", "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         unet = UNet(**json.loads(file.metadata()["config"])).eval()
     prefix = "weights."

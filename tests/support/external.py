@@ -18,7 +18,6 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 ORTHANC = shutil.which("Orthanc", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
 
 needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy (dicom3tools) is not installed")
@@ -26,7 +25,6 @@ needs_dcm2niix = pytest.mark.skipif(not shutil.which("dcm2niix"), reason="dcm2ni
 needs_orthanc = pytest.mark.skipif(
     ORTHANC is None or not shutil.which("storescu"), reason="Orthanc or storescu (dcmtk) is not installed"
 )
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared real scans are not beside the checkout")
 
 
 def errors_of(path: Path) -> collections.Counter:
