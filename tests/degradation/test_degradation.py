@@ -15,9 +15,9 @@ from cdm4mi.degradation.varying import smooth_map
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
-CT = Frame(-1000.0, 1000.0, (0.7, 0.7), "CT")
-MR = Frame(0.0, 800.0, (1.0, 1.0), "MR")
-PT = Frame(0.0, 20.0, (2.0, 2.0), "PT")
+CT = Frame(-1000.0, 1000.0, "CT", (0.7, 0.7))
+MR = Frame(0.0, 800.0, "MR", (1.0, 1.0))
+PT = Frame(0.0, 20.0, "PT", (2.0, 2.0))
 FRAMES = {"CT": CT, "MR": MR, "PT": PT}
 SIDE = 512
 
