@@ -11,10 +11,10 @@ from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.degradation import Frame, GaussianNoise
-from cdm4mi.degradation.identity import Identity
-from cdm4mi.degradation.pet import PetThinning
-from cdm4mi.degradation.rician import RicianNoise
-from cdm4mi.degradation.undersampled import Undersampled
+from cdm4mi.degradation.noises.identity import Identity
+from cdm4mi.degradation.noises.pet import PetThinning
+from cdm4mi.degradation.noises.rician import RicianNoise
+from cdm4mi.degradation.noises.undersampled import Undersampled
 from cdm4mi.errors import UserError
 
 
@@ -33,7 +33,7 @@ def patients():
 
 
 def pairs(patients, seed=0, noise=(0.01, 0.2), **options):
-    return PairDataset(patients, GaussianNoise(noise), 32, seed, **options)
+    return PairDataset(patients, GaussianNoise(variance=noise), 32, seed, **options)
 
 
 def equal(a, b):
@@ -128,7 +128,7 @@ def test_sources_are_drawn_as_they_weigh():
 
 def test_a_slice_smaller_than_the_patch_is_one_clear_line(patients):
     with pytest.raises(UserError, match="patient a: a slice is 40 x 40, expected at least image_size = 48"):
-        PairDataset(patients, GaussianNoise(0.1), 48, 0)
+        PairDataset(patients, GaussianNoise(variance=0.1), 48, 0)
 
 
 def mr(name="m", size=48, frames=None):
@@ -137,11 +137,18 @@ def mr(name="m", size=48, frames=None):
     return Patient(name, "MR-a", slices, [i > -0.8 for i in images], frames=frames)
 
 
+UNDERSAMPLED = Undersampled(acceleration=(2.0, 6.0))
+
+
 def whole(degradation=None, patients=None, **options):
-    return PairDataset(patients or [mr(), mr("n")], degradation or Undersampled((2.0, 6.0)), 32, 3, **options)
+    return PairDataset(patients or [mr(), mr("n")], degradation or UNDERSAMPLED, 32, 3, **options)
 
 
-@pytest.mark.parametrize("degradation", [Undersampled((2.0, 6.0)), RicianNoise((2.0, 9.0), 0.4), PetThinning(0.3)])
+@pytest.mark.parametrize(
+    "degradation",
+    [UNDERSAMPLED, RicianNoise(percent=(2.0, 9.0), variation=0.4), PetThinning(count_fraction=0.3)],
+    ids=lambda noise: noise.type,
+)
 def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
     """16 pairs in a row: one slice and level, other places; x0 and y of a place fit together."""
     dataset = whole(degradation)
@@ -208,10 +215,10 @@ def test_pairs_of_white_noise_share_a_slice_where_it_is_asked_for(patients, aske
 def test_units_follow_each_slice_of_a_patient():
     """Percent of the window's upper end, which two scans of one patient do not share: on [-1, 1] it is the same."""
     frames = [Frame(0.0, high, modality="MR") for high in (100.0, 900.0, 50.0)]
-    dataset = whole(RicianNoise(5.0), [mr(frames=frames)])
+    dataset = whole(RicianNoise(percent=5.0), [mr(frames=frames)])
     assert [float(dataset[i]["level"]) for i in range(8)] == pytest.approx([0.1] * 8)
     frames = [Frame(-500.0, 1500.0, modality="CT")] * 3
-    assert float(whole(GaussianNoise(30.0, "sigma_hu"), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
+    assert float(whole(GaussianNoise(sigma_hu=30.0), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
 
 
 def real(patient, offset=0.25):
@@ -232,11 +239,11 @@ def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(to
 @pytest.mark.parametrize(
     ("degradation", "people", "said"),
     [
-        (GaussianNoise(0.1), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
+        (GaussianNoise(), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
         (Identity(), [mr()], "data.noise.type: found identity without real noisy scans"),
         (Identity(), [mr(), real(mr("n"))], "found real noisy scans for some patients"),
-        (RicianNoise(5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
-        (GaussianNoise(30.0, "sigma_hu"), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
+        (RicianNoise(percent=5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
+        (GaussianNoise(sigma_hu=30.0), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
     ],
 )
 def test_noise_that_does_not_fit_the_scans_is_one_clear_line(degradation, people, said):

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from cdm4mi.choices import EstimateName, SolverName, SpacingName, StartName
-from cdm4mi.config.noise import GaussianConfig, NoiseConfig
-from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
+from cdm4mi.degradation import GaussianNoise, NoiseConfig
+from cdm4mi.section import Count, Fraction, NonNegative, Positive, Section
 
 BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
@@ -229,7 +229,7 @@ class DataConfig(Section):
         1, description="noisy slices of patches_per_slice patches each that take turns in a batch"
     )
     augment: AugmentConfig = AugmentConfig()
-    noise: NoiseConfig = GaussianConfig()
+    noise: NoiseConfig = GaussianNoise()
     workers: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -65,7 +65,7 @@ class PairDataset(Dataset[Pair]):
     def __init__(
         self,
         patients: Sequence[Patient],
-        degradation: Degradation[Any],
+        degradation: Degradation,
         size: int,
         seed: int,
         *,
@@ -225,7 +225,7 @@ def _channels(image: Tensor) -> Tensor:
     return image if image.dim() == 3 else image[None]
 
 
-def _check_conditions(patients: Sequence[Patient], degradation: Degradation[Any], augment: AugmentConfig) -> None:
+def _check_conditions(patients: Sequence[Patient], degradation: Degradation, augment: AugmentConfig) -> None:
     """Real conditions and simulated noise exclude each other, and the noise suits every scan. Raises UserError."""
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
@@ -233,9 +233,9 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation[Any]
     for key in ("rotation", "contrast", "sharpness") if real == {True} else ():
         if (found := getattr(augment, key)) not in ("quarter", 0):  # it would change noise that is real
             raise UserError(f"data.augment.{key}: found {found:g} with real noisy scans, expected none")
-    if real == {True} and degradation.name != "identity":
-        raise UserError(f"data.noise.type: found {degradation.name} with real noisy scans, expected identity")
-    if real == {False} and degradation.name == "identity":
+    if real == {True} and degradation.type != "identity":
+        raise UserError(f"data.noise.type: found {degradation.type} with real noisy scans, expected identity")
+    if real == {False} and degradation.type == "identity":
         raise UserError("data.noise.type: found identity without real noisy scans, expected another type")
     for patient in patients:
         for frame in {patient.frame(k) for k in range(len(patient.slices))}:

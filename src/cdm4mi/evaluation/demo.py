@@ -60,7 +60,7 @@ def demo_slices(
         norm = normalisation_for(reference, model.config.data.window, model.config.data.percentiles)
         y = norm.apply(reference.array)
         rng = generator(seed, number)
-        noise, frame = GaussianNoise(variance), Frame(norm.low, norm.high, modality=norm.modality)
+        noise, frame = GaussianNoise(variance=variance), Frame(norm.low, norm.high, modality=norm.modality)
         noisy_array = noise.apply(torch.from_numpy(y), noise.draw(rng), rng, frame).numpy()
         noisy_path, restored_path = out / f"{name}-noisy.dcm", out / f"{name}-restored.dcm"
         for stale in (noisy_path, restored_path):

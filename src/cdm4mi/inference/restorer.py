@@ -17,7 +17,7 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
-from cdm4mi.degradation import make_degradation
+from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.registry import make_solver, network_calls
@@ -69,7 +69,7 @@ class Restorer:
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
-        self.degradation = make_degradation(model.config.data.noise)
+        self.degradation = model.config.data.noise
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})
         elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
@@ -388,7 +388,7 @@ class Restorer:
 
     def _trained_level(self, sigma: float, norm: Normalisation, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        trained = self.model.config.data.noise.deviations((norm.low, norm.high))
+        trained = self.model.config.data.noise.sigma_range(Frame(norm.low, norm.high))
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
         low, high = trained

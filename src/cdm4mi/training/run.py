@@ -20,7 +20,6 @@ from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
-from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process, check_sizes
@@ -56,7 +55,7 @@ class PairData(L.LightningDataModule):
             only = "one patient only" if len(self.train_names) == 1 else "no patient for validation"
             log.warning("data: %s, so validation sees what training sees", only)
         common: dict[str, Any] = {
-            "degradation": make_degradation(config.data.noise),
+            "degradation": config.data.noise,
             "size": config.model.image_size,
             "seed": config.seed,
             "least_foreground": config.data.foreground,
