@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
@@ -249,3 +250,67 @@ def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(to
 def test_noise_that_does_not_fit_the_scans_is_one_clear_line(degradation, people, said):
     with pytest.raises(UserError, match=said):
         whole(degradation, people)
+
+
+def test_a_told_level_is_wrong_by_the_jitter_and_nothing_else_changes(patients):
+    exact, told = pairs(patients), pairs(patients, level_jitter=0.12)
+    ratios = []
+    for i in range(300):
+        a, b = exact[i], told[i]
+        assert torch.equal(a["x0"], b["x0"])
+        assert torch.equal(a["y"], b["y"])
+        ratios.append(float(b["level"] / a["level"]))
+    logarithms = np.log(ratios)
+    assert logarithms.std() == pytest.approx(0.12, rel=0.15)
+    assert abs(logarithms.mean()) < 0.03
+    assert equal(told[7], pairs(patients, level_jitter=0.12)[7])
+    assert equal(pairs(patients, validation=True)[3], pairs(patients, validation=True, level_jitter=0.12)[3])
+
+
+@pytest.mark.parametrize("whole", [None, 4])
+def test_shrunk_patches_are_means_of_four_pixels_with_twice_the_spacing(whole):
+    slices = [np.random.default_rng(k).uniform(-1, 1, (80, 72)).astype(np.float32) for k in range(2)]
+    frames = [Frame(-1000.0, 1000.0, (0.5, 0.75), "CT")] * 2
+    patient = Patient("a", "CT-a", slices, [s > -2 for s in slices], (2.0, 0.5, 0.75), frames)
+    means = [torch.from_numpy(s.reshape(40, 2, 36, 2).mean((1, 3))) for s in slices]
+    options = {"acquisition": ["pixel_spacing"], "patches_per_slice": whole}
+    shares = {}
+    for share in (0.0, 0.4, 1.0):
+        augment = AugmentConfig(flip=False, rotation=0, shrink=share)
+        found = [pairs([patient], noise=0.0, augment=augment, **options)[i] for i in range(60)]
+        shrunk = [float(p["vector"]) == pytest.approx(np.log(1.0)) for p in found]
+        shares[share] = np.mean(shrunk)
+        for pair, small in zip(found, shrunk, strict=True):
+            assert pair["x0"].shape == (1, 32, 32)
+            assert torch.equal(pair["x0"], pair["y"])
+            assert float(pair["vector"]) == pytest.approx(np.log(1.0 if small else 0.5))
+    assert shares[0.0] == 0
+    assert 0.1 < shares[0.4] < 0.7
+    assert shares[1.0] == 1
+    if whole:  # on the grid of the slice; a patch of its own begins anywhere
+        windows = [m.unfold(0, 32, 1).unfold(1, 32, 1).reshape(-1, 32, 32) for m in means]
+        errors = [min(float((w - p["x0"]).abs().amax((1, 2)).min()) for w in windows) for p in found]
+        assert max(errors) < 1e-6
+
+
+def test_a_slice_that_is_too_small_is_not_shrunk(patients):
+    small = pairs(patients[:1], augment=AugmentConfig(shrink=1.0))  # 40 x 40 for patches of 32
+    plain = pairs(patients[:1])
+    assert small[0]["x0"].shape == plain[0]["x0"].shape
+
+
+def test_a_curve_changes_the_contrast_of_mr_alone(patients):
+    """Air stays, equal values stay equal, and the brightest is what it was meant to be: at most 1."""
+    changed, plain = (pairs(patients, augment=AugmentConfig(curve=share)) for share in (1.0, 0.0))
+    seen = set()
+    for i in range(40):
+        a, b = changed[i]["x0"], plain[i]["x0"]
+        if torch.equal(a, b):
+            seen.add("same")
+            continue
+        seen.add("curve")
+        assert float(a.abs().max()) <= 1
+        assert bool((a[b == -1] == -1).all())
+        values, where = b.unique(return_inverse=True)
+        assert all(float(a[where == k].std(unbiased=False)) < 1e-6 for k in range(0, len(values), 37))
+    assert seen == {"same", "curve"}

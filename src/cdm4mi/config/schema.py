@@ -180,6 +180,12 @@ class AugmentConfig(Section):
     sharpness: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="add up to so much of what a 3 x 3 blur takes away, or take it away"
     )
+    curve: Fraction = Field(
+        0.0, description="share of the MR and PET patches whose intensities a random curve turns into another contrast"
+    )
+    shrink: Fraction = Field(
+        0.0, description="share of the patches that are cut twice as large, where a slice is, and averaged over 2 x 2"
+    )
 
 
 class DataConfig(Section):
@@ -230,6 +236,11 @@ class DataConfig(Section):
     )
     augment: AugmentConfig = AugmentConfig()
     noise: NoiseConfig = GaussianNoise()
+    level_jitter: NonNegative = Field(
+        0.0,
+        description="training patches tell the network their noise level times exp(so much times a normal number): it "
+        "learns from levels as wrong as estimated ones",
+    )
     workers: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

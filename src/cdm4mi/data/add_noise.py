@@ -32,9 +32,9 @@ class Noisy:
 def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
     """The scan with simulated noise, in its units and geometry: ``add_noise(scan, "rician", percent=5, seed=1)``.
 
-    scan: a volume, or the path of one. type: as in a configuration (gaussian, salt_and_pepper, speckle, rician,
-    noncentral_chi, undersampled, downsampled, low_dose_ct, pet), or several as ``"rician + speckle"``. parameters: the
-    type's own; a pair is a range that one value is drawn from for the scan. Raises UserError.
+    scan: a volume, or the path of one. type: as in a configuration (gaussian, coloured, salt_and_pepper, speckle,
+    rician, noncentral_chi, undersampled, downsampled, low_dose_ct, pet), or several as ``"rician + speckle"``.
+    parameters: the type's own; a pair is a range that one value is drawn from for the scan. Raises UserError.
     """
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     return noisy_scan(volume, noise_from_spec(type, parameters), seed).volume

@@ -77,6 +77,17 @@ class Degradation(Section, ABC):
         """Standard deviation of y - x0 on [-1, 1], a model's input: here measured, as a root mean square."""
         return float((y - x0).square().mean().sqrt())
 
+    def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
+        """Correlation of y - x0 at pixels that are neighbours: (next row, next column), -1 to 1.
+
+        Here measured, with the mean over the image taken as 0; NaN where y is x0.
+        """
+        noise = (y - x0).double()
+        power = noise.square().mean()
+        rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
+        columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
+        return float(rows), float(columns)
+
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """An image whose mean over many pixels is that of x0: here y, for noise of mean zero.
 

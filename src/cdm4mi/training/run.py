@@ -64,6 +64,7 @@ class PairData(L.LightningDataModule):
             "slices_mixed": config.data.slices_mixed,
             "augment": config.data.augment,
             "channels": config.model.channels,
+            "level_jitter": config.data.level_jitter,
         }
         train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
         used = {p.name for p in train}
