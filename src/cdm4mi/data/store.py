@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io import atomic
 from cdm4mi.io.quantise import Grid, refine
 from cdm4mi.io.volume import Source
+from cdm4mi.window import IntensityWindow
 
 CHUNK = 64
 """Side of a chunk, pixels: that of the usual training patch, which then lies in four of them."""

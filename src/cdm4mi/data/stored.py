@@ -13,8 +13,8 @@ from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
 from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io.quantise import Grid
+from cdm4mi.window import IntensityWindow
 
 
 def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val")) -> list[Patient]:

@@ -60,7 +60,7 @@ def demo_slices(
         norm = window_for(reference, model.config.data.window, model.config.data.percentiles)
         y = norm.normalised(reference.array)
         rng = generator(seed, number)
-        noise, frame = GaussianNoise(variance), Frame.of(norm)
+        noise, frame = GaussianNoise(variance=variance), Frame.of(norm)
         noisy_array = noise.apply(torch.from_numpy(y), noise.draw(rng), rng, frame).numpy()
         noisy_path, restored_path = out / f"{name}-noisy.dcm", out / f"{name}-restored.dcm"
         for stale in (noisy_path, restored_path):

@@ -17,18 +17,19 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
-from cdm4mi.degradation import make_degradation
+from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import tiled
-from cdm4mi.intensity import IntensityWindow, modality_of, window_for
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
+from cdm4mi.window import IntensityWindow
 
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
@@ -67,7 +68,7 @@ class Restorer:
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
-        self.degradation = make_degradation(model.config.data.noise)
+        self.degradation = model.config.data.noise
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})
         elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
@@ -299,7 +300,7 @@ class Restorer:
 
     def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        trained = self.model.config.data.noise.deviations((norm.low, norm.high))
+        trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
         low, high = trained

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.config.noise import NoiseSection
 from cdm4mi.config.schema import Config, SamplingConfig
+from cdm4mi.degradation import Degradation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.evaluation.benchmark.noising import NoisyScan
 from cdm4mi.inference.restorer import Restorer, measured_level
 from cdm4mi.inference.settings import changed
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io.atomic import replacing_file
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.window import IntensityWindow
 
 
 @dataclass
@@ -49,7 +49,7 @@ class StudyMethod(ABC):
     family: str = ""
 
     @abstractmethod
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:
         """Whatever has to be known for this noise level, before its scans."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class Noisy(StudyMethod):
     def __init__(self, title: str) -> None:
         self.title = title
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:
         pass
 
     def key(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Classical(StudyMethod):
         self.tuned: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:
         if not pairs.noisy:
             raise UserError(
                 f"methods: {self.type} is tuned on validation patients, found none; expected data.val_patients "
@@ -173,7 +173,7 @@ class Model(StudyMethod):
         self.sampling: SamplingConfig = changed(model.config.sampling, **sampling)
         self.restorer = Restorer(model, self.sampling)
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:
         pass
 
     def key(self) -> dict[str, Any]:
@@ -211,8 +211,7 @@ class Model(StudyMethod):
         }
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
-        window = (noisy.scan.norm.low, noisy.scan.norm.high)
-        trained = self.model.config.data.noise.deviations(window)
+        trained = self.model.config.data.noise.sigma_range(noisy.scan.frame)
         if trained is None or "layout" in self.model.about:
             return None
         return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01

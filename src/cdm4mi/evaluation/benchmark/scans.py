@@ -22,9 +22,10 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import ScansSection
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.ruler import Ruler, ruler_for
-from cdm4mi.intensity import IntensityWindow, foreground, window_for
+from cdm4mi.intensity import foreground, window_for
 from cdm4mi.io.dicom_scan import looks_like_dicom
 from cdm4mi.io.sniff import HEAD
+from cdm4mi.window import IntensityWindow
 
 LEAST_BODY = 0.02
 """Share of a slice that must be foreground for it to count, as in training."""
