@@ -10,11 +10,11 @@ from typing import get_args
 import pytest
 
 from cdm4mi import choices
+from cdm4mi.choices import SOLVERS
 from cdm4mi.cli.main import app
 from cdm4mi.config.fields import sections, table
 from cdm4mi.config.noise_words import types
 from cdm4mi.degradation.registry import MAKERS
-from cdm4mi.diffusion.registry import SOLVERS
 from cdm4mi.evaluation.benchmark.cell import ACROSS
 from cdm4mi.evaluation.protocol import Metric, protocol_names
 from cdm4mi.evaluation.slice_scores import METRICS

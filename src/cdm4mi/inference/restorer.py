@@ -18,10 +18,10 @@ from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
 from cdm4mi.degradation import make_degradation
-from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
-from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.diffusion.sdedit import FACTOR, start_from, start_time
+from cdm4mi.diffusion.solvers.make import make_solver, network_calls
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import TiledEstimate

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cdm4mi.diffusion.consistency import with_mean_of
-from cdm4mi.diffusion.middle import FACTOR, start_time
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
 from cdm4mi.diffusion.paths import GaussianPath
+from cdm4mi.diffusion.sdedit import FACTOR, start_time
 from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.networks import Condition
 

@@ -15,11 +15,11 @@ from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config, ModelConfig, SamplingConfig, TrainingConfig
 from cdm4mi.config.yaml_text import shown
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
-from cdm4mi.diffusion.middle import start_from
 from cdm4mi.diffusion.noise import SeededNoise, generator
 from cdm4mi.diffusion.parameterizations import Latent
-from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.diffusion.sdedit import start_from
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.registry import make_solver
 from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel
