@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from cdm4mi import io
 from cdm4mi.data.normalise import foreground, normalisation_for
+from experiments.shared import SCANS
 
-DATA = Path("../shared/data/mr")
 TEST = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)]
 TUNE = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (15, 16)]
 SLICES, CROP = 4, 64
@@ -21,7 +19,7 @@ def images(names: list[str], slices: int, side: int) -> list[tuple[str, np.ndarr
     """(subject, clean crop on [-1, 1] around the middle of the brain), ``slices`` of them a subject."""
     out = []
     for name in names:
-        volume = io.read(DATA / name)
+        volume = io.read(SCANS / "mr" / name)
         norm = normalisation_for(volume)
         body = foreground(volume.array, norm.modality)
         where = np.flatnonzero(body.mean((1, 2)) > 0.15)
@@ -49,7 +47,7 @@ def patches(names: list[str], count: int, side: int) -> list[tuple[str, np.ndarr
     """
     out = []
     for name in names:
-        volume = io.read(DATA / name)
+        volume = io.read(SCANS / "mr" / name)
         norm = normalisation_for(volume)
         body = foreground(volume.array, norm.modality)
         rng = np.random.default_rng([7, len(out)])

@@ -38,7 +38,7 @@ def test_configuration_help_restoration_and_study_know_it(counted, command, tiny
     restorer = Restorer(tiny, sampling)
     y = np.random.default_rng(0).normal(0, 0.3, (1, 32, 32)).astype(np.float32)
     restored = restorer.restore_slices(y, 0.2, seed=3)
-    assert len(counted) == 4 and restorer.network_calls(0.2) == 7
+    assert len(counted) == 4 and restorer.sampler.network_calls(0.2) == 7
     same = Restorer(tiny, changed(sampling, solver="ddim")).restore_slices(y, 0.2, seed=3)
     np.testing.assert_array_equal(restored, same)
 
