@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from cdm4mi.config.schema import Config
+from cdm4mi.errors import UserError
 
 Path = tuple[str, ...]
 
@@ -70,6 +71,27 @@ def matches(key: str, known: Iterable[Path] | None = None) -> list[Path]:
     ends = [path for path in paths if path[-len(parts) :] == parts]
     in_model = [path for path in ends if path[0] == "model"]
     return in_model if len(in_model) == 1 else ends
+
+
+def find(key: str, where: str, further: Iterable[str] = (), known: Iterable[Path] | None = None) -> Path:
+    """The only path that a key can mean.
+
+    Args:
+        where: what messages call the place of the key.
+        further: names that may be meant beside those of the schema, for a misspelt one.
+        known: the paths that it may mean; all of the schema's where None.
+
+    Raises:
+        UserError: it means none or several.
+    """
+    paths = list(table() if known is None else known)
+    found = matches(key, paths)
+    if len(found) > 1:
+        raise UserError(f"{where}: {key!r} is ambiguous, expected one of {', '.join(map('.'.join, found))}")
+    if not found:
+        names = [".".join(path) for path in paths] if "." in key else [*(path[-1] for path in paths), *further]
+        raise UserError(f"{where}: unknown key {key!r}{nearest(key, names)}")
+    return found[0]
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
