@@ -124,7 +124,7 @@ def test_a_bad_value_for_a_raw_path_is_the_command_lines():
 
 def test_a_name_with_two_places_is_refused_with_both():
     with pytest.raises(UserError, match=r"'steps' is ambiguous, expected one of sampling.steps, training.steps"):
-        find("steps", "command line", known=[("sampling", "steps"), ("training", "steps")])
+        find("steps", "command line", among=[("sampling", "steps"), ("training", "steps")])
 
 
 @pytest.mark.parametrize("order", [1, -1])

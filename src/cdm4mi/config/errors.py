@@ -12,7 +12,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.config.yaml_text import shown
 
 Origins = Mapping[fields.Path, tuple[str, str]]
-"""For a key that was not written at its own place: the file or command line it came from, and its name there."""
+"""For a key of another source or name than the file's own: the file or command line, and its name there."""
 
 EXPECTED = {
     "int_type": "a whole number",
@@ -33,7 +33,7 @@ EXPECTED = {
 }
 
 
-class _Place(NamedTuple):
+class _Location(NamedTuple):
     """Where in the schema an error is; an error's location also names the types of a union.
 
     path: of the key, with the index of an entry of a list of sections ("parts[0]"); section and tag: the class of keys
@@ -49,10 +49,10 @@ class _Place(NamedTuple):
 
 def one_line(error: ValidationError, where: str, origins: Origins, root: type[BaseModel] = Config) -> str:
     """The first finding, and how many more fields are wrong; ``root`` is the class that was validated."""
-    groups: dict[fields.Path, list[tuple[_Place, Any]]] = {}
+    groups: dict[fields.Path, list[tuple[_Location, Any]]] = {}
     for found in error.errors(include_url=False):
-        place = _located(found["loc"], root)
-        groups.setdefault(place.path, []).append((place, found))
+        location = _locate(found["loc"], root)
+        groups.setdefault(location.path, []).append((location, found))
     # A union reports once for each of its types: that it is no number says nothing about a list with a bad entry, nor
     # that it is none of some names about a number out of its range.
     findings = next(iter(groups.values()))
@@ -61,23 +61,23 @@ def one_line(error: ValidationError, where: str, origins: Origins, root: type[Ba
     return _line(deeper or findings, where, origins, root) + more
 
 
-def _line(findings: list[tuple[_Place, Any]], where: str, origins: Origins, root: type[BaseModel]) -> str:
-    place, first = findings[0]
+def _line(findings: list[tuple[_Location, Any]], where: str, origins: Origins, root: type[BaseModel]) -> str:
+    location, first = findings[0]
     if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         if isinstance(first["input"], dict):  # a section whose ``type`` is none of those that there are
-            where, name = _origin((*place.path, "type"), where, origins)
-            expected = ", ".join(map(repr, fields.sections(place.annotation)))
+            where, name = _origin((*location.path, "type"), where, origins)
+            expected = ", ".join(map(repr, fields.sections(location.annotation)))
             return f"{where}: {name}: found {shown(first['input']['type'])}, expected {expected}"
         first = {**first, "type": "model_type"}
-        findings = [(place, first)]
-    where, name = _origin(place.path, where, origins)
+        findings = [(location, first)]
+    where, name = _origin(location.path, where, origins)
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key {name!r}{_hint(place, first['loc'][-1], root)}"
+        return f"{where}: unknown key {name!r}{_hint(location, first['loc'][-1], root)}"
     if first["type"] == "missing":
         return f"{where}: {name}: missing"
     if first["type"] == "value_error":
         return f"{where}: {name}: {first['ctx']['error']}" if name else f"{where}: {first['ctx']['error']}"
-    index = "".join(f"[{part}]" for part in place.rest if isinstance(part, int))
+    index = "".join(f"[{part}]" for part in location.rest if isinstance(part, int))
     expected = " or ".join(dict.fromkeys(_expected(found) for _, found in findings))
     return f"{where}: {name}{index}: found {shown(first['input'])}, expected {expected}"
 
@@ -87,19 +87,19 @@ def _expected(found: Any) -> str:
     return template.format(**found.get("ctx", {})) if template else found["msg"]
 
 
-def _hint(place: _Place, key: str, root: type[BaseModel]) -> str:
+def _hint(location: _Location, key: str, root: type[BaseModel]) -> str:
     """What an unknown key may have been meant to be."""
-    siblings = list(place.section.model_fields)
+    siblings = list(location.section.model_fields)
     found = fields.matches(key, fields.table(root))
-    elsewhere = [".".join(path) for path in found if path[:-1] != place.path[:-1]]
-    if not place.tag:
+    elsewhere = [".".join(path) for path in found if path[:-1] != location.path[:-1]]
+    if not location.tag:
         return fields.nearest(key, elsewhere[:1] or siblings)
     if found and not elsewhere:  # a key of another type
-        return f" of type {place.tag}; known keys: {', '.join(siblings)}"
-    return f" of type {place.tag}{fields.nearest(key, elsewhere[:1] or siblings)}"
+        return f" of type {location.tag}; known keys: {', '.join(siblings)}"
+    return f" of type {location.tag}{fields.nearest(key, elsewhere[:1] or siblings)}"
 
 
-def _located(loc: tuple[int | str, ...], root: type[BaseModel]) -> _Place:
+def _locate(loc: tuple[int | str, ...], root: type[BaseModel]) -> _Location:
     path: fields.Path = ()
     section, tag = root, ""
     annotation: Any = root
@@ -107,12 +107,12 @@ def _located(loc: tuple[int | str, ...], root: type[BaseModel]) -> _Place:
         if isinstance(part, int):
             annotation = fields.entry_of(annotation)
             if not fields.sections(annotation):
-                return _Place(path, section, tag, annotation, loc[done:])
+                return _Location(path, section, tag, annotation, loc[done:])
             path = (*path[:-1], f"{path[-1]}[{part}]")
             continue
         classes = fields.sections(annotation)
         if not classes:
-            return _Place(path, section, tag, annotation, loc[done:])
+            return _Location(path, section, tag, annotation, loc[done:])
         if "" not in classes:
             annotation = section = classes[part]
             tag = part
@@ -122,7 +122,7 @@ def _located(loc: tuple[int | str, ...], root: type[BaseModel]) -> _Place:
         field = section.model_fields.get(part)
         annotation = field.annotation if field else None
         path = (*path, part)
-    return _Place(path, section, tag, annotation, ())
+    return _Location(path, section, tag, annotation, ())
 
 
 def _origin(path: fields.Path, where: str, origins: Origins) -> tuple[str, str]:

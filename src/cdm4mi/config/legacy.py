@@ -1,4 +1,4 @@
-"""Experiment files of the original work, and flat blocks of the same keys, translated into the project's own layout.
+"""Experiment files of the original work, and flat blocks of the same keys, translated into the project's layout.
 
 A ``target`` names an entry of the tables below. It is compared as text and never imported.
 """
@@ -90,7 +90,7 @@ NEUTRAL: dict[str, Any] = {
 """Keys of the original code that are not supported: they load with the value that turns them off, and no other."""
 
 SPECIAL = ("dataset", "given_betas", *RENAMED, *IGNORED, *NEUTRAL)
-"""Names of a block that are no key of the own layout."""
+"""Names of a block that are no key of the project's layout."""
 BETA_SCHEDULES = {"linear": ("beta", "sqrt_linear"), "sqrt_linear": ("the square root of beta", "linear")}
 """What a line is drawn in here, and the schedule that the original code called by the name."""
 
@@ -101,9 +101,9 @@ def is_legacy(mapping: Mapping[str, Any]) -> bool:
 
 
 def translate(mapping: Mapping[str, Any], overrides: Iterable[tuple[str, Any]], where: str) -> tuple[Tree, list[str]]:
-    """The own layout of such a file under the overrides (key, value), and what a user should be told of it.
+    """Such a file in the project's layout, under the overrides (key, value), and the notices for the user.
 
-    An override is a path as in the file, a bare name of a block, or a key of the own layout.
+    An override is a path as in the file, a bare name of a block, or a key of the project's layout.
 
     Raises:
         UserError: unknown ``target`` or key, or a key with a meaning that is not supported.
@@ -142,7 +142,7 @@ def translate(mapping: Mapping[str, Any], overrides: Iterable[tuple[str, Any]], 
 
 
 class _Translation:
-    """Keys of the own layout with the values and names that a file has for them; ``notices``: what is left out.
+    """Keys of the project's layout with the values and names that a file has for them; ``notices``: what is left out.
 
     sized: whether an image_size is given, so that a target_size does not say it.
     """
@@ -162,7 +162,7 @@ class _Translation:
         self.found[path] = (value, name)
 
     def experiment(self, mapping: Mapping[str, Any]) -> None:
-        """An experiment file, beside whose ``model`` sections of the own layout may stand."""
+        """An experiment file, beside whose ``model`` sections of the project's layout may stand."""
         top = [name for (name, *below) in fields.table() if not below]
         self.check_keys(mapping, top, "")
         target, params, at = self.target_and_params(mapping["model"], MODELS, "model")
@@ -276,7 +276,7 @@ class _Translation:
             self.notices.append(f"{name} is ignored: {what}")
 
     def target_and_params(self, node: Any, targets: Iterable[str], name: str) -> tuple[str, Mapping[str, Any], str]:
-        """The known target, the mapping ``params``, and the prefix of the names of its keys."""
+        """The target, the mapping ``params``, and the prefix of the names of its keys."""
         node = self.mapping(node, name)
         self.check_keys(node, ["target", "params"], f"{name}.")
         expected = f"expected one of: {_listed(targets)}"
@@ -306,7 +306,7 @@ def _is_experiment(mapping: Mapping[str, Any]) -> bool:
 
 
 def _sections() -> list[str]:
-    """The sections at the top of the own layout."""
+    """The sections at the top of the project's layout."""
     return [path[0] for path, annotation in fields.table().items() if len(path) == 1 and fields.sections(annotation)]
 
 

@@ -31,8 +31,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Notices (keys that are ignored, names that mean something else here) go to the logger ``cdm4mi.config``.
 
     Args:
-        overrides: ``key=value`` with the value in YAML syntax; the key is a dotted path of the own layout or an end of
-            one that is unique (``max_tsteps``); for a file of the original work also a path or name as in that file.
+        overrides: ``key=value`` with the value in YAML syntax; the key is a dotted path of the project's layout or a
+            unique end of one (``max_tsteps``); for a file of the original work also a path or name as in that file.
 
     Raises:
         UserError: one line with file, field, what was found and what was expected.
@@ -96,10 +96,10 @@ def keyword_config(keywords: Mapping[str, Any], where: str) -> Config:
     Raises:
         UserError: one line that names the key, what was found and what was expected.
     """
-    known = [path for path in fields.table() if path[0] in ("model", "training", "sampling") or path == ("seed",)]
+    paths = [path for path in fields.table() if path[0] in ("model", "training", "sampling") or path == ("seed",)]
     tree = Tree()
     for key, value in plain(keywords, where).items():
-        tree.assign(fields.find(key, where, known=known), value, where, key)
+        tree.assign(fields.find(key, where, among=paths), value, where, key)
     return _validated(tree, where)
 
 

@@ -16,7 +16,7 @@ Assignment = tuple[fields.Path, Any, str]
 
 
 class Tree:
-    """``values``: a nested mapping in the own layout. ``origins``: an assigned key's source and its name there."""
+    """``values``: a nested mapping in the project's layout; ``origins``: source and name of each assigned key."""
 
     def __init__(self, values: dict[str, Any] | None = None) -> None:
         self.values: dict[str, Any] = values or {}

@@ -15,7 +15,7 @@ from cdm4mi.errors import UserError
 
 @dataclass(frozen=True)
 class Latent:
-    """A point on the path and what is known beside it.
+    """A point x_t on the path, with the condition that estimates of x0 may rest on.
 
     x_t: (N, C, ...), images or volumes; t: (N,) times; y: the condition image, of the shape of x_t; sigma_r: root mean
     square of x0 - y, (N,). y and sigma_r are needed by bridges, and by what ``rests_on_condition``.

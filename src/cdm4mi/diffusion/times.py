@@ -63,7 +63,7 @@ def time_list(spacing: str, path: GaussianPath | int, steps: int, start: int | N
 
 
 def given_times(times: Sequence[int], path: GaussianPath) -> list[int]:
-    """The user's own times, which fall, as a list. Raises UserError where the path has no such times."""
+    """A user's falling times as a list. Raises UserError where the path has no such times."""
     for t in times:
         if not 0 <= t < path.timesteps:
             raise UserError(f"times: found {t}, expected 0 to {path.timesteps - 1} (the model's timesteps)")
