@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cdm4mi.config import fields, legacy
 from cdm4mi.config.errors import one_line
 from cdm4mi.config.schema import Config
-from cdm4mi.config.tree import COMMAND_LINE, Tree, parsed
+from cdm4mi.config.tree import COMMAND_LINE, Tree, parsed, put
 from cdm4mi.config.yaml_text import plain, read_file, read_value, shown
 from cdm4mi.errors import UserError
 
@@ -97,10 +97,10 @@ def keyword_config(keywords: Mapping[str, Any], where: str) -> Config:
         UserError: one line that names the key, what was found and what was expected.
     """
     paths = [path for path in fields.table() if path[0] in ("model", "training", "sampling") or path == ("seed",)]
-    tree = Tree()
-    for key, value in plain(keywords, where).items():
-        tree.assign(fields.find(key, where, among=paths), value, where, key)
-    return _validated(tree, where)
+    values: dict[str, Any] = {}
+    for key, value in keywords.items():
+        put(values, fields.find(key, where, among=paths), value)
+    return _validated(Tree(plain(values, where)), where)
 
 
 def _validated(tree: Tree, where: str) -> Config:
