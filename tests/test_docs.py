@@ -10,9 +10,9 @@ from typing import get_args
 import pytest
 
 from cdm4mi import choices
+from cdm4mi.choices import SOLVERS
 from cdm4mi.cli.main import app
 from cdm4mi.degradation.registry import NOISES, SIMULATED
-from cdm4mi.diffusion.registry import SOLVERS
 from cdm4mi.evaluation.benchmark.cell import ACROSS
 from cdm4mi.evaluation.protocol import Metric, protocol_names
 from cdm4mi.evaluation.slice_scores import METRICS

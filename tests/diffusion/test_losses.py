@@ -15,6 +15,7 @@ from cdm4mi.diffusion import (
     posterior_weight,
 )
 from cdm4mi.diffusion.bridges import SchroedingerBridge
+from cdm4mi.diffusion.paths import cast
 from cdm4mi.errors import UserError
 
 TORCH = {
@@ -129,7 +130,7 @@ def test_posterior_weights_make_an_ideal_loss_one_at_every_time_and_level(name, 
     x0, t = detail * own, torch.tensor([0, 300, 700, 999])
     y = x0 + level * noise
     z = Latent(path, path.q_sample(x0, t, eps), t, y, torch.full((4, 1, 1, 1), level))
-    a, snr = path.at(t).a, path.snr(t)
+    a, snr = cast(path.at(t).a, x0), cast(path.snr(t), x0)
     best = (snr * z.x_t / a + y / level**2) / (snr + level**-2 + detail**-2)
     parameterization = PARAMETERIZATIONS[name]
     out = parameterization.target(best, path.eps(z.x_t, best, t), z)

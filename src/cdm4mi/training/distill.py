@@ -22,9 +22,10 @@ from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
-from cdm4mi.diffusion.middle import start_time
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.diffusion.solvers import Step, ddim
+from cdm4mi.diffusion.sdedit import start_time
+from cdm4mi.diffusion.solvers.ddim import ddim
+from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt

@@ -11,8 +11,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from cdm4mi.config.keywords import keyword_config
-from cdm4mi.config.load import parse_config
+from cdm4mi.config.load import keyword_config, parse_config
 from cdm4mi.config.schema import Config, ModelConfig, SamplingConfig, TrainingConfig
 from cdm4mi.config.yaml_text import shown
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight

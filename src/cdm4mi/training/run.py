@@ -20,7 +20,7 @@ from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
-from cdm4mi.diffusion.registry import make_solver
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.checkpoint import TrainedModel

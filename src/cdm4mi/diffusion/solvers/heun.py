@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from cdm4mi.diffusion.paths import CLEAN, cast
-from cdm4mi.diffusion.solvers import Step, ddim, finish, is_last
+from cdm4mi.diffusion.solvers.ddim import ddim
+from cdm4mi.diffusion.solvers.step import Step, finish, is_last
 
 
 def heun(step: Step) -> Tensor:

@@ -1,11 +1,11 @@
-"""Starting in the middle of a path: from the noisy input itself, as the latent that it nearly is."""
+"""SDEdit: sampling that begins in the middle of a path, from the noisy input itself (arXiv 2108.01073)."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import GaussianPath, cast
+from cdm4mi.diffusion.paths import GaussianPath, cast, per_sample
 from cdm4mi.errors import UserError
 
 FACTOR = 3.0
@@ -16,17 +16,17 @@ share of 1 / FACTOR^2, and by that share the mean of many samples is worse than 
 """
 
 
-def start_time(path: GaussianPath, level: float) -> int:
-    """The first time whose noise c / a is at least ``level`` (in units of the clean image), or T - 1 where none is."""
+def start_time(path: GaussianPath, sigma: float) -> int:
+    """The first time whose noise c / a is at least ``sigma``, on [-1, 1] as the image; T - 1 where none is."""
     a, _, c = path.at(torch.arange(path.timesteps))
-    enough = torch.nonzero((c >= level * a).flatten())
+    enough = torch.nonzero(c >= sigma * a)
     return int(enough[0]) if len(enough) else path.timesteps - 1
 
 
-def start_from(path: GaussianPath, y: Tensor, level: Tensor, t: int, noise: Tensor) -> Tensor:
-    """x at time t from an input y = x0 + noise of standard deviation level: a y, and the noise that it lacks.
+def start_from(path: GaussianPath, y: Tensor, sigma: Tensor, t: int, noise: Tensor) -> Tensor:
+    """x at time t from an input y = x0 + noise of standard deviation sigma: a y, and the noise that it lacks.
 
-    y: (N, C, H, W); level: (N,); noise: unit noise like y. The noise of y counts towards c, so x_t holds a x0 and
+    y: (N, C, ...); sigma: (N,); noise: unit noise like y. The noise of y counts towards c, so x_t holds a x0 and
     noise of standard deviation c (more where y alone is noisier). As SDEdit (Meng et al. 2022, arXiv 2108.01073,
     algorithm 1), which adds all of c. For a path with b = 0: UserError else.
     """
@@ -35,5 +35,5 @@ def start_from(path: GaussianPath, y: Tensor, level: Tensor, t: int, noise: Tens
         raise UserError(
             f"start_from: found y on {type(path).__name__}, expected noise (a bridge starts from y already)"
         )
-    lacking = (c**2 - (a * level.double().cpu().reshape(-1, 1, 1, 1)) ** 2).clamp(min=0).sqrt()
+    lacking = (c**2 - (a * per_sample(sigma)) ** 2).clamp(min=0).sqrt()
     return cast(a, y) * y + cast(lacking, y) * noise

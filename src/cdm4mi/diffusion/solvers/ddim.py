@@ -1,51 +1,12 @@
-"""Solvers of one call a step: from x_t and x0_hat at one time to x at the next. Each is a function without state."""
+"""DDPM and DDIM: one call a step, no history; Euler's method on a path's own increments is DDIM's."""
 
 from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import CLEAN, GaussianPath, cast
-
-HISTORY = 3
-"""How many estimates of earlier steps a multistep solver may look at."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """All that a solver sees.
-
-    x_t, x0: (N, C, H, W), the state and the denoiser's estimate at the times t; t, t_next: (N,) or int, where t_next
-    comes from the list of times (CLEAN after the last); y: the condition, for bridges; noise: draws noise like x_t;
-    history: (t, x0_hat) of the steps before, the latest first, for multistep solvers; denoise: x0_hat of another
-    point, one more denoiser call each, for solvers that need several a step.
-    """
-
-    path: GaussianPath
-    x_t: Tensor
-    x0: Tensor
-    t: Tensor | int
-    t_next: Tensor | int
-    noise: Callable[[], Tensor] = field(repr=False)
-    y: Tensor | None = None
-    history: Sequence[tuple[Tensor | int, Tensor]] = ()
-    denoise: Callable[[Tensor, Tensor | int], Tensor] | None = field(default=None, repr=False)
-
-
-Solver = Callable[[Step], Tensor]
-
-
-def is_last(step: Step) -> Tensor:
-    """Which samples go to CLEAN: bool, (N, 1, 1, 1) or (1, 1, 1, 1)."""
-    return (torch.as_tensor(step.t_next) == CLEAN).reshape(-1, 1, 1, 1)
-
-
-def finish(step: Step, x_next: Tensor) -> Tensor:
-    """x0_hat itself for each sample whose next time is CLEAN."""
-    return torch.where(is_last(step).to(x_next.device), step.x0, x_next)
+from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.solvers.step import Step, finish
 
 
 def ddpm(step: Step) -> Tensor:
@@ -88,3 +49,8 @@ def ddim(step: Step, eta: float = 0.0) -> Tensor:
     if eta > 0:
         x_next = x_next + cast(std, step.x_t) * step.noise()
     return finish(step, x_next)
+
+
+def euler_ancestral(step: Step) -> Tensor:
+    """DDIM at eta = 1, which for b = 0 is the ancestral step of EDM and k-diffusion."""
+    return ddim(step, eta=1.0)

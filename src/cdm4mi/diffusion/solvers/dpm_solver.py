@@ -10,21 +10,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.log_snr import half_log_snr
 from cdm4mi.diffusion.paths import cast
-from cdm4mi.diffusion.solvers import Step, finish
+from cdm4mi.diffusion.solvers.step import Step, finish
 
 
 def dpmpp_2m(step: Step) -> Tensor:
     """Second order, deterministic (algorithm 2): D = (1 + 1 / 2r) x0_hat - (1 / 2r) x0_hat_before, r = h_before / h."""
     a_next, _, c_next = step.path.at(step.t_next)
     c = step.path.at(step.t).c
-    now = half_log_snr(step.path, step.t)
-    h = half_log_snr(step.path, step.t_next) - now
+    now = step.path.half_log_snr(step.t)
+    h = step.path.half_log_snr(step.t_next) - now
     estimate = step.x0
     if step.history:
         t_before, x0_before = step.history[0]
-        r = (now - half_log_snr(step.path, t_before)) / h
+        r = (now - step.path.half_log_snr(t_before)) / h
         estimate = step.x0 + cast(1 / (2 * r), step.x0) * (step.x0 - x0_before)
     x_next = cast(c_next / c, step.x_t) * step.x_t - cast(a_next * torch.expm1(-h), step.x_t) * estimate
     return finish(step, x_next)
@@ -34,13 +33,13 @@ def dpmpp_2m_sde(step: Step) -> Tensor:
     """Second order of the reverse SDE, midpoint form (appendix D): like ``ddpm`` it draws noise at every step."""
     a_next, _, c_next = step.path.at(step.t_next)
     c = step.path.at(step.t).c
-    now = half_log_snr(step.path, step.t)
-    h = half_log_snr(step.path, step.t_next) - now
+    now = step.path.half_log_snr(step.t)
+    h = step.path.half_log_snr(step.t_next) - now
     gain = -torch.expm1(-2 * h)
     x_next = cast(c_next / c * torch.exp(-h), step.x_t) * step.x_t + cast(a_next * gain, step.x_t) * step.x0
     if step.history:
         t_before, x0_before = step.history[0]
-        r = (now - half_log_snr(step.path, t_before)) / h
+        r = (now - step.path.half_log_snr(t_before)) / h
         x_next = x_next + cast(a_next * gain / (2 * r), step.x_t) * (step.x0 - x0_before)
     return finish(step, x_next + cast(c_next * gain.sqrt(), step.x_t) * step.noise())
 
@@ -56,9 +55,9 @@ def dpmpp_3m(step: Step) -> Tensor:
     a_next, _, c_next = step.path.at(step.t_next)
     c = step.path.at(step.t).c
     (t1, x0_1), (t2, x0_2) = step.history[0], step.history[1]
-    now, before = half_log_snr(step.path, step.t), half_log_snr(step.path, t1)
-    h = half_log_snr(step.path, step.t_next) - now
-    r0, r1 = (now - before) / h, (before - half_log_snr(step.path, t2)) / h
+    now, before = step.path.half_log_snr(step.t), step.path.half_log_snr(t1)
+    h = step.path.half_log_snr(step.t_next) - now
+    r0, r1 = (now - before) / h, (before - step.path.half_log_snr(t2)) / h
     slope_0 = cast(1 / r0, step.x0) * (step.x0 - x0_1)
     slope_1 = cast(1 / r1, step.x0) * (x0_1 - x0_2)
     first = slope_0 + cast(r0 / (r0 + r1), step.x0) * (slope_0 - slope_1)

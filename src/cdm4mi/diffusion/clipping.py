@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cdm4mi.diffusion.paths import cast
 from cdm4mi.errors import UserError
 
 
-def limited(x0: Tensor, clip: bool = False, dynamic: float | None = None) -> Tensor:
-    """x0_hat (N, C, H, W) brought to [-1, 1] before a solver sees it, so that eps is derived from what is left.
+def clip_x0(x0: Tensor, clip: bool = False, dynamic: float | None = None) -> Tensor:
+    """x0_hat (N, C, ...) brought to [-1, 1] before a solver sees it, so that eps is derived from what is left.
 
     clip: clamp. dynamic: a fraction, say 0.995; each image is clamped to that quantile q of its own |x0_hat| and
     divided by it, where q is above 1 (Imagen, Saharia et al. 2022, arXiv 2205.11487, section 2.3). It takes the place
@@ -22,5 +23,5 @@ def limited(x0: Tensor, clip: bool = False, dynamic: float | None = None) -> Ten
         raise UserError(f"dynamic_threshold: found {dynamic}, expected 0 to 1")
     # sorted, as torch.quantile takes 16 million values at most
     size = x0.abs().flatten(1).sort(1).values
-    q = size[:, round(dynamic * (size.shape[1] - 1))].clamp(min=1).reshape(-1, 1, 1, 1)
+    q = cast(size[:, round(dynamic * (size.shape[1] - 1))].clamp(min=1), x0)
     return torch.minimum(torch.maximum(x0, -q), q) / q

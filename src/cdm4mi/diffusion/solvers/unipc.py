@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.log_snr import half_log_snr
 from cdm4mi.diffusion.paths import GaussianPath, cast
-from cdm4mi.diffusion.solvers import Step, finish
+from cdm4mi.diffusion.solvers.step import Step, finish
 
 Estimate = tuple[Tensor | int, Tensor]
 """A time and x0_hat there."""
@@ -32,7 +32,7 @@ def unipc(step: Step, order: int = 2) -> Tensor:
         origin, older = step.history[0], usable[1:order]
         x_t = x_t + _bend(path, origin, [*older, now], step.t) - _bend(path, origin, older, step.t)
     a_next, _, c_next = path.at(step.t_next)
-    h = half_log_snr(path, step.t_next) - half_log_snr(path, step.t)
+    h = path.half_log_snr(step.t_next) - path.half_log_snr(step.t)
     x_next = cast(c_next / path.at(step.t).c, x_t) * x_t - cast(a_next * torch.expm1(-h), x_t) * step.x0
     return finish(step, x_next + _bend(path, now, usable[: order - 1], step.t_next))
 
@@ -46,10 +46,10 @@ def _bend(path: GaussianPath, origin: Estimate, others: Sequence[Estimate], t_en
     """
     if not others:
         return 0.0
-    start = half_log_snr(path, origin[0])
-    h = half_log_snr(path, t_end) - start
+    start = path.half_log_snr(origin[0])
+    h = path.half_log_snr(t_end) - start
     moment = -torch.expm1(-h)  # J_0 = B_2
-    r = [torch.where(h.isinf(), 1.0, (half_log_snr(path, t) - start) / h) for t, _ in others]
+    r = [torch.where(h.isinf(), 1.0, (path.half_log_snr(t) - start) / h) for t, _ in others]
     if len(others) == 1:
         weights = [moment / 2 / r[0]]
     else:
@@ -65,3 +65,7 @@ def _bend(path: GaussianPath, origin: Estimate, others: Sequence[Estimate], t_en
         (cast(a_end * w, x0) * (x0_k - x0) for w, (_, x0_k) in zip(weights, others, strict=True)),
         start=torch.zeros_like(x0),
     )
+
+
+unipc_2 = partial(unipc, order=2)
+unipc_3 = partial(unipc, order=3)
