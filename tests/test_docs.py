@@ -18,7 +18,7 @@ from cdm4mi.diffusion.registry import SOLVERS
 from cdm4mi.evaluation.benchmark.cell import ACROSS
 from cdm4mi.evaluation.protocol import Metric, protocol_names
 from cdm4mi.evaluation.slice_scores import METRICS
-from cdm4mi.io.registry import FORMATS
+from cdm4mi.io.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 NOISES = {name: set(its.model_fields) - {"type"} for name, its in sections(table()[("data", "noise")]).items()}

@@ -10,7 +10,7 @@ from cdm4mi.data.manifest import is_store
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, parse_benchmark
 from cdm4mi.evaluation.benchmark.models import SHIPPED
-from cdm4mi.io.sniff import ending
+from cdm4mi.io.scan_file import ending
 
 
 def sweep_config(

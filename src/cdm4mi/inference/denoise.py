@@ -13,7 +13,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
-from cdm4mi.io.registry import FORMATS
+from cdm4mi.io.formats import FORMATS
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
 
