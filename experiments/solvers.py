@@ -224,7 +224,7 @@ def report() -> Iterator[str]:
     yield "Where they differ: its third-order DPM-Solver++ leaves out a factor 2 in the second derivative and converges"
     yield "at order 2; its third-order UniPC falls to second order one step earlier; its Heun is a line in sigma, which"
     yield "diverges on a cosine path; its DDIM takes t - T // S for the next time where S does not divide T. Each is"
-    yield "shown on the oracle in `tests/test_diffusion_peers.py`."
+    yield "shown on the oracle in `tests/diffusion/test_peers.py`."
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cdm4mi.errors import UserError
+from cdm4mi.intensity import IntensityWindow
 
 Range = float | tuple[float, float]
 """One number, or the least and the most that a degradation's parameter is drawn from."""
@@ -20,30 +21,18 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What [-1, 1] means in one image: ``low`` and ``high`` in physical units map to -1 and +1.
+class Frame(IntensityWindow):
+    """What [-1, 1] and a pixel mean in one image: its intensity window, and its ``spacing``.
 
-    spacing: millimetres between neighbours along (rows, columns). modality: "CT", "MR", "PT", or None where nothing
-    says (patches without a header).
+    spacing: millimetres between neighbours along (rows, columns).
     """
 
-    low: float
-    high: float
     spacing: tuple[float, float] = (1.0, 1.0)
-    modality: str | None = None
 
-    @property
-    def scale(self) -> float:
-        """What a difference of one physical unit is on [-1, 1]."""
-        return 2.0 / (self.high - self.low)
-
-    def physical(self, x: Tensor) -> Tensor:
-        """[-1, 1] to physical units; values outside go outside."""
-        return (x + 1.0) / self.scale + self.low
-
-    def normalised(self, values: Tensor) -> Tensor:
-        """Physical units to [-1, 1]; values outside go outside."""
-        return (values - self.low) * self.scale - 1.0
+    @classmethod
+    def of(cls, window: IntensityWindow, spacing: tuple[float, float] = (1.0, 1.0)) -> Frame:
+        """The frame of an image with this window and pixel size."""
+        return cls(window.low, window.high, window.modality, spacing)
 
 
 class Degradation(ABC, Generic[P]):

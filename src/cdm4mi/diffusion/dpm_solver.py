@@ -49,7 +49,7 @@ def dpmpp_3m(step: Step) -> Tensor:
     """Third order, deterministic: the first two derivatives of x0_hat in lambda from divided differences.
 
     The second derivative is twice the divided difference. Public implementations leave the 2 out, and then the order
-    that the oracle shows is 2 (``tests/test_diffusion_orders.py``).
+    that the oracle shows is 2 (``tests/diffusion/test_orders.py``).
     """
     if len(step.history) < 2:
         return dpmpp_2m(step)

@@ -164,7 +164,7 @@ def study(
     """Restore the crops in every way of ``ways_for``, one sample each, and measure. progress: (calls done, all)."""
     ways = ways_for(model)
     restorers = [Restorer(model, _sampling(model, settings)) for _, settings in ways]
-    calls = [restorer.network_calls(1.0) for restorer in restorers]
+    calls = [restorer.sampler.network_calls(1.0) for restorer in restorers]
     rows = []
     for (name, settings), restorer, n in zip(ways, restorers, calls, strict=True):
         began = time.monotonic()

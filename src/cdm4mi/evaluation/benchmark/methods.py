@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from cdm4mi.config.noise import NoiseSection
 from cdm4mi.config.schema import Config, SamplingConfig
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.evaluation.benchmark.noising import NoisyScan
 from cdm4mi.files import replacing_file
 from cdm4mi.inference.restorer import Restorer, measured_level
 from cdm4mi.inference.settings import changed
+from cdm4mi.intensity import IntensityWindow
 from cdm4mi.models.checkpoint import TrainedModel
 
 
@@ -79,7 +79,7 @@ class Pairs:
     def images(self) -> list[tuple[NDArray[Any], NDArray[Any], float]]:
         """(noisy, reference, sigma) on [-1, 1], a slice each."""
         return [
-            (scan.scan.norm.apply(y), scan.scan.norm.apply(x0).clip(-1, 1), sigma)
+            (scan.scan.norm.normalised(y), scan.scan.norm.normalised(x0).clip(-1, 1), sigma)
             for scan in self.noisy
             for y, x0, sigma in zip(scan.array, scan.scan.target, scan.sigma, strict=True)
         ]
@@ -133,12 +133,12 @@ class Classical(StudyMethod):
 
     def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
         norm = noisy.scan.norm
-        images = norm.apply(noisy.array)
+        images = norm.normalised(noisy.array)
         sigmas = noisy.sigma if known else [measured_level(images)] * len(images)
         settings = type(self.baseline.grid[0])(**self.settings)
         began = time.process_time()
         out = np.stack([self.baseline.run(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
-        return Restored(norm.invert(out), (time.process_time() - began) / len(images), notes=self.notes)
+        return Restored(norm.physical(out), (time.process_time() - began) / len(images), notes=self.notes)
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"tuned": self.tuned, "tried": len(self.baseline.grid)}
@@ -183,7 +183,7 @@ class Model(StudyMethod):
     def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
         norm, data = noisy.scan.norm, self.model.config.data
         if norm.modality == "CT":
-            norm = Normalisation(data.window[0], data.window[1], "CT")
+            norm = IntensityWindow(data.window[0], data.window[1], "CT")
         level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if known else None
         clock = time.perf_counter if self.restorer.device.type == "cuda" else time.process_time
         began = clock()

@@ -55,14 +55,14 @@ def add_noise(scan: StudyScan, noise: NoiseSection, seed: int) -> NoisyScan:
     images, sigma = [], []
     for k, place in enumerate(scan.places):
         gen = generator(seed, level, which, place)
-        x0 = torch.from_numpy(scan.norm.apply(clean[k]))
+        x0 = torch.from_numpy(scan.norm.normalised(clean[k]))
         parameter = degradation.draw(gen)
         if scan.condition is not None:
-            y = torch.from_numpy(scan.norm.apply(scan.condition[k]))
+            y = torch.from_numpy(scan.norm.normalised(scan.condition[k]))
         else:
             y = degradation.apply(x0, parameter, gen, scan.frame)
         sigma.append(degradation.level(x0, y, parameter, scan.frame))
-        images.append(scan.norm.invert(np.ascontiguousarray(y.numpy()[cut])))
+        images.append(scan.norm.physical(np.ascontiguousarray(y.numpy()[cut])))
     return NoisyScan(scan, np.stack(images), sigma)
 
 
