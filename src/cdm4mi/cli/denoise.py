@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cdm4mi.choices import EstimateName, ModalityName, SolverName, SpacingName, StartName
+from cdm4mi.cli.options import with_options
 
 
 def denoise(
@@ -121,7 +122,7 @@ def denoise(
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"not restored: {target.name}: {outcome}", err=True)
+                typer.echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
                 _report(target, outcome)
     if failed:

@@ -81,7 +81,7 @@ class Listing:
             return self.scans[0]
         if series is None:
             lines = "; ".join(scan.line() for scan in self.scans)
-            raise UserError(f"{name}: holds {len(self.scans)} scans, expected the number of one (--series): {lines}")
+            raise UserError(f"{name}: holds {len(self.scans)} scans, expected the number of one (`series`): {lines}")
         number = int(series) if str(series).isdigit() else 0
         if not 1 <= number <= len(self.scans):
             raise UserError(f"{name}: has no series {series}, expected a number from 1 to {len(self.scans)}")

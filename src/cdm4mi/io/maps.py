@@ -61,7 +61,7 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
     if source is None or source.kind != "dicom":
         raise UserError(
             f"{path}: a Parametric Map refers to DICOM images, found {source.kind if source else 'none'}, expected a "
-            "DICOM source, --like SERIES, or another format"
+            "DICOM source, a series in `like`, or another format"
         )
     refuse_inputs(path, [p for s in (source, volume.source) if s is not None for p in s.paths])
     if volume.array.ndim == 4:

@@ -70,7 +70,7 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
         found = template.kind if template is not None else "none"
         raise UserError(
             f"{path}: a DICOM output needs the headers of a DICOM series as a template, found {found}, "
-            "expected --like SERIES"
+            "expected a series in `like`"
         )
     volume = on_grid_of(like, volume)
     if kind == "dicom" or not FORMATS[kind].colour:
@@ -92,7 +92,7 @@ def on_grid_of(like: Volume | None, volume: Volume) -> Volume:
     if like is None or like is volume or volume.source is like.source:
         return volume
     for scan, what in ((volume, "the scan"), (like, "the template")):
-        scan.refuse_colour(what, "a grey one for --like")
+        scan.refuse_colour(what, "a grey one for `like`")
     array = geometry.reorient(volume.array, volume.affine, like.array.shape, like.affine)
     if array.size != like.array.size:
         raise UserError(

@@ -120,9 +120,9 @@ def check_place(config: Config, out: Path, resume: bool) -> None:
     """
     last = out / "checkpoints" / "last.ckpt"
     if resume and not last.exists():
-        raise UserError(f"--resume: {last} does not exist, expected a checkpoint of an earlier run")
+        raise UserError(field="resume", found=f"no {last}", expected="a checkpoint of an earlier run")
     if not resume and last.exists():
-        raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
+        raise UserError(f"{out}: holds a run already; give `resume` to go on with it, or another `out`")
     if config.training.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
