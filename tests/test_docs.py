@@ -16,7 +16,7 @@ from cdm4mi.degradation.registry import NOISES, SIMULATED
 from cdm4mi.evaluation.benchmark.cell import ACROSS
 from cdm4mi.evaluation.protocol import Metric, protocol_names
 from cdm4mi.evaluation.slice_scores import METRICS
-from cdm4mi.io.registry import FORMATS
+from cdm4mi.io.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 KEYS = {name: set(noise.model_fields) - {"type"} for name, noise in NOISES.items()}

@@ -94,7 +94,7 @@ def ruler_for(protocol: Protocol, reference: Volume, name: str = "reference") ->
         return Ruler(protocol, window.low, window.high, modality, unit, colour)
     finite = reference.array[np.isfinite(reference.array)]
     if finite.size == 0 or finite.min() == finite.max():
-        raise UserError(f"{name}: is constant, expected an image; or give the range (--range LOW HIGH)")
+        raise UserError(f"{name}: is constant, expected an image; or give a range (`window`)")
     if isinstance(window, PercentileWindow):
         low, high = (float(v) for v in np.percentile(finite, (window.low, window.high)))
         return Ruler(protocol, low, high if high > low else float(finite.max()), modality, unit, colour)

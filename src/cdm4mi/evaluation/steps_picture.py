@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from cdm4mi.evaluation.steps import SPECTRUM_MARGIN, Row
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 
 def quality_picture(path: Path, rows: Sequence[Row], chosen: Row) -> None:

@@ -14,7 +14,7 @@ from cdm4mi.evaluation.aggregate import Key, Row, Scores, patient_scores, study_
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.ruler import Ruler
 from cdm4mi.evaluation.statistics import Mean, PairedTest, paired_tests
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 from cdm4mi.measure.metrics import psnr
 
 # black where nothing differs, so that structure left in a difference stands out

@@ -173,7 +173,7 @@ def _sampling() -> list[Choice]:
         Choice("sampling.solver", "dpmpp_2m"),
         Choice("sampling.steps", 10),
         Choice("sampling.spacing", "logsnr"),
-        Choice("sampling.estimate", "mean", "the least error; --estimate sample gives the texture of a real scan"),
+        Choice("sampling.estimate", "mean", "the least error; sample gives the texture of a real scan"),
         Choice("sampling.clip", False),
     ]
 

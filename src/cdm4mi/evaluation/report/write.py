@@ -9,7 +9,7 @@ from cdm4mi.evaluation.report.page import page
 from cdm4mi.evaluation.report.record import Record
 from cdm4mi.evaluation.report.table import as_csv, as_latex
 from cdm4mi.evaluation.report.tables import tables
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 PAGE, TABLES = "report.html", "tables"
 
