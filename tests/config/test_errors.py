@@ -99,8 +99,14 @@ def test_a_mistake_in_an_experiment_file_is_named_as_the_file_has_it(refused, ol
         ("data: {noise: {variance: [0, -1]}}", "data.noise.variance[1]: found -1, expected at least 0"),
         ("data: {noise: {variance: [0.2, 0.1]}}", "data.noise.variance: found [0.2, 0.1], expected the least first"),
         ("data: {noise: 3}", "exp.yaml: data.noise: found 3, expected a mapping of keys"),
-        ("data: {noise: {type: 3}}", "exp.yaml: data.noise.type: found 3, expected 'gaussian', 'salt_and_pepper',"),
-        ("data: {noise: {type: rice}}", "exp.yaml: data.noise.type: found 'rice', expected 'gaussian', 'salt_and_"),
+        (
+            "data: {noise: {type: 3}}",
+            "exp.yaml: data.noise.type: found 3, expected 'gaussian', 'coloured', 'downsampled',",
+        ),
+        (
+            "data: {noise: {type: rice}}",
+            "exp.yaml: data.noise.type: found 'rice', expected 'gaussian', 'coloured', 'downsampled',",
+        ),
         (
             "data: {noise: {type: rician, variance: 0.1}}",
             "exp.yaml: unknown key 'data.noise.variance' of type rician; known keys: type, percent, variation",

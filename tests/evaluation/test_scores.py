@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from cdm4mi.data.normalise import normalisation_for
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import patient_scores
 from cdm4mi.evaluation.protocol import load_protocol
 from cdm4mi.evaluation.ruler import ruler_for
 from cdm4mi.evaluation.scores import Uncertainty, score_stack
+from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume
 from cdm4mi.measure.metrics import body_mask, ssim
 
@@ -73,8 +73,8 @@ def test_mr_is_judged_on_the_units_of_training():
     for gain in (1.0, 37.0):
         ref = gain * np.stack([phantom("MR", seed, 96) for seed in range(3)]).astype(np.float32)
         volume = Volume(ref, np.eye(4), "MR")
-        norm = normalisation_for(volume)
-        noisy = norm.invert(norm.apply(ref) + np.sqrt(0.05) * rng.standard_normal(ref.shape))
+        norm = window_for(volume)
+        noisy = norm.physical(norm.normalised(ref) + np.sqrt(0.05) * rng.standard_normal(ref.shape))
         ruler = ruler_for(load_protocol("cdm4mi-mr-gaussian"), volume)
         assert (ruler.low, ruler.high) == (norm.low, norm.high)
         middle = np.full_like(ref, (norm.low + norm.high) / 2)
@@ -120,7 +120,7 @@ def test_the_original_pools_its_stack():
     volume = Volume(ref, np.eye(4), "MR")
     ruler = ruler_for(load_protocol("original"), volume)
     scores = whole(score_stack("p", "s", {"m": x}, ref, ruler))
-    a, b = (np.clip(normalisation_for(volume).apply(v).astype(float), -1, 1) for v in (x, ref))
+    a, b = (np.clip(window_for(volume).apply(v).astype(float), -1, 1) for v in (x, ref))
     assert scores["psnr"] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=2), rel=1e-5)
     theirs = structural_similarity(b[:, None], a[:, None], data_range=2, channel_axis=1)
     assert scores["ssim_uniform_3d"] == pytest.approx(theirs, rel=1e-4)

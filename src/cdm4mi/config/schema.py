@@ -9,8 +9,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
 from cdm4mi.choices import SOLVERS, EstimateName, LossName, ParameterizationName, ScheduleName, SpacingName, StartName
-from cdm4mi.config.noise import GaussianConfig, NoiseConfig
-from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
+from cdm4mi.degradation import GaussianNoise, NoiseConfig
+from cdm4mi.section import Count, Fraction, NonNegative, Positive, Section
 
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
@@ -187,6 +187,12 @@ class AugmentConfig(Section):
     sharpness: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="add up to so much of what a 3 x 3 blur takes away, or take it away"
     )
+    curve: Fraction = Field(
+        0.0, description="share of the MR and PET patches whose intensities a random curve turns into another contrast"
+    )
+    shrink: Fraction = Field(
+        0.0, description="share of the patches that are cut twice as large, where a slice is, and averaged over 2 x 2"
+    )
 
 
 class DataConfig(Section):
@@ -236,7 +242,12 @@ class DataConfig(Section):
         1, description="noisy slices of patches_per_slice patches each that take turns in a batch"
     )
     augment: AugmentConfig = AugmentConfig()
-    noise: NoiseConfig = GaussianConfig()
+    noise: NoiseConfig = GaussianNoise()
+    level_jitter: NonNegative = Field(
+        0.0,
+        description="training patches tell the network their noise level times exp(so much times a normal number): it "
+        "learns from levels as wrong as estimated ones",
+    )
     workers: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -13,10 +13,10 @@ from pydantic import Discriminator, Field, Tag, ValidationError, field_serialize
 
 from cdm4mi.config import fields
 from cdm4mi.config.errors import one_line
-from cdm4mi.config.noise import NoiseConfig
-from cdm4mi.config.section import Section
 from cdm4mi.config.yaml_text import plain, read_file, shown
+from cdm4mi.degradation import NoiseConfig
 from cdm4mi.errors import UserError
+from cdm4mi.section import Section
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 

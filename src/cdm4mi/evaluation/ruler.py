@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.data.normalise import normalisation_for
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import FixedWindow, PercentileWindow, Protocol
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Volume
 
 
@@ -76,21 +76,13 @@ class Ruler:
         return start + (x - self.low) * ((end - start) / (self.high - self.low))
 
 
-def is_ct(volume: Volume) -> bool:
-    """CT by its header, or, where the format has no modality, by air near -1000 and nothing beyond a CT's numbers."""
-    if volume.modality is not None:
-        return volume.modality == "CT"
-    low, high = np.percentile(volume.array, (1, 99))
-    return bool(-3100 <= low <= -850 and high < 4000)
-
-
 def ruler_for(protocol: Protocol, reference: Volume, name: str = "reference") -> Ruler:
     """The protocol's ruler for one reference scan.
 
     Raises:
         UserError: the scan is of another modality than the protocol's, or constant where its values make the window.
     """
-    modality = "CT" if is_ct(reference) else reference.modality
+    modality = "CT" if modality_of(reference) == "CT" else reference.modality
     if protocol.modality != "any" and modality not in (protocol.modality, None):
         raise UserError(f"{name}: is {modality}, expected {protocol.modality} for the protocol {protocol.name}")
     if protocol.modality == "CT" and modality is None:
@@ -107,5 +99,5 @@ def ruler_for(protocol: Protocol, reference: Volume, name: str = "reference") ->
         low, high = (float(v) for v in np.percentile(finite, (window.low, window.high)))
         return Ruler(protocol, low, high if high > low else float(finite.max()), modality, unit, colour)
     known = replace(reference, modality=modality or "MR")
-    norm = normalisation_for(known, percentiles=(0.0, window.percentile))
+    norm = window_for(known, percentiles=(0.0, window.percentile))
     return Ruler(protocol, norm.low, norm.high, modality, unit, colour)

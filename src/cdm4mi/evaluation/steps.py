@@ -20,7 +20,6 @@ from cdm4mi.data.names import pseudonym
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients
-from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
@@ -113,7 +112,7 @@ def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: i
         each = (count + len(patients) - 1 - number) // len(patients)
         pairs = PairDataset(
             [patient],
-            make_degradation(model.config.data.noise),
+            model.config.data.noise,
             model.config.model.image_size,
             seed + number,
             least_foreground=LEAST_FOREGROUND,

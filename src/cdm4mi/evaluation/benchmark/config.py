@@ -11,12 +11,12 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from cdm4mi.config import fields
 from cdm4mi.config.errors import one_line
-from cdm4mi.config.noise import NoiseConfig
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.config.section import Count, Section
 from cdm4mi.config.yaml_text import plain, read_file, shown
+from cdm4mi.degradation import NoiseConfig
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
+from cdm4mi.section import Count, Section
 
 Two = Annotated[list[float], Field(min_length=2, max_length=2)]
 

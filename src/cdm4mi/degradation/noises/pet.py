@@ -3,43 +3,45 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from pydantic import Field
 
-from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform
+from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise
+from cdm4mi.degradation.lazy_torch import F, Tensor, torch
+from cdm4mi.section import NonNegative, Positive, ShareRange
 
 FWHM = 2 * math.sqrt(2 * math.log(2))
 """Full width at half maximum of a Gaussian over its standard deviation."""
 
 
-class PetThinning(Degradation[float]):
+@noise
+class PetThinning(Degradation):
     """Approximate: count noise of thinning to the fraction f, smoothed to the point spread, added to the activity A.
 
     With n = counts * A / reference expected events in a voxel at full count, keeping each with probability f and
     dividing by f adds noise of variance n (1 - f) / f. Here it is (P - m) (1 - f) / f with P ~ Poisson(m) and
     m = n f / (1 - f): this mean (zero) and variance exactly, and none at f = 1, as the noise of the full count is in
     the image already. It is then smoothed by a Gaussian of ``fwhm_mm``. Left out: projections, attenuation, randoms
-    and scatter, and the reconstruction's own texture.
-
-    count_fraction: f in (0, 1], or a (least, most) range, drawn uniform in its logarithm. counts: events at full count
-    in a voxel at the reference, the window's upper end.
+    and scatter, and the reconstruction's own texture. f is drawn uniform in its logarithm.
     """
 
-    name = "pet"
-    whole_slice = True  # a point spread reaches across the border of a patch
-    modalities = ("PT", "MR", None)
+    type: Literal["pet"] = "pet"
+    count_fraction: ShareRange = Field(0.25, description="share of the events that is kept")
+    counts: Positive = Field(100.0, description="events at full count in a voxel at the window's upper end")
+    fwhm_mm: NonNegative = Field(5.0, description="full width at half maximum of the point spread, mm")
 
-    def __init__(self, count_fraction: Range = 0.25, counts: float = 100.0, fwhm_mm: float = 5.0) -> None:
-        self.bounds = bounds_of(count_fraction, "count_fraction", most=1.0)
-        if self.bounds[0] == 0 or counts <= 0:
-            raise ValueError(f"count_fraction {self.bounds[0]:g} and counts {counts:g}: expected more than 0")
-        self.counts, self.fwhm = counts, bounds_of(fwhm_mm, "fwhm_mm")[0]
+    @property
+    def whole_slice(self) -> bool:
+        return True  # a point spread reaches across the border of a patch
+
+    @property
+    def modalities(self) -> tuple[str | None, ...]:
+        return ("PT", "MR", None)
 
     def draw(self, generator: torch.Generator) -> float:
         """The fraction of the counts."""
-        return draw_log_uniform(self.bounds, generator)
+        return draw_log_uniform(self.count_fraction, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
         if parameter >= 1:
@@ -48,7 +50,8 @@ class PetThinning(Degradation[float]):
         m = frame.physical(x0).clamp(min=0) / unit * parameter / (1 - parameter)
         events = torch.poisson(m.to(generator.device), generator=generator).to(x0.device)
         noise = (events - m) * (1 - parameter) / parameter * unit
-        return x0 + gaussian_blur(noise, (self.fwhm / frame.spacing[0], self.fwhm / frame.spacing[1])) * frame.scale
+        fwhm = self.fwhm_mm / frame.spacing[0], self.fwhm_mm / frame.spacing[1]
+        return x0 + gaussian_blur(noise, fwhm) * frame.scale
 
 
 def gaussian_blur(image: Tensor, fwhm: tuple[float, float]) -> Tensor:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
+from pydantic import Field, model_validator
 
-from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform
+from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise
 from cdm4mi.degradation.ct import ScanGeometry, fbp, project, variance_weights
 from cdm4mi.degradation.ct.counts import log_variance, measured_error, thinned_error
 from cdm4mi.degradation.ct.ramp import Filter
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.errors import UserError
+from cdm4mi.section import NonNegative, PositiveRange, ShareRange
 
 MU_WATER = 0.0192
 """Attenuation of water in 1/mm, about 70 keV."""
@@ -23,17 +24,16 @@ PADDING_HU = -1024
 """What lies below was never reconstructed (padding outside the field of view) and keeps its value."""
 
 
-class LowDoseCT(Degradation[float]):
+@noise
+class LowDoseCT(Degradation):
     """y = x0 + FBP(p_hat - p): differential insertion, which keeps the kernel and the texture of the original.
 
     With p the line integrals of mu = MU_WATER (1 + HU / 1000), not below 0, and the dose d:
     N ~ Poisson(d i0 exp(-p)) + Normal(0, electronic), p_hat = -ln(max(N, 1) / (d i0)).
 
-    dose: share of the scan's dose, a number or a (least, most) range. target_hu, instead: the standard deviation in HU
-    of the noise that is added in the middle of the body (``middle_of_body``), from which the dose follows
-    (``dose_for``). The parameter is the one that is given, drawn uniform in its logarithm. i0: photons a ray without
-    the patient, at full dose. electronic: variance of the electronic noise, photons squared. views, geometry: see
-    ScanGeometry. filter: of the noise alone.
+    The parameter is the dose, or the target_hu that is given in its place, drawn uniform in its logarithm. target_hu:
+    the noise in the middle of the body (``middle_of_body``), from which the dose follows (``dose_for``). views,
+    geometry: see ScanGeometry. filter: of the noise alone.
 
     thinning: False takes the scan as free of noise, and adds all the noise of the dose d: with the noise that the scan
     has, the result is noisier than a scan at d (variance 1 / d + 1 for 1 / d; of little weight at d under 1 / 4).
@@ -46,40 +46,50 @@ class LowDoseCT(Degradation[float]):
     less in its bones.
     """
 
-    name = "low_dose_ct"
-    whole_slice = True
-    modalities = ("CT",)
+    type: Literal["low_dose_ct"] = "low_dose_ct"
+    dose: ShareRange | None = Field(0.25, description="share of the scan's dose")
+    target_hu: PositiveRange | None = Field(
+        None,
+        description="in place of dose: standard deviation in HU of what is added in the middle of the body (over the "
+        "whole scan, air and all, it is less)",
+    )
+    i0: Annotated[float, Field(ge=1)] = Field(1.5e5, description="photons a ray without the patient, at full dose")
+    electronic: NonNegative = Field(10.0, description="variance of the electronic noise, in photons squared")
+    views: Annotated[int, Field(ge=8)] = Field(720, description="projections")
+    geometry: Literal["parallel", "fan"] = Field("parallel", description="parallel or fan beam")
+    filter: Filter = Field("hann", description="window of the ramp filter of the noise, ram-lak (none) or hann")
+    thinning: bool = Field(
+        False, description="true where the scan has the noise of i0 already: add only what is missing"
+    )
 
-    def __init__(
-        self,
-        dose: Range | None = None,
-        target_hu: Range | None = None,
-        i0: float = 1.5e5,
-        electronic: float = 10.0,
-        views: int = 720,
-        geometry: Literal["parallel", "fan"] = "parallel",
-        filter: Filter = "hann",
-        thinning: bool = False,
-    ) -> None:
-        if (dose is None) == (target_hu is None):
-            raise ValueError("low-dose CT: expected one of dose and target_hu")
-        if i0 < 1 or electronic < 0:
-            raise ValueError(
-                f"low-dose CT: found i0 {i0:g}, electronic {electronic:g}, expected i0 >= 1, electronic >= 0"
-            )
-        self.by_target = dose is None
-        if dose is not None:
-            self.bounds = bounds_of(dose, "dose", most=1.0 if thinning else math.inf)
-        elif target_hu is not None:
-            self.bounds = bounds_of(target_hu, "target_hu")
-        if self.bounds[0] <= 0:
-            raise ValueError(f"low-dose CT: found {self.bounds[0]:g}, expected a dose or target above 0")
-        self.i0, self.electronic, self.views = i0, electronic, views
-        self.geometry, self.filter, self.thinning = geometry, filter, thinning
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, data: Any) -> Any:
+        """The default dose gives way to a target."""
+        if isinstance(data, dict) and "dose" not in data and data.get("target_hu"):
+            return {**data, "dose": None}
+        return data
+
+    @model_validator(mode="after")
+    def _one_way(self) -> LowDoseCT:
+        if (self.dose is None) == (self.target_hu is None):
+            found = "dose and target_hu" if self.dose is not None else "none"
+            raise ValueError(f"found {found}, expected one of dose and target_hu")
+        return self
+
+    @property
+    def whole_slice(self) -> bool:
+        return True
+
+    @property
+    def modalities(self) -> tuple[str | None, ...]:
+        return ("CT",)
 
     def draw(self, generator: torch.Generator) -> float:
         """A dose as a share of the scan's, or a standard deviation in HU."""
-        return draw_log_uniform(self.bounds, generator)
+        stated = self.dose if self.dose is not None else self.target_hu
+        assert stated is not None
+        return draw_log_uniform(stated, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
         hu = frame.physical(x0).reshape(-1, *x0.shape[-2:])
@@ -98,7 +108,7 @@ class LowDoseCT(Degradation[float]):
         error = hu.new_empty((len(hu), scan.views, scan.channels))
         for k in range(len(hu)):
             line = project(attenuation(hu[k : k + 1]), scan)[0]
-            dose = self.dose_for(parameter, line, hu[k], scan) if self.by_target else parameter
+            dose = self.dose_for(parameter, line, hu[k], scan) if self.dose is None else parameter
             if self.thinning:
                 drawn = thinned_error(line, self.i0, dose, self.electronic, generator)
             else:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
-from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform, standard_normal
+from pydantic import Field
+
+from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise, standard_normal
+from cdm4mi.degradation.lazy_torch import Tensor, torch
+from cdm4mi.section import NonNegativeRange
 
 
-class Speckle(Degradation[float]):
+@noise
+class Speckle(Degradation):
     """I (1 + s n) for the intensity I above the window's lower end, which is x0 + 1 on [-1, 1].
 
-    relative: the standard deviation s as a share of the pixel's value, or a (least, most) range, drawn uniform in its
-    logarithm. The level is the noise's root mean square over the image.
+    The standard deviation s is drawn uniform in its logarithm. The level is the noise's root mean square over the
+    image.
     """
 
-    name = "speckle"
-
-    def __init__(self, relative: Range = 0.1) -> None:
-        self.bounds = bounds_of(relative, "relative")
+    type: Literal["speckle"] = "speckle"
+    relative: NonNegativeRange = Field(0.1, description="standard deviation as a share of the pixel's value")
 
     def draw(self, generator: torch.Generator) -> float:
         """The standard deviation as a share of the pixel's value."""
-        return draw_log_uniform(self.bounds, generator)
+        return draw_log_uniform(self.relative, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
         return x0 + parameter * (x0 + 1.0) * standard_normal(x0, generator)

@@ -1,17 +1,18 @@
-"""No noise of its own: for pairs of real noisy and clean scans."""
+"""No simulated noise: for pairs of real noisy and clean scans."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
-from cdm4mi.degradation.base import Degradation, Frame
+from cdm4mi.degradation.base import Degradation, Frame, noise
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 
 
-class Identity(Degradation[float]):
+@noise
+class Identity(Degradation):
     """y = x0. Beside a real noisy image the level is that image's difference to the clean one, measured."""
 
-    name = "identity"
+    type: Literal["identity"] = "identity"
 
     def draw(self, generator: torch.Generator) -> float:
         """Nothing is drawn: 0."""

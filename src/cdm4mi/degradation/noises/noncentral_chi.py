@@ -2,64 +2,83 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from abc import abstractmethod
+from typing import Annotated, Literal
 
-from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform, standard_normal
+from pydantic import Field
+
+from cdm4mi.degradation.base import PERCENT, Degradation, Frame, bounds, draw_log_uniform, noise, standard_normal
+from cdm4mi.degradation.lazy_torch import F, Tensor, torch
 from cdm4mi.degradation.varying import smooth_map
+from cdm4mi.section import NonNegativeRange
 
 WINDOW = 5
 """Side of the squares that the second moment is averaged over: the root of a single pixel's would read low."""
 
 
-class NoncentralChiNoise(Degradation[float]):
+class MagnitudeNoise(Degradation):
     """M = sqrt((A + s n_1)^2 + s^2 (n_2^2 + ... + n_2L^2)): the root sum of squares of L coils.
 
     A is the clean magnitude in scanner units, s the standard deviation in each coil's real and imaginary part
     (Constantinides et al. 1997, doi:10.1002/mrm.1910380524, eq. 2); in the background M^2 is 2 L s^2 on average.
-
-    percent: s in percent of the reference, the window's upper end, or a (least, most) range, drawn uniform in its
-    logarithm. variation: 0 to below 1, how far s runs up and down over the image (``smooth_map``); its mean square is
-    kept. The level is s on [-1, 1]: the standard deviation of bright tissue.
+    s is drawn uniform in its logarithm. ``variation`` keeps its mean square (``smooth_map``). The level is s on
+    [-1, 1]: the standard deviation of bright tissue.
     """
 
-    name = "noncentral_chi"
-    modalities = ("MR", "PT", None)
+    percent: NonNegativeRange = Field(5.0, description=PERCENT)
+    variation: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="how far the standard deviation runs up and down over the image, 0 to below 1"
+    )
 
-    def __init__(self, percent: Range = 5.0, coils: int = 8, variation: float = 0.0) -> None:
-        if coils < 1:
-            raise ValueError(f"coils: found {coils}, expected at least 1")
-        self.bounds = bounds_of(percent, "percent")
-        self.variation = bounds_of(variation, "variation", most=1.0)[0]
-        self.coils = coils
-        self.whole_slice = variation > 0  # a map over the slice is not one over a patch
+    @abstractmethod
+    def coil_count(self) -> int:
+        """L."""
+
+    @property
+    def whole_slice(self) -> bool:
+        return self.variation > 0  # a map over the slice is not one over a patch
+
+    @property
+    def modalities(self) -> tuple[str | None, ...]:
+        return ("MR", "PT", None)
 
     def draw(self, generator: torch.Generator) -> float:
         """s in percent of the reference."""
-        return draw_log_uniform(self.bounds, generator)
+        return draw_log_uniform(self.percent, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
-        s: Tensor | float = self.sigma(parameter, frame)
+        s: Tensor | float = frame.from_percent(parameter)
         if self.variation:
             shape = (int(x0.shape[-2]), int(x0.shape[-1]))
             s = s * smooth_map(shape, self.variation, generator).to(x0.device)
         squares = (frame.physical(x0).clamp(min=0) + s * standard_normal(x0, generator)).square()
-        for _ in range(2 * self.coils - 1):
+        for _ in range(2 * self.coil_count() - 1):
             squares += (s * standard_normal(x0, generator)).square()
         return frame.normalised(squares.sqrt())
 
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
-        return self.sigma(parameter, frame) * frame.scale
+        return frame.from_percent(parameter) * frame.scale
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """The magnitudes after the signed ``second_moment_correction`` over ``WINDOW`` pixels square, on [-1, 1]."""
-        return second_moment_correction(y - zero, level, self.coils, WINDOW, signed=True) + zero
+        return second_moment_correction(y - zero, level, self.coil_count(), WINDOW, signed=True) + zero
 
-    @staticmethod
-    def sigma(parameter: float, frame: Frame) -> float:
-        """s in scanner units."""
-        return parameter / 100 * frame.high
+    def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
+        if frame is None:
+            return None
+        least, most = (frame.from_percent(p) * frame.scale for p in bounds(self.percent))
+        return least, most
+
+
+@noise
+class NoncentralChiNoise(MagnitudeNoise):
+    """Noise of an MR magnitude image of several coils."""
+
+    type: Literal["noncentral_chi"] = "noncentral_chi"
+    coils: Annotated[int, Field(ge=1, le=128)] = Field(8, description="receiver coils")
+
+    def coil_count(self) -> int:
+        return self.coils
 
 
 def second_moment_correction(

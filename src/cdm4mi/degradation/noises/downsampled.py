@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from pydantic import Field
 
-from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform
+from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise
+from cdm4mi.degradation.lazy_torch import F, Tensor, torch
+from cdm4mi.section import AtLeastOneRange
 
 
-class Downsampled(Degradation[float]):
+@noise
+class Downsampled(Degradation):
     """The slice at 1 / factor of its resolution along rows and columns, brought back to its grid; no noise is added.
 
-    factor: size of a coarse pixel in pixels of the image, at least 1, or a (least, most) range, drawn uniform in its
-    logarithm. n pixels become round(n / factor), at least one; a factor of 1 changes nothing.
+    The factor is the size of a coarse pixel in pixels of the image, drawn uniform in its logarithm. n pixels become
+    round(n / factor), at least one; a factor of 1 changes nothing.
 
     method ``average``: each coarse pixel is the mean over the area that it covers, as a detector element or a voxel
     integrates; then bicubic interpolation. ``kspace``, for MR: the lower resolution is a smaller part of k-space, so
@@ -23,18 +24,23 @@ class Downsampled(Degradation[float]):
     filling; the phase of the image is taken to be zero). Slices keep their thickness.
     """
 
-    name = "downsampled"
-    whole_slice = True  # the coarse pixels lie on the slice's grid, anywhere in a patch
+    type: Literal["downsampled"] = "downsampled"
+    factor: AtLeastOneRange = Field(2.0, description="pixel size over that of the clean image, in-plane")
+    method: Literal["average", "kspace"] = Field(
+        "average", description="average (means over blocks, interpolated) or kspace (MR: outer k-space zeroed)"
+    )
 
-    def __init__(self, factor: Range = 2.0, method: Literal["average", "kspace"] = "average") -> None:
-        self.bounds = bounds_of(factor, "factor", least=1.0)
-        self.method = method
-        if method == "kspace":
-            self.modalities = ("MR", None)
+    @property
+    def whole_slice(self) -> bool:
+        return True  # the coarse pixels lie on the slice's grid, anywhere in a patch
+
+    @property
+    def modalities(self) -> tuple[str | None, ...]:
+        return ("MR", None) if self.method == "kspace" else super().modalities
 
     def draw(self, generator: torch.Generator) -> float:
         """The factor."""
-        return draw_log_uniform(self.bounds, generator)
+        return draw_log_uniform(self.factor, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
         rows, columns = x0.shape[-2:]

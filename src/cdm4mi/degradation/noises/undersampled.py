@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import Literal
 
-from cdm4mi.degradation.base import Degradation, Frame, Range, bounds_of, draw_log_uniform
+from pydantic import Field
+
+from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise
+from cdm4mi.degradation.lazy_torch import Tensor, torch
+from cdm4mi.section import AtLeastOneRange, Fraction
 
 
-class Undersampled(Degradation[float]):
+@noise
+class Undersampled(Degradation):
     """|inverse FFT(mask FFT(A))| of the magnitude A in scanner units; each line is one frequency
     along the columns, with all frequencies along the rows.
 
-    acceleration: all lines over the lines kept, at least 1, or a (least, most) range, drawn uniform in its logarithm.
-    centre: the share of all lines around k = 0 that is always kept (at least one line); the rest is drawn without
-    replacement. The phase of the image is taken to be zero.
+    The acceleration is drawn uniform in its logarithm. The share ``centre`` of the lines (at least one line) is always
+    kept; the rest is drawn without replacement. The phase of the image is taken to be zero.
     """
 
-    name = "undersampled"
-    whole_slice = True
-    modalities = ("MR", None)
+    type: Literal["undersampled"] = "undersampled"
+    acceleration: AtLeastOneRange = Field(4.0, description="all lines over the lines that are kept")
+    centre: Fraction = Field(0.08, description="share of all lines around k = 0 that is always kept")
 
-    def __init__(self, acceleration: Range = 4.0, centre: float = 0.08) -> None:
-        self.bounds = bounds_of(acceleration, "acceleration", least=1.0)
-        self.centre = bounds_of(centre, "centre", most=1.0)[0]
+    @property
+    def whole_slice(self) -> bool:
+        return True
+
+    @property
+    def modalities(self) -> tuple[str | None, ...]:
+        return ("MR", None)
 
     def draw(self, generator: torch.Generator) -> float:
         """The acceleration."""
-        return draw_log_uniform(self.bounds, generator)
+        return draw_log_uniform(self.acceleration, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
         mask = self.mask(int(x0.shape[-1]), parameter, generator).to(x0.device)
         kspace = torch.fft.fft2(frame.physical(x0)) * torch.fft.ifftshift(mask)
-        return frame.normalised(torch.fft.ifft2(kspace).abs())
+        magnitude: Tensor = torch.fft.ifft2(kspace).abs()
+        return frame.normalised(magnitude)
 
     def mask(self, lines: int, acceleration: float, generator: torch.Generator) -> Tensor:
         """(lines,) of 0 and 1 with k = 0 at lines // 2: the centre, and round(lines / acceleration) ones in all."""

@@ -1,9 +1,8 @@
-"""Physical units to [-1, 1] and back: a fixed HU window for CT, stored percentiles for MR and PET."""
+"""Intensities of a scan: its modality, the patient in it, and the window that maps its physical units to [-1, 1]."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,46 +11,18 @@ from scipy.ndimage import uniform_filter
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
 COLOUR = "RGB"
 """What stands in the place of a modality for a colour image."""
-CT_AIR = -500.0
-"""A scan with a twentieth of its values below this, in whatever file, is taken for CT where its header does not say."""
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """The linear map low -> -1, high -> +1 of physical units; ``to_dict`` is what inverts it anywhere."""
-
-    low: float
-    high: float
-    modality: str
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
-            raise UserError(f"intensity window: found {self.low:g} to {self.high:g}, expected low below high")
-
-    def apply(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Physical units to [-1, 1]; what lies outside the window goes outside and is not clipped. float32."""
-        scale = np.float32(2.0 / (self.high - self.low))
-        return (array.astype(np.float32) - np.float32(self.low)) * scale - np.float32(1.0)
-
-    def invert(self, array: NDArray[Any]) -> NDArray[Any]:
-        """[-1, 1] to physical units. float32."""
-        half = np.float32((self.high - self.low) / 2)
-        return (array.astype(np.float32) + np.float32(1.0)) * half + np.float32(self.low)
-
-    def outside(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Where an array in physical units lies outside the window, bool."""
-        return (array < self.low) | (array > self.high)
-
-    def to_dict(self) -> dict[str, float | str]:
-        """For the record beside an output."""
-        return asdict(self)
+AIR = (-3100.0, -850.0)
+"""HU between which the first percentile of a CT lies: air, or what scanners pad with."""
+CT_MOST = 4000.0
+"""HU above which the 99th percentile of a CT does not lie."""
 
 
 def modality_of(volume: Volume) -> str:
-    """CT, MR or PT: what the header says, else CT where a twentieth of the values are air in HU, and MR otherwise.
+    """CT, MR or PT: what the header says, else CT for values as in HU (``AIR``, ``CT_MOST``), and MR otherwise.
 
     RGB for a colour image.
     """
@@ -59,11 +30,12 @@ def modality_of(volume: Volume) -> str:
         return COLOUR
     if volume.modality in ("CT", "MR", "PT"):
         return volume.modality
-    return "CT" if float(np.percentile(volume.array, 5)) < CT_AIR else "MR"
+    low, high = np.percentile(volume.array, (1, 99))
+    return "CT" if AIR[0] <= low <= AIR[1] and high < CT_MOST else "MR"
 
 
-def foreground(array: NDArray[Any], modality: str) -> NDArray[Any]:
-    """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for MR and PET.
+def foreground(array: NDArray[Any], modality: str | None) -> NDArray[Any]:
+    """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for others.
 
     All of a colour image (..., channels).
     """
@@ -72,14 +44,14 @@ def foreground(array: NDArray[Any], modality: str) -> NDArray[Any]:
     return array > foreground_threshold(array, modality)
 
 
-def foreground_threshold(array: NDArray[Any], modality: str) -> float:
+def foreground_threshold(array: NDArray[Any], modality: str | None) -> float:
     """The value above which a voxel counts as the patient's, physical units."""
     return -500.0 if modality == "CT" else 0.5 * float(array.mean())
 
 
-def normalisation_for(
+def window_for(
     volume: Volume, window: Sequence[float] = (-1000.0, 1000.0), percentiles: Sequence[float] = (0.0, 99.5)
-) -> Normalisation:
+) -> IntensityWindow:
     """The map for one scan: ``window`` in HU for CT; for MR and PET the ``percentiles`` of its foreground.
 
     A lower percentile of 0 stands for the value 0, which is air in a magnitude image whatever noise does to it. The
@@ -93,20 +65,20 @@ def normalisation_for(
     if modality == COLOUR:
         return _colour_range(volume)
     if modality == "CT":
-        return Normalisation(float(window[0]), float(window[1]), modality)
+        return IntensityWindow(float(window[0]), float(window[1]), modality)
     smooth = uniform_filter(volume.slices(), (0, 3, 3))
     inside = smooth[foreground(smooth, modality)]
     if volume.array.min() == volume.array.max() or inside.size == 0:
         raise UserError(f"scan: found the one value {float(volume.array.flat[0]):g} everywhere, expected an image")
     low = 0.0 if percentiles[0] == 0 else float(np.percentile(inside, percentiles[0]))
-    return Normalisation(low, float(np.percentile(inside, percentiles[1])), modality)
+    return IntensityWindow(low, float(np.percentile(inside, percentiles[1])), modality)
 
 
-def _colour_range(volume: Volume) -> Normalisation:
+def _colour_range(volume: Volume) -> IntensityWindow:
     dtype = volume.source.dtype if volume.source is not None else None
     if dtype is not None and dtype.kind == "u":
-        return Normalisation(0.0, float(np.iinfo(dtype).max), COLOUR)
+        return IntensityWindow(0.0, float(np.iinfo(dtype).max), COLOUR)
     low, high = float(volume.array.min()), float(volume.array.max())
     if low < 0 or high > 1:
         raise UserError(f"scan: found colours from {low:g} to {high:g} as floats, expected 0 to 1")
-    return Normalisation(0.0, 1.0, COLOUR)
+    return IntensityWindow(0.0, 1.0, COLOUR)
