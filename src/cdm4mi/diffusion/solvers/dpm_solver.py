@@ -14,12 +14,16 @@ from cdm4mi.diffusion.paths import cast
 from cdm4mi.diffusion.solvers.step import Step, finish
 
 
+def _interval(step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """a_next, c, c_next, lambda at the step's start, and its length h in lambda."""
+    a_next, _, c_next = step.path.at(step.t_next)
+    now = step.path.half_log_snr(step.t)
+    return a_next, step.path.at(step.t).c, c_next, now, step.path.half_log_snr(step.t_next) - now
+
+
 def dpmpp_2m(step: Step) -> Tensor:
     """Second order, deterministic (algorithm 2): D = (1 + 1 / 2r) x0_hat - (1 / 2r) x0_hat_before, r = h_before / h."""
-    a_next, _, c_next = step.path.at(step.t_next)
-    c = step.path.at(step.t).c
-    now = step.path.half_log_snr(step.t)
-    h = step.path.half_log_snr(step.t_next) - now
+    a_next, c, c_next, now, h = _interval(step)
     estimate = step.x0
     if step.history:
         t_before, x0_before = step.history[0]
@@ -31,10 +35,7 @@ def dpmpp_2m(step: Step) -> Tensor:
 
 def dpmpp_2m_sde(step: Step) -> Tensor:
     """Second order of the reverse SDE, midpoint form (appendix D): like ``ddpm`` it draws noise at every step."""
-    a_next, _, c_next = step.path.at(step.t_next)
-    c = step.path.at(step.t).c
-    now = step.path.half_log_snr(step.t)
-    h = step.path.half_log_snr(step.t_next) - now
+    a_next, c, c_next, now, h = _interval(step)
     gain = -torch.expm1(-2 * h)
     x_next = cast(c_next / c * torch.exp(-h), step.x_t) * step.x_t + cast(a_next * gain, step.x_t) * step.x0
     if step.history:
@@ -52,11 +53,9 @@ def dpmpp_3m(step: Step) -> Tensor:
     """
     if len(step.history) < 2:
         return dpmpp_2m(step)
-    a_next, _, c_next = step.path.at(step.t_next)
-    c = step.path.at(step.t).c
-    (t1, x0_1), (t2, x0_2) = step.history[0], step.history[1]
-    now, before = step.path.half_log_snr(step.t), step.path.half_log_snr(t1)
-    h = step.path.half_log_snr(step.t_next) - now
+    a_next, c, c_next, now, h = _interval(step)
+    (t1, x0_1), (t2, x0_2), *_ = step.history
+    before = step.path.half_log_snr(t1)
     r0, r1 = (now - before) / h, (before - step.path.half_log_snr(t2)) / h
     slope_0 = cast(1 / r0, step.x0) * (step.x0 - x0_1)
     slope_1 = cast(1 / r1, step.x0) * (x0_1 - x0_2)
