@@ -15,7 +15,7 @@ from cdm4mi.diffusion import (
     posterior_weight,
 )
 from cdm4mi.diffusion.bridges import SchroedingerBridge
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 
 TORCH = {
@@ -130,7 +130,7 @@ def test_posterior_weights_make_an_ideal_loss_one_at_every_time_and_level(name, 
     x0, t = neighbour_std * own, torch.tensor([0, 300, 700, 999])
     y = x0 + level * noise
     z = Latent(path, path.q_sample(x0, t, eps), t, y, torch.full((4, 1, 1, 1), level))
-    a, snr = cast(path.at(t).a, x0), cast(path.snr(t), x0)
+    a, snr = broadcast(path.at(t).a, x0), broadcast(path.snr(t), x0)
     best = (snr * z.x_t / a + y / level**2) / (snr + level**-2 + neighbour_std**-2)
     parameterization = PARAMETERIZATIONS[name]
     out = parameterization.target(best, path.eps(z.x_t, best, t), z)
