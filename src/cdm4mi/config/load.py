@@ -76,7 +76,7 @@ def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = (), wher
     if legacy.is_legacy(raw):
         tree, notices = legacy.translate(raw, pairs, where)
     else:
-        tree = Tree(raw)
+        tree = Tree(legacy.with_present_names(raw))
         tree.override([(fields.find(key, COMMAND_LINE), value, key) for key, value in pairs])
     config = _validated(tree, where)
     for notice in notices:
