@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cdm4mi.config import fields
 from cdm4mi.config.schema import Config
-from cdm4mi.config.yaml_text import shown
+from cdm4mi.config.yaml_text import plain, shown
+from cdm4mi.errors import UserError
 
 Origins = Mapping[fields.Path, tuple[str, str]]
 """For a key that was not written at its own place: the file or command line it came from, and its name there."""
@@ -32,6 +33,20 @@ EXPECTED = {
     "too_long": "a list of at most {max_length}",
     "literal_error": "{expected}",
 }
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def validated(mapping: Any, where: str, schema: type[Schema]) -> Schema:
+    """A mapping as YAML holds it, checked by a schema. Raises UserError: one line that begins with ``where``."""
+    raw = plain(mapping, where)
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
+    try:
+        return schema.model_validate(fields.fit(raw, schema), strict=True)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, {}, schema)) from None
 
 
 def one_line(error: ValidationError, where: str, origins: Origins, root: type[BaseModel] = Config) -> str:

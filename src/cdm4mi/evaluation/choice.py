@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import FixedWindow, Protocol, load_protocol
-from cdm4mi.evaluation.ruler import is_ct
+from cdm4mi.evaluation.resolve import is_ct
 from cdm4mi.io import Volume
 
 KINDS = {"ct-1000": "CT", "colour-8bit": "colour images of 8 bits", "percentiles": "what is no CT"}
@@ -47,8 +47,8 @@ class Choice:
         if self._protocol is None:
             self._default = default
             protocol = load_protocol(default)
-            told = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
-            self.why = f"the default for {KINDS[default]}{told}"
+            source = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
+            self.why = f"the default for {KINDS[default]}{source}"
             if self._window is not None:
                 low, high = self._window
                 update = {"name": "given-range", "modality": "any", "window": FixedWindow(low=low, high=high)}
