@@ -1,10 +1,10 @@
 """Bad input at full size: every shipped test file and thousands of damaged ones through ``inspect`` and ``denoise``.
 
-Run: python experiments/bad_input.py [--cases 2400] [--seed 1]. Every file of pydicom's and nibabel's own test sets and
+Run: python -m experiments.bad_input [--cases 2400] [--seed 1]. Every file of pydicom's and nibabel's own test sets and
 ``--cases`` damaged copies of good files of every format go through both commands as a user calls them, in this process:
 a case passes where the command works, or ends with exit code 2 and one line on stderr, and then leaves nothing behind
 (neither beside the output nor in the temporary folder). Counts, the slowest case and the most memory are printed; exit
-code 1 where a case fails. The network is the tests' small untrained one: what it makes of a file does not matter here.
+code 1 where a case fails. The network is small and untrained: what it makes of a file does not matter here.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ import torch
 
 from cdm4mi.cli.main import run
 from cdm4mi.models import checkpoint
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "io"))
-from bad_input import damaged, good_files, shipped_files, small_model
+from experiments.bad_files import damaged, good_files, shipped_files, small_model
 
 SECONDS, BYTES = 10, 2 * 2**30
 

@@ -28,8 +28,9 @@ from cdm4mi.diffusion import (
     sample,
     time_list,
 )
-from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
+from cdm4mi.diffusion.paths import cast
 from cdm4mi.diffusion.sampling import Denoiser
+from cdm4mi.diffusion.sdedit import FACTOR, start_from, start_time
 
 WEIGHTS, MEANS, STD = (0.3, 0.7), (-0.3, 0.5), 0.3
 RANDOM = ("ddpm", "euler_ancestral", "dpmpp_2m_sde")
@@ -41,7 +42,7 @@ def mixture(path: GaussianPath, means: tuple[float, ...] = MEANS, std: float = S
     """E[x0 | x_t] for pixels from a mixture of Gaussians of one spread; with one mean, for a Gaussian."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        a, _, c = (v.to(x.dtype) for v in path.at(t))
+        a, _, c = (cast(v, x) for v in path.at(t))
         spread = a**2 * std**2 + c**2
         answers = torch.stack([m + a * std**2 / spread * (x - a * m) for m in means])
         weights = WEIGHTS[: len(means)]
@@ -121,7 +122,7 @@ def middle() -> Iterator[str]:
         path = DDPMPath(make_betas(schedule, 1000))
 
         def denoise(x: Tensor, t: Tensor, path: GaussianPath = path) -> Tensor:
-            a, _, c = (v.to(x.dtype) for v in path.at(t))
+            a, _, c = (cast(v, x) for v in path.at(t))
             return mean + a * rho2 / (a**2 * rho2 + c**2) * (x - a * mean)
 
         noise = SeededNoise(0, range(k), (1, 128, 128))
@@ -224,7 +225,7 @@ def report() -> Iterator[str]:
     yield "Where they differ: its third-order DPM-Solver++ leaves out a factor 2 in the second derivative and converges"
     yield "at order 2; its third-order UniPC falls to second order one step earlier; its Heun is a line in sigma, which"
     yield "diverges on a cosine path; its DDIM takes t - T // S for the next time where S does not divide T. Each is"
-    yield "shown on the oracle in `tests/test_diffusion_peers.py`."
+    yield "shown on the oracle in `tests/diffusion/test_peers.py`."
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 Run from the checkout with a run that was calibrated for these settings:
     cdm4mi calibrate runs/shipped/longer
-    python experiments/uncertainty.py runs/shipped/longer
+    python -m experiments.uncertainty runs/shipped/longer
 
 A single error says little of its own deviation: errors drawn with exactly the deviations that the map tells would rank
 with them as the column "if the deviation were exact" says.
@@ -11,20 +11,19 @@ with them as the column "if the deviation were exact" says.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 
 from cdm4mi import io
-from cdm4mi.data.normalise import foreground, normalisation_for
 from cdm4mi.inference.calibration import HALF_WIDTH, Calibration
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.intensity import foreground, window_for
 from cdm4mi.models.checkpoint import load_model
+from experiments.shared import SCANS
 
-DATA = Path("../shared/data")
 GROUPS = {
     "T1 brains (sub-17 to sub-20)": [f"mr/ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)],
     "head CT (no CT in the calibration)": ["dicom/ge_head_ct_uneven"],
@@ -35,8 +34,8 @@ CROPS, SIDE, REGION = 3, 128, 8
 
 def crops(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Clean crops (N, SIDE, SIDE) on [-1, 1] around the middle of the body, and their foreground."""
-    volume = io.read(DATA / path)
-    norm = normalisation_for(volume)
+    volume = io.read(SCANS / path)
+    norm = window_for(volume)
     body = foreground(volume.array, norm.modality)
     where = np.flatnonzero(body.mean((1, 2)) > 0.15)
     images, masks = [], []
@@ -46,7 +45,7 @@ def crops(path: str) -> tuple[np.ndarray, np.ndarray]:
             for c, n in zip(np.nonzero(body[k]), body[k].shape, strict=True)
         ]
         place = tuple(slice(s, s + SIDE) for s in starts)
-        images.append(norm.apply(volume.array[k]).clip(-1, 1)[place])
+        images.append(norm.normalised(volume.array[k]).clip(-1, 1)[place])
         masks.append(body[k][place])
     return np.stack(images), np.stack(masks)
 

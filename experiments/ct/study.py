@@ -1,10 +1,10 @@
 """The CT study: each of three patients held out in turn, low dose at 25, 10 and 5 %; runs the folds, prints the record.
 
-Run from the checkout, with the scans in ../shared/data and the extra "baselines":
-    python experiments/ct/study.py cost           processor seconds of a training step of each network
-    python experiments/ct/study.py run            every fold by cdm4mi benchmark, with its report; goes on where it was
-    python experiments/ct/study.py run --only 1   the second fold alone
-    python experiments/ct/study.py table          the tables over the three patients, in Markdown
+Run from the checkout, with the scans where shared.py says and the extra "baselines":
+    python -m experiments.ct.study cost           processor seconds of a training step of each network
+    python -m experiments.ct.study run            every fold by cdm4mi benchmark, with its report; goes on where it was
+    python -m experiments.ct.study run --only 1   the second fold alone
+    python -m experiments.ct.study table          the tables over the three patients, in Markdown
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from cdm4mi.evaluation.benchmark.record import Record
 from cdm4mi.evaluation.metrics import Scores, shown
 from cdm4mi.evaluation.report.tables import stamp
 from cdm4mi.models import build_network
-from cdm4mi.networks import Condition
+from cdm4mi.networks import NetworkCondition
+from experiments.shared import moved
 
 HERE = Path(__file__).parent
 PATIENTS = ["acrin_flt_001_body", "lidc_0314_chest", "rider_pilot_chest"]
@@ -38,9 +39,11 @@ def fold(test: str) -> dict[str, Any]:
     study = plain(read_file(HERE / "study.yaml"), "study.yaml")
     study["name"] += f", fold {PATIENTS.index(test) + 1}"
     study["data"] |= {"test_patients": [test], "val_patients": [name for name in PATIENTS if name != test]}
+    study["data"]["paths"] = moved(study["data"]["paths"])
+    training = json.dumps(moved(load_config(HERE / "base.yaml").data.paths))
     for method in study["methods"]:
         if method["type"] == "model":
-            method["overrides"] = [*method["overrides"], f"exclude_patients=[{test}]"]
+            method["overrides"] = [*method["overrides"], f"paths={training}", f"exclude_patients=[{test}]"]
     return study
 
 
@@ -71,7 +74,7 @@ def cost() -> None:
         seconds = []
         for _ in range(8):
             began = time.process_time()
-            network(x, torch.full((count,), config.model.timesteps - 1), Condition(y)).square().mean().backward()
+            network(x, torch.full((count,), config.model.timesteps - 1), NetworkCondition(y)).square().mean().backward()
             optimizer.step()
             optimizer.zero_grad()
             seconds.append(time.process_time() - began)

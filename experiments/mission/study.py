@@ -64,13 +64,14 @@ def band_errors(model: TrainedModel, t: int) -> dict[str, float]:
     test = crops()
     x0 = torch.from_numpy(np.stack([image for _, image in test]).astype(np.float32))[:, None]
     y = torch.from_numpy(np.stack([noisy(image, k) for k, (_, image) in enumerate(test)]))[:, None]
-    level, times = torch.full((len(y),), VARIANCE**0.5), torch.full((len(y),), t)
+    cond = model.process.condition(y, torch.full((len(y),), VARIANCE**0.5))
+    times = torch.full((len(y),), t)
     true, found = [], []
     for draw in range(DRAWS):
         eps = torch.randn(x0.shape, generator=torch.Generator().manual_seed(draw))
-        z = model.process.latent(model.process.path.q_sample(x0, times, eps), times, y, level)
+        z = model.process.latent(model.process.path.q_sample(x0, times, eps), times, cond)
         with torch.no_grad():
-            out = model.process.output(model.network, z, model.process.condition(y, level))
+            out = model.process.output(model.network, z, cond)
         true.append(eps), found.append(model.process.path.eps(z.x_t, model.process.parameterization.x0(out, z), times))
     eps, out = (torch.cat(x)[:, 0].double().numpy() for x in (true, found))
     error = (dctn(out - eps, axes=(1, 2), norm="ortho") ** 2).mean(0)

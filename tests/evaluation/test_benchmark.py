@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_images(study, tmp_path, scans):
     scan = next(s for s in found.scans if np.array_equal(s.target, clean.astype(np.float32)))
     number = found.scans.index(scan)
     cell = found.levels[1].cells["noisy input"][number]
-    noisy = scan.norm.invert(cell.images[1].astype(np.float32))
+    noisy = scan.norm.physical(cell.images[1].astype(np.float32))
     assert np.std((noisy - scan.target[1]) / 1000) == pytest.approx(0.2**0.5, rel=0.05)
     row = next(
         r for rows in cell.rows.values() for r in rows if r.slice == scan.slice_numbers[1] and r.region == "image"

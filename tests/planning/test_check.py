@@ -3,20 +3,20 @@
 import itertools
 import re
 import shutil
-from pathlib import Path
 
 import h5py
 import matplotlib.image
 import numpy as np
 import pytest
 import stores_to_plan as made
+from real_scans import needs_scans
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config import parse_config
 from cdm4mi.data.phantoms import phantom
+from experiments.shared import SCANS
 
 NOISE = 100.0
-SCANS = Path(__file__).resolve().parents[2] / "../shared/data"
 
 
 def with_noise(clean, rng):
@@ -199,7 +199,7 @@ def test_a_patient_in_two_splits_of_a_store(stores, tmp_path):
 
 def test_noise_that_is_not_what_is_stated(stores):
     """What a degradation says of its noise is what the model is told."""
-    from cdm4mi.degradation.gaussian import GaussianNoise
+    from cdm4mi.degradation.noises.gaussian import GaussianNoise
 
     settings = made.plan(stores["MR"]).model_copy(deep=True)
     settings.data.noise = parse_config({"data": {"noise": {"variance": 0.01}}}).data.noise
@@ -277,7 +277,7 @@ def test_a_ct_without_intercept_is_told_by_its_histogram_and_an_mr_is_not_one():
             assert not looks_like_stored_ct(brain.ravel()), (number, scale)
 
 
-@pytest.mark.skipif(not SCANS.is_dir(), reason="the real scans are not beside this checkout")
+@needs_scans
 def test_real_mr_scans_are_not_taken_for_a_ct():
     from cdm4mi import io
     from cdm4mi.planning.checks.values import looks_like_stored_ct

@@ -143,7 +143,7 @@ def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
     inside = inside if inside.size else values.ravel()
     facts: dict[str, Any] = {
         "percentiles": np.percentile(inside, PERCENTILES).tolist(),
-        "clipped": float((np.abs(window.apply(inside)) > CLIPPED).mean()),
+        "clipped": float((np.abs(window.normalised(inside)) > CLIPPED).mean()),
         "noise": _noise_of(values, 2 / (window.high - window.low)),
     }
     if real:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import FixedWindow, Protocol, load_protocol
-from cdm4mi.evaluation.resolve import is_ct
+from cdm4mi.intensity import modality_of
 from cdm4mi.io import Volume
 
 KINDS = {"ct-1000": "CT", "colour-8bit": "colour images of 8 bits", "percentiles": "what is no CT"}
@@ -71,4 +71,4 @@ class Choice:
 def _default_for(reference: Volume) -> str:
     if reference.channel_axis is not None and reference.source is not None and reference.source.dtype == "uint8":
         return "colour-8bit"
-    return "ct-1000" if is_ct(reference) else "percentiles"
+    return "ct-1000" if modality_of(reference) == "CT" else "percentiles"

@@ -23,11 +23,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from cdm4mi.config.errors import validated
-from cdm4mi.config.noise import NoiseConfig
-from cdm4mi.config.section import Section
 from cdm4mi.config.yaml_text import read_file, shown
+from cdm4mi.degradation import NoiseConfig
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.metrics import METRICS, names_of
+from cdm4mi.section import Section
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cdm4mi.data.normalise import normalisation_for
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import FixedWindow, PercentileWindow, Protocol
 from cdm4mi.evaluation.units import Units
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Volume
 
 
@@ -20,21 +20,13 @@ class ResolvedProtocol(Units):
     protocol: Protocol
 
 
-def is_ct(volume: Volume) -> bool:
-    """CT by its header, or, where the format has no modality, by air near -1000 and nothing beyond a CT's numbers."""
-    if volume.modality is not None:
-        return volume.modality == "CT"
-    low, high = np.percentile(volume.array, (1, 99))
-    return bool(-3100 <= low <= -850 and high < 4000)
-
-
 def resolve(protocol: Protocol, reference: Volume, name: str = "reference") -> ResolvedProtocol:
     """The protocol in the numbers of one reference scan.
 
     Raises:
         UserError: the scan is of another modality than the protocol's, or constant where its values make the window.
     """
-    modality = "CT" if is_ct(reference) else reference.modality
+    modality = "CT" if modality_of(reference) == "CT" else reference.modality
     if protocol.modality != "any" and modality not in (protocol.modality, None):
         raise UserError(f"{name}: is {modality}, expected {protocol.modality} for the protocol {protocol.name}")
     if protocol.modality == "CT" and modality is None:
@@ -70,5 +62,5 @@ def _window(protocol: Protocol, reference: Volume, name: str) -> tuple[float, fl
         low, high = (float(v) for v in np.percentile(finite, (window.low, window.high)))
         return low, high if high > low else float(finite.max())
     modality = reference.modality or "MR"
-    norm = normalisation_for(replace(reference, modality=modality), percentiles=(0.0, window.percentile))
+    norm = window_for(replace(reference, modality=modality), percentiles=(0.0, window.percentile))
     return norm.low, norm.high

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.choices import SOLVERS
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import Spacing
 from cdm4mi.data.manifest import is_store
@@ -19,8 +20,7 @@ from cdm4mi.data.names import pseudonym
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients
-from cdm4mi.degradation.registry import make_degradation
-from cdm4mi.diffusion.registry import make_solver, network_calls
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.metrics import Scores, mean_scores
@@ -32,14 +32,6 @@ from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.training.run import hashed
 
 CALLS = (1, 2, 4, 10, 20, 50)
-WAYS: tuple[dict[str, Any], ...] = (
-    {"solver": "ddim", "eta": 0.0, "spacing": "trailing"},
-    {"solver": "ddim", "eta": 1.0, "spacing": "linspace"},
-    {"solver": "heun", "eta": 0.0, "spacing": "logsnr"},
-    {"solver": "dpmpp_2m", "eta": 0.0, "spacing": "logsnr"},
-    {"solver": "dpmpp_2m_sde", "eta": 0.0, "spacing": "logsnr"},
-    {"solver": "unipc_2", "eta": 0.0, "spacing": "logsnr"},
-)
 SPECTRUM_MARGIN, PSNR_MARGIN = 1.1, 0.1
 RULE = (
     "the fewest network calls among the settings whose spectrum error is within 10 % of the least of all and whose "
@@ -121,7 +113,7 @@ def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: i
         each = (count + len(patients) - 1 - number) // len(patients)
         pairs = PairDataset(
             [patient],
-            make_degradation(model.config.data.noise),
+            model.config.data.noise,
             model.config.model.image_size,
             seed + number,
             least_foreground=LEAST_FOREGROUND,
@@ -145,10 +137,11 @@ def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:
     if saved.times is not None:
         ways.append(("the checkpoint's times", {"solver": saved.solver, "eta": saved.eta, "times": saved.times}))
     ways.append(("one call", {"solver": "ddim", "eta": 0.0, "spacing": "trailing", "steps": 1, "times": None}))
-    for way in WAYS:
-        name = f"{way['solver']}, eta {way['eta']:g}" if way["solver"] == "ddim" else way["solver"]
+    for way in _ways():
+        entry = SOLVERS[way["solver"]]
+        name = f"{entry.title}, eta {way['eta']:g}" if entry.takes_eta else entry.title
         for calls in CALLS:
-            steps = (calls + 1) // 2 if network_calls(way["solver"], 2) > 2 else calls
+            steps = (calls - 1) // entry.calls + 1
             if steps < 2 or steps > path.timesteps:
                 continue
             try:
@@ -160,13 +153,22 @@ def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:
     return ways
 
 
+def _ways() -> Iterator[dict[str, Any]]:
+    """Solvers with the spacing that their entry tries them with; those that take eta, as noisy as ddpm too."""
+    for solver, entry in SOLVERS.items():
+        if entry.study is not None:
+            yield {"solver": solver, "eta": 0.0, "spacing": entry.study}
+            if entry.takes_eta:
+                yield {"solver": solver, "eta": 1.0, "spacing": "linspace"}
+
+
 def study(
     model: TrainedModel, crops: Sequence[Crop], seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> list[Row]:
     """Restore the crops in every way of ``ways_for``, one sample each, and measure. progress: (calls done, all)."""
     ways = ways_for(model)
     restorers = [Restorer(model, _sampling(model, settings)) for _, settings in ways]
-    calls = [restorer.network_calls(1.0) for restorer in restorers]
+    calls = [restorer.sampler.network_calls(1.0) for restorer in restorers]
     rows = []
     for (name, settings), restorer, n in zip(ways, restorers, calls, strict=True):
         began = time.monotonic()

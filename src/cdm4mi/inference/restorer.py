@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,24 +17,22 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
-from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
-from cdm4mi.degradation import make_degradation
-from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
-from cdm4mi.diffusion.noise import SeededNoise
-from cdm4mi.diffusion.registry import make_solver, network_calls
-from cdm4mi.diffusion.sampling import SamplingState, sample
+from cdm4mi.degradation import Frame
+from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
-from cdm4mi.inference.tiling import TiledEstimate
+from cdm4mi.inference.tiling import tiled
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.models.condition import Condition
+from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
+from cdm4mi.window import IntensityWindow
 
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
-
-Hook = Callable[[SamplingState], None]
 
 
 @dataclass
@@ -69,24 +68,13 @@ class Restorer:
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
-        self.degradation = make_degradation(model.config.data.noise)
+        self.degradation = model.config.data.noise
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})
         elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
             # at the noisy end eps says next to nothing of x0
             self.sampling = self.sampling.model_copy(update={"estimate": "mean-of-k"})
-        estimate = self.sampling.estimate
-        self.one_call = estimate == "mean"
-        path = model.process.path
-        self.steps = 1 if self.one_call else self.sampling.steps
-        if self.steps == model.config.sampling.steps:  # nobody's choice: a default may be more than a short path has
-            self.steps = min(self.steps, path.timesteps)
-        given = None if self.one_call else self.sampling.times
-        if given is None and self.steps > path.timesteps:
-            raise UserError(f"steps: found {self.steps}, expected 1 to {path.timesteps} (the model's timesteps)")
-        self.times = model.process.times(self.sampling.spacing, self.steps, given)
-        self.steps = len(self.times)
-        self.solver = make_solver(self.sampling.solver, self.sampling.eta, path)
+        self.sampler = Sampler(self.process, self.sampling, prior=self.prior, default_steps=model.config.sampling.steps)
         tile = self.sampling.tile or model.config.model.image_size
         unet = self.network.diffusion_model
         multiple = unet.size_multiple
@@ -96,20 +84,6 @@ class Restorer:
         self.multiple = multiple
         self.tile = tile // multiple * multiple
 
-    def times_for(self, level: float) -> list[int]:
-        """The times that sampling visits for an input with noise ``level`` on [-1, 1]: fewer where it starts from y."""
-        if self.one_call or self.sampling.start_from == "noise" or self.sampling.times is not None:
-            return self.times
-        spacing, first, factor = self.sampling.spacing, self.sampling.start_level, 1.0 if self.prior else FACTOR
-        return self.process.times_from_condition(spacing, self.steps, level, first, factor)
-
-    def network_calls(self, level: float) -> int:
-        """Calls of the network for each pixel of a slice (windows that overlap are counted once)."""
-        if self.one_call:
-            return 1
-        calls = network_calls(self.sampling.solver, len(self.times_for(level)))
-        return calls * (1 if self.sampling.estimate == "sample" else self.sampling.samples)
-
     def restore(
         self,
         volume: Volume,
@@ -117,7 +91,7 @@ class Restorer:
         level: float | None = None,
         seed: int = 0,
         batch: int = 4,
-        normalisation: Normalisation | None = None,
+        normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> Restoration:
@@ -146,9 +120,9 @@ class Restorer:
                 f"{self.least} x {self.least}, the least that the network sees"
             )
         norm = normalisation or self._window(volume)
-        y = norm.apply(volume.images())
+        y = norm.normalised(volume.images())
         warnings: list[str] = []
-        scale = 2 / (norm.high - norm.low)
+        scale = norm.scale
         if level is not None and not (np.isfinite(level) and level >= 0):
             raise UserError(f"noise level: found {level}, expected a number of at least 0")
         sigma = measured_level(y.reshape(-1, *y.shape[-2:])) if level is None else level * scale
@@ -164,18 +138,18 @@ class Restorer:
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
-                self._condition(clipped, beside, index, volume),
+                self._with_neighbours(clipped, beside, index, volume),
                 used,
                 seed=seed,
                 indices=index,
                 spacing=volume.spacing,
-                zero=float(norm.apply(np.zeros(()))),
+                zero=float(norm.normalised(np.zeros(()))),
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
-        out = norm.invert(restored)
+        out = norm.physical(restored)
         out[outside] = volume.images()[outside]
-        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.times_for(used))}
+        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
             settings["tile"] = self.tile
         about = input_record(volume)
@@ -189,7 +163,7 @@ class Restorer:
             "model": self.model.name,
             "weight_hash": self.model.weight_hash,
             "settings": settings,
-            "network_calls": self.network_calls(used),
+            "network_calls": self.sampler.network_calls(used),
             "seed": seed,
             "normalisation": norm.to_dict(),
             "noise_level": {"value": sigma / scale, "estimated": level is None, "used": used / scale},
@@ -209,7 +183,7 @@ class Restorer:
             result.spread = volume.with_array(deviation, derivation=derivation)
         return result
 
-    def _condition(
+    def _with_neighbours(
         self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
     ) -> NDArray[Any]:
         """The condition (N, channels, rows, columns) of some slices: their own, their neighbours', other contrasts'."""
@@ -256,7 +230,7 @@ class Restorer:
     def restore_moments(
         self,
         y: NDArray[Any],
-        level: float,
+        sigma: float,
         *,
         seed: int = 0,
         indices: list[int] | None = None,
@@ -264,113 +238,51 @@ class Restorer:
         zero: float = -1.0,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Mean and standard deviation (0 for one) of the estimates of each slice.
+        """Mean and standard deviation (0 for one) of the estimates of each slice (``Sampler.estimates``).
 
-        Of K samples, every second one has the noise of the one before it, negated (antithetic variates, Hammersley and
-        Morton 1956): each is a sample as good as any, and their mean is nearer to the posterior's than that of
-        independent ones. The deviation is a single sample's, unbiased where x0 is linear in the noise.
-
-        zero: what stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. Other arguments as
-        ``restore_slices``; both as its result, on [-1, 1]. The deviation is not calibrated.
+        The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
+        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. Other arguments as
+        ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
         y = y[:, None] if plain else y
         expected = self.channels + self.model.config.further_channels
         if y.shape[1] != expected:
             raise UserError(f"condition: found {y.shape[1]} channel(s), expected {expected} for {self.model.name}")
-        condition, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
-        condition = condition.to(self.device)
-        levels = torch.full((len(y),), float(level), device=self.device)
+        image, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
+        cond = self._condition(image.to(self.device), sigma, spacing, zero)
         indices = list(range(len(y))) if indices is None else indices
-        names = self.model.config.model.acquisition_vector
-        vector = torch.tensor([acquisition_vector(names, float(level), spacing)]) if names else None
-
-        def told(y: Tensor) -> Tensor | None:
-            return None if vector is None else vector.to(y.device).expand(len(y), -1)
-
-        def estimate(x_t: Tensor, t: Tensor, known: Tensor, level: Tensor) -> Tensor:
-            y, anchor = known[:, : -self.channels], known[:, -self.channels :]  # the windows of both are cut together
-            return self.process.estimate(self.network, x_t, t, y, level, told(y), anchor)
-
-        anchor = self._anchor(condition, levels, told)
-        if self.process.keep_mean and not self.process.anchored:
-            anchor = self.degradation.unbiased(self.process.own(condition), float(level), zero)
-        tiled = TiledEstimate(estimate, self.tile, self.sampling.overlap)
-        mean, squares, count = torch.zeros_like(anchor), torch.zeros_like(anchor), 0
-        for draw in self._draws(tiled, condition, anchor, levels, seed, indices, hook):  # Welford's running moments
+        denoise = self._tiled(partial(self.process.denoiser, self.network), cond)
+        mean = torch.zeros_like(self.process.noisy_image(cond.y))
+        squares, count = torch.zeros_like(mean), 0
+        for estimate in self.sampler.estimates(denoise, cond, seed, indices, hook):  # Welford's running moments
             count += 1
-            delta = draw - mean
+            delta = estimate - mean
             mean += delta / count
-            squares += delta * (draw - mean)
+            squares += delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
-        spread = (squares / max(1.0, count - count % 2 / count)).sqrt()
-        mean, spread = (moment[..., :rows, :columns].cpu() for moment in (mean, spread))
-        return (mean[:, 0].numpy(), spread[:, 0].numpy()) if plain else (mean.numpy(), spread.numpy())
+        deviation = (squares / max(1.0, count - count % 2 / count)).sqrt()
+        mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
+        return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
 
-    def _anchor(self, y: Tensor, levels: Tensor, told: Callable[[Tensor], Tensor | None]) -> Tensor:
-        """What path and parameterization rest on: the regression's mean where there is one, else the noisy image."""
-        regression, own = self.model.regression, self.model.process.own(y)
-        if regression is None:
-            return own
-        network = regression.network.to(self.device).eval()
+    def _condition(self, y: Tensor, sigma: float, spacing: Spacing, zero: float) -> Condition:
+        """What the model is told of slices y (N, C or more, H, W) with noise sigma on [-1, 1]."""
+        process, regression, names = self.process, self.model.regression, self.model.config.model.acquisition_vector
+        vector = None
+        if names:
+            vector = torch.tensor([acquisition_vector(names, sigma, spacing)], device=y.device).expand(len(y), -1)
+        cond = process.condition(y, torch.full((len(y),), sigma, device=y.device), vector)
+        if regression is not None:
+            network, mean = regression.network.to(self.device).eval(), regression.process.mean
+            estimate = self._tiled(lambda windows: lambda x_t, t: mean(network, windows), cond)
+            unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
+            return replace(cond, anchor=estimate(process.noisy_image(y), unused))
+        if process.keep_mean and not process.anchored:
+            return replace(cond, anchor=self.degradation.unbiased(process.noisy_image(y), sigma, zero))
+        return cond
 
-        def mean(_: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
-            return regression.process.mean(network, y, level, told(y))
-
-        unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
-        return TiledEstimate(mean, self.tile, self.sampling.overlap)(own, unused, y, levels)
-
-    def _draws(
-        self,
-        estimate: TiledEstimate,
-        y: Tensor,
-        anchor: Tensor,
-        levels: Tensor,
-        seed: int,
-        indices: list[int],
-        hook: Hook | None,
-    ) -> Iterator[Tensor]:
-        """The estimates that are averaged: one call's, one sample, or K samples."""
-        process = self.model.process
-        known, own = torch.cat([y, anchor], dim=1), process.own(y)
-
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return estimate(x_t, t, known, levels)
-
-        if self.one_call:
-            noise = SeededNoise(seed, indices, tuple(own.shape[1:]), self.device)
-            if self.prior:
-                last = start_time(process.path, float(levels[0]))
-                x_start = start_from(process.path, own, levels, last, noise.draw(0))
-            else:
-                last = process.path.timesteps - 1
-                # precond rests on the condition; every other network knows x_t with its noise only
-                bare = process.parameterization.name == "precond"
-                x_start = process.start(torch.zeros_like(own) if bare else noise.draw(0), anchor, levels)
-            x0 = denoise(x_start, torch.full((len(y),), last, device=self.device))
-            if hook is not None:
-                hook(SamplingState(0, last, x_start, x0))
-            yield x0
-            return
-        times = self.times_for(float(levels[0]))
-        for k in range(1 if self.sampling.estimate == "sample" else self.sampling.samples):
-            noise = SeededNoise(seed, indices, tuple(own.shape[1:]), self.device, k // 2, negated=k % 2 == 1)
-            if self.sampling.start_from == "y":
-                x_start = start_from(process.path, own, levels, times[0], noise.draw(0))
-            else:
-                x_start = process.start(noise.draw(0), anchor, levels, times[0])
-            yield sample(
-                denoise,
-                process.path,
-                times,
-                self.solver,
-                x_start,
-                noise=noise.draw,
-                y=anchor if process.path.is_bridge else None,
-                clip=self.sampling.clip,
-                dynamic_threshold=self.sampling.dynamic_threshold,
-                hook=hook if k == 0 else None,
-            )
+    def _tiled(self, denoiser: Callable[[Condition], Denoiser], cond: Condition) -> Denoiser:
+        return tiled(denoiser, cond, self.tile, self.sampling.overlap)
 
     def _padded(self, image: Tensor) -> tuple[Tensor, int, int]:
         """Mirror the lower and right border out to the size that the network needs."""
@@ -379,20 +291,20 @@ class Restorer:
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
 
-    def _window(self, volume: Volume) -> Normalisation:
+    def _window(self, volume: Volume) -> IntensityWindow:
         """The intensity window of training for this scan: patches of integers keep the one range they all have."""
         data = self.model.config.data
         if data.kind == volume.kind == "hdf5" and volume.modality is None:
-            return Normalisation(0.0, data.dynamic_range, modality_of(volume))
-        return normalisation_for(volume, data.window, data.percentiles)
+            return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
+        return window_for(volume, data.window, data.percentiles)
 
-    def _trained_level(self, sigma: float, norm: Normalisation, warnings: list[str]) -> float:
+    def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        trained = self.model.config.data.noise.deviations((norm.low, norm.high))
+        trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
         low, high = trained
-        scale = 2 / (norm.high - norm.low)
+        scale = norm.scale
         used = float(np.clip(sigma, low, high))
         if used < sigma * 0.99 or used > sigma * 1.01:
             warnings.append(

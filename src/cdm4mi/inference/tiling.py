@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Estimate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""x0_hat = f(x_t, t, y, level): images (N, C, H, W), times (N,), condition (N, C, H, W), levels (N,)."""
+from cdm4mi.diffusion.sampling import Denoiser
+from cdm4mi.models.condition import Condition, crops
 
 
 def window_starts(length: int, window: int, overlap: float) -> list[int]:
@@ -30,38 +30,36 @@ def blend_weights(height: int, width: int) -> Tensor:
     return torch.outer(ramp(height), ramp(width))
 
 
-class TiledEstimate:
-    """Makes ``estimate`` see windows of at most tile x tile pixels, ``batch`` at a time, and blends what it returns.
+def tiled(
+    denoiser: Callable[[Condition], Denoiser], cond: Condition, tile: int, overlap: float, batch: int = 16
+) -> Denoiser:
+    """A denoiser that sees windows of at most tile x tile pixels, ``batch`` at a time, and blends what they give.
 
     The result is a function of the images alone: not of the order of the windows or of ``batch``. A tile as large as
-    the image is one plain call. tile: a multiple of what the network needs.
+    the image is one plain call. denoiser: makes the denoiser of the condition of some windows, as
+    ``ConditionalProcess.denoiser``; tile: a multiple of what the network needs.
     """
 
-    def __init__(self, estimate: Estimate, tile: int, overlap: float, batch: int = 16) -> None:
-        self.estimate, self.tile, self.overlap, self.batch = estimate, tile, overlap, batch
-
-    def __call__(self, x_t: Tensor, t: Tensor, y: Tensor, level: Tensor) -> Tensor:
+    def denoise(x_t: Tensor, t: Tensor) -> Tensor:
         n, _, height, width = x_t.shape
-        if self.tile >= height and self.tile >= width:
-            return self.estimate(x_t, t, y, level)
-        tall, wide = min(self.tile, height), min(self.tile, width)
-        places = [
+        if tile >= height and tile >= width:
+            return denoiser(cond)(x_t, t)
+        tall, wide = min(tile, height), min(tile, width)
+        corners = [
             (i, row, column)
             for i in range(n)
-            for row in window_starts(height, tall, self.overlap)
-            for column in window_starts(width, wide, self.overlap)
+            for row in window_starts(height, tall, overlap)
+            for column in window_starts(width, wide, overlap)
         ]
         weight = blend_weights(tall, wide).to(x_t)
         total, norm = torch.zeros_like(x_t), torch.zeros_like(x_t[:, :1])
-        for first in range(0, len(places), self.batch):
-            chunk = places[first : first + self.batch]
-            index = torch.tensor([i for i, _, _ in chunk], device=x_t.device)
-
-            def cut(image: Tensor, chunk: list[tuple[int, int, int]] = chunk) -> Tensor:
-                return torch.stack([image[i, :, r : r + tall, c : c + wide] for i, r, c in chunk])
-
-            out = self.estimate(cut(x_t), t[index], cut(y), level[index])
+        for first in range(0, len(corners), batch):
+            chunk = corners[first : first + batch]
+            times = t[[i for i, _, _ in chunk]]
+            out = denoiser(cond.windows(chunk, tall, wide))(crops(x_t, chunk, tall, wide), times)
             for piece, (i, r, c) in zip(out, chunk, strict=True):
                 total[i, :, r : r + tall, c : c + wide] += weight * piece
                 norm[i, :, r : r + tall, c : c + wide] += weight
         return total / norm
+
+    return denoise

@@ -3,11 +3,11 @@
 from cdm4mi.networks.attention import SelfAttention
 from cdm4mi.networks.blocks import ResBlock, ResBlockWithAttention, TimeEmbedding
 from cdm4mi.networks.unet import UNet
-from cdm4mi.networks.wrapper import Condition, DiffusionWrapper
+from cdm4mi.networks.wrapper import DiffusionWrapper, NetworkCondition
 
 __all__ = [
-    "Condition",
     "DiffusionWrapper",
+    "NetworkCondition",
     "ResBlock",
     "ResBlockWithAttention",
     "SelfAttention",

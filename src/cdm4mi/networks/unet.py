@@ -16,7 +16,7 @@ class UNet(nn.Module):
     """x (N, in_channel, H, W) and times t (N,) to (N, out_channel, H, W).
 
     H and W must be multiples of ``size_multiple`` (fold times 2 for each level after the first). Parameter names are
-    those of the widely used implementation, so its checkpoints load (``../shared/reference`` holds its outputs).
+    those of the widely used implementation, so its checkpoints load (the tests compare with its outputs).
 
     channel_multiplier: width of each level, in units of channel. attn_strides: strides (1, 2, 4, ...) with attention.
     fold: space to depth by fold at the input and back at the output. context_dim: width of the tokens (N, L,

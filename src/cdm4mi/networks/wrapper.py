@@ -19,8 +19,8 @@ _KIND = {4: "image", 3: "tokens", 2: "vector"}
 
 
 @dataclass(frozen=True)
-class Condition:
-    """What the network is told beside x_t.
+class NetworkCondition:
+    """What the network sees beside x_t.
 
     image: (N, C, H, W) on [-1, 1]; vector: (N, D), of acquisition numbers, say; tokens: (N, L, D) for cross-attention.
     """
@@ -33,13 +33,13 @@ class Condition:
 class DiffusionWrapper(nn.Module):
     """A UNet (``diffusion_model``) and the way its condition enters: ``wrapper(x, t, cond)``.
 
-    The condition is a tensor, or a ``Condition`` of several:
+    The condition is a tensor, or a ``NetworkCondition`` of several:
 
     concat: an image (N, condition_channel, H, W) of x's size, joined to x along the channels.
     crossattn: tokens (N, L, context_dim) that the blocks with attention attend to, or an image of any size of which
     an encoder makes them.
     adm: a vector (N, vector_dim) that modulates the norms, or an image of any size of which an encoder makes one.
-    hybrid: an image, as for concat and for crossattn (``Condition(image, tokens=...)``: other tokens).
+    hybrid: an image, as for concat and for crossattn (``NetworkCondition(image, tokens=...)``: other tokens).
     none: not used.
 
     image_channel: channels of x. condition_channel: of the conditioning image; None for crossattn and adm: there is no
@@ -114,27 +114,27 @@ class DiffusionWrapper(nn.Module):
         out = self.diffusion_model(x, t, context=context, vector=vector)
         return out
 
-    def _condition(self, cond: Any) -> Condition:
-        """Image, tokens or vector: told from the number of dimensions."""
+    def _condition(self, cond: Any) -> NetworkCondition:
+        """The condition as an image, tokens or a vector, by its number of dimensions."""
         if self.cond is not None and cond is not None:
             cond = self.cond(cond)
         if cond is None:
-            return Condition()
-        if isinstance(cond, Condition):
+            return NetworkCondition()
+        if isinstance(cond, NetworkCondition):
             return cond
         if not isinstance(cond, Tensor) or cond.ndim not in _KIND:
             found = f"shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else f"a {type(cond).__name__}"
             raise UserError(
                 f"condition: found {found}, expected an image (N, C, H, W), tokens (N, L, D) or a vector (N, D)"
             )
-        return Condition(**{_KIND[cond.ndim]: cond})
+        return NetworkCondition(**{_KIND[cond.ndim]: cond})
 
-    def _image(self, given: Condition, n: int, size: Sequence[int | str] = ("H", "W")) -> Tensor:
+    def _image(self, given: NetworkCondition, n: int, size: Sequence[int | str] = ("H", "W")) -> Tensor:
         image = self._need(given.image, "an image", given)
         assert self.condition_channel is not None
         return self._check(image, "the conditioning image", (n, self.condition_channel, *size))
 
-    def _tokens(self, given: Condition, n: int) -> Tensor:
+    def _tokens(self, given: NetworkCondition, n: int) -> Tensor:
         if given.tokens is None and given.image is not None and self.token_encoder is not None:
             encoded: Tensor = self.token_encoder(self._image(given, n))
             return encoded
@@ -143,7 +143,7 @@ class DiffusionWrapper(nn.Module):
         tokens = self._need(given.tokens, wanted, given)
         return self._check(tokens, "the conditioning tokens", (n, "L", self.diffusion_model.context_dim))
 
-    def _vector(self, given: Condition, n: int) -> Tensor:
+    def _vector(self, given: NetworkCondition, n: int) -> Tensor:
         if given.vector is None and given.image is not None and self.vector_encoder is not None:
             encoded: Tensor = self.vector_encoder(self._image(given, n))
             return encoded
@@ -152,11 +152,11 @@ class DiffusionWrapper(nn.Module):
         vector = self._need(given.vector, wanted, given)
         return self._check(vector, "the conditioning vector", (n, self.diffusion_model.vector_dim))
 
-    def _need(self, value: Tensor | None, wanted: str, given: Condition) -> Tensor:
+    def _need(self, value: Tensor | None, wanted: str, given: NetworkCondition) -> Tensor:
         if value is None:
             found = [name for name in _KIND.values() if getattr(given, name) is not None]
-            known = " and ".join(found) or "no condition"
-            raise UserError(f"conditioning_key {self.conditioning_key}: found {known}, expected {wanted}")
+            present = " and ".join(found) or "no condition"
+            raise UserError(f"conditioning_key {self.conditioning_key}: found {present}, expected {wanted}")
         return value
 
     def _check(self, value: Tensor, name: str, expected: Sequence[int | str]) -> Tensor:

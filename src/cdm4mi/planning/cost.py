@@ -103,7 +103,8 @@ def footprint(config: Config) -> Footprint:
         batch = {key: value.to("meta") for key, value in _made_up(config, 1).items()}
         t = torch.zeros(1, dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            network(batch["x0"], t, process.condition(batch["y"], batch["level"], batch.get("vector")))
+            cond = process.condition(batch["y"], batch["level"], batch.get("vector"))
+            network(batch["x0"], t, process.network_condition(cond))
     kept = sum(size for storage, size in held.items() if storage not in own)
     return Footprint(sum(parameter.numel() for parameter in network.parameters()), kept)
 

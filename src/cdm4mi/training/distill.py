@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
-from cdm4mi.diffusion.middle import start_time
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.diffusion.solvers import Step, ddim
+from cdm4mi.diffusion.sdedit import start_time
+from cdm4mi.diffusion.solvers.ddim import ddim
+from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
+from cdm4mi.models.condition import Condition
 from cdm4mi.training.modules import Batch, ConditionDDPM
 from cdm4mi.training.run import PairData, check_place, fit
-from cdm4mi.training.teacher import Lesson, Teacher
+from cdm4mi.training.teacher import DistillTarget, Teacher
 
 MIDDLE = 1.3
 """Noise c / a at the call that gives the sample, in root mean squares of x0 - y."""
@@ -56,31 +59,31 @@ class DistilledDDPM(ConditionDDPM):
 
     def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
         """The loss of each sample, (N,), at one of the student's times; eps: the noise field that names the sample."""
-        anchor = self.anchor(batch)
-        y, level, vector = batch["y"], batch["level"], batch.get("vector")
-        base = self.process.own(y) if anchor is None else anchor
+        cond = self.condition(batch)
         x_t, target = torch.empty_like(eps), torch.empty_like(eps)
         for last in (True, False):  # the first call is learnt from the teacher's first, which costs no more
             part = (t == self.call_times[-1]) == last
             if bool(part.any()):
-                told = None if vector is None else vector[part]
-                lesson = self.teacher(y[part], level[part], eps[part], told, base[part], first_only=not last)
-                x_t[part] = self.before_last(lesson, base[part], level[part], eps[part]) if last else lesson.start
-                target[part] = lesson.end
-        z = self.latent(batch, x_t, t, anchor)
-        out = self.process.output(self.model, z, self.condition(batch))
+                given = cond[part]
+                if given.anchor is None:
+                    given = replace(given, anchor=self.process.noisy_image(given.y))
+                taught = self.teacher(given, eps[part], first_only=not last)
+                x_t[part] = self.before_last(taught, given, eps[part]) if last else taught.start
+                target[part] = taught.end
+        z = self.process.latent(x_t, t, cond)
+        out = self.process.output(self.model, z, cond)
         training = self.config.training
-        wanted = self.process.parameterization.target(target, self.process.path.eps(x_t, target, t, anchor), z)
+        wanted = self.process.parameterization.target(target, self.process.path.eps(x_t, target, t, cond.anchor), z)
         return loss_per_sample(out, wanted, training.loss_type, huber_delta=training.huber_delta)
 
-    def before_last(self, lesson: Lesson, anchor: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+    def before_last(self, taught: DistillTarget, cond: Condition, noise: Tensor) -> Tensor:
         """x at the time of the last call: after DDIM's step from the first, or where sampling starts."""
         path = self.process.path
         if len(self.call_times) == 1:
-            return self.process.start(noise, anchor, level, self.call_times[0])
+            return self.process.start(noise, cond, self.call_times[0])
         first, last = self.call_times
-        y = anchor if path.is_bridge else None
-        return ddim(Step(path, lesson.start, lesson.first, first, last, lambda: noise, y))
+        y = cond.anchor if path.is_bridge else None
+        return ddim(Step(path, taught.start, taught.first, first, last, lambda: noise, y))
 
     def validation_losses(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
         """(losses, times) of a validation batch: the time that gives the sample, noise decided by the seed."""
@@ -159,7 +162,7 @@ def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]
     """The student's times: of two the first is the noisy end; the last by ``MIDDLE`` and the validation levels."""
     process = teacher.process
     levels = torch.cat([batch["level"] for batch in data.val_dataloader()])
-    spread = float(process.spread(levels).square().mean().sqrt())
+    spread = float(levels.square().mean().sqrt()) if process.sigma_r is None else process.sigma_r
     last = process.path.timesteps - 1
     middle = min(start_time(process.path, MIDDLE * spread), last - 1)
     return [middle] if calls == 1 else [last, middle]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
 
-from cdm4mi.config.keywords import keyword_config
-from cdm4mi.config.load import parse_config
+from cdm4mi.config.load import keyword_config, parse_config
 from cdm4mi.config.schema import Config, ModelConfig, SamplingConfig, TrainingConfig
 from cdm4mi.config.yaml_text import shown
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
-from cdm4mi.diffusion.middle import start_from
 from cdm4mi.diffusion.noise import SeededNoise, generator
-from cdm4mi.diffusion.parameterizations import Latent
-from cdm4mi.diffusion.registry import make_solver
-from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model
-from cdm4mi.networks import Condition
+from cdm4mi.models.condition import Condition
+from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.training.ema import EMA
 
 Batch = dict[str, Tensor]
@@ -88,25 +85,17 @@ class DDPM(L.LightningModule):
             raise UserError(f"{cls.__name__}: found conditioning_key {key}, expected none (or the class ConditionDDPM)")
         return config
 
-    def anchor(self, batch: Batch) -> Tensor | None:
-        """The image that path and parameterization rest on (here none)."""
-        return None
-
-    def latent(self, batch: Batch, x_t: Tensor, t: Tensor, anchor: Tensor | None) -> Latent:
-        """The point of the path, with what is known of the condition (here nothing)."""
-        return Latent(self.process.path, x_t, t)
-
     def condition(self, batch: Batch) -> Condition:
-        """What the network is told beside x_t (here nothing)."""
+        """What is known of the clean images of a batch beside x_t (here nothing)."""
         return Condition()
 
     def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
         """The weighted loss of each sample, (N,), at times t (N,) with the noise eps (N, C, H, W)."""
         x0, training = batch["x0"], self.config.training
         parameterization = self.process.parameterization
-        anchor = self.anchor(batch)
-        z = self.latent(batch, self.process.path.q_sample(x0, t, eps, anchor), t, anchor)
-        out = self.process.output(self.model, z, self.condition(batch))
+        cond = self.condition(batch)
+        z = self.process.latent(self.process.path.q_sample(x0, t, eps, cond.anchor), t, cond)
+        out = self.process.output(self.model, z, cond)
         target = parameterization.target(x0, eps, z)
         loss = loss_per_sample(
             out, target, training.loss_type, huber_delta=training.huber_delta, pixel_weight=batch.get("weight")
@@ -166,7 +155,7 @@ class DDPM(L.LightningModule):
         n: int = 1,
         size: tuple[int, int] | None = None,
         seed: int = 0,
-        hook: Callable[[SamplingState], None] | None = None,
+        hook: Hook | None = None,
     ) -> Tensor:
         """One sample of the clean image of each condition, (N, C, H, W) on [-1, 1], by the averaged (EMA) weights.
 
@@ -175,51 +164,28 @@ class DDPM(L.LightningModule):
         and columns; None: those of a conditioning image, else image_size. seed: decides the noise together with the
         place in the batch. hook: called with every intermediate state. Raises UserError.
         """
-        path, process, count = self.process.path, self.process, n if cond is None else len(cond)
+        count = n if cond is None else len(cond)
         if size is None:
             image = isinstance(cond, Tensor) and cond.ndim == 4
             size = (cond.shape[2], cond.shape[3]) if image else (self.config.model.image_size,) * 2
         shape = (self.config.model.channels, *size)
         settings = self._sampling({"steps": steps, "solver": solver, "eta": eta, "spacing": spacing})
-        if steps is not None and steps > path.timesteps:
-            raise UserError(f"steps: found {steps}, expected 1 to {path.timesteps} (the model's timesteps)")
-        times = process.times(settings.spacing, settings.steps, settings.times)
         batch = self._given(cond, level, vector, (count, *shape))
+        y = batch.get("y")
+        noisy = self.process.noisy_image(y) if isinstance(y, Tensor) and y.shape[2:] == size else None
+        start_from = "noise" if noisy is None or level is None else settings.start_from
+        settings = settings.model_copy(update={"estimate": "sample", "start_from": start_from})
+        process = self.process.keeping_mean(settings.keep_mean)
+        sampler = Sampler(process, settings, default_steps=None if steps else settings.steps)
         noise = SeededNoise(seed, range(count), shape, self.device)
         training = self.model.training
         self.model.eval()
         try:
             with nullcontext() if self.ema is None else self.ema.applied():
-                anchor = self.anchor(batch)
-                y = batch.get("y")
-                own = process.own(y) if isinstance(y, Tensor) and y.shape[2:] == size else None
-                process = process.keeping_mean(settings.keep_mean)
-                start = noise.draw(0)
-                if settings.start_from == "y" and own is not None and level is not None:
-                    levels, first = batch["level"], settings.start_level
-                    if settings.times is None:
-                        most = float(levels.max())
-                        times = process.times_from_condition(settings.spacing, settings.steps, most, first)
-                    start = start_from(path, own, levels, times[0], start)
-                else:  # where there is no anchor the process starts from noise alone
-                    start = process.start(start, start if anchor is None else anchor, batch["level"], times[0])
-
-                def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-                    z = self.latent(batch, x_t, t, anchor)
-                    return process.x0_hat(self.model, z, self.condition(batch), own)
-
-                return sample(
-                    denoise,
-                    path,
-                    times,
-                    make_solver(settings.solver, settings.eta, path),
-                    start,
-                    noise=noise.draw,
-                    y=anchor,
-                    clip=settings.clip,
-                    dynamic_threshold=settings.dynamic_threshold,
-                    hook=hook,
-                )
+                given = self.condition(batch)
+                if process.keep_mean and given.anchor is None:
+                    given = replace(given, anchor=noisy)
+                return sampler.draw(process.denoiser(self.model, given), given, noise.draw, hook=hook)
         finally:
             self.model.train(training)
 
@@ -371,23 +337,19 @@ class ConditionDDPM(DDPM):
         given = {"y": cond, "level": levels.expand(shape[0])}
         return given if vector is None else given | {"vector": vector}
 
-    def anchor(self, batch: Batch) -> Tensor | None:
+    def condition(self, batch: Batch) -> Condition:
+        y, sigma, vector = batch["y"], batch["level"], batch.get("vector")
+        if not isinstance(y, Tensor) or y.ndim != 4 or getattr(self.model, "cond", None) is not None:
+            anchor = self.process.noisy_image(y) if self.process.anchored else None
+            return Condition(y, sigma, vector, anchor, as_given=True)  # for the wrapper to understand
         if not self.process.anchored:
-            return None
+            return Condition(y, sigma, vector)
+        cond = self.process.condition(y, sigma, vector)
         if self.regression is None or self.regression_process is None:
-            return self.process.own(batch["y"])
+            return cond
         with torch.no_grad():
             self.regression.eval()
-            return self.regression_process.mean(self.regression, batch["y"], batch["level"], batch.get("vector"))
-
-    def latent(self, batch: Batch, x_t: Tensor, t: Tensor, anchor: Tensor | None) -> Latent:
-        return Latent(self.process.path, x_t, t, anchor, self.process.spread(batch["level"]))
-
-    def condition(self, batch: Batch) -> Any:
-        y = batch["y"]
-        if not isinstance(y, Tensor) or y.ndim != 4 or getattr(self.model, "cond", None) is not None:
-            return y  # for the wrapper, or the module in front of it, to understand
-        return self.process.condition(y, batch["level"], batch.get("vector"))
+            return replace(cond, anchor=self.regression_process.mean(self.regression, cond))
 
 
 def fresh_wrapper(config: Config, cond: nn.Module | None = None) -> nn.Module:

@@ -37,7 +37,7 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor]) -> None
     chosen = sorted({round(i * (len(states) - 1) / (SHOWN - 1)) for i in range(SHOWN)})
     steps = [(states[i].t, _image(states[i].x_t), _image(states[i].x0_hat)) for i in chosen]
     path.parent.mkdir(parents=True, exist_ok=True)
-    condition = _image(module.process.own(first["y"])) if conditional else None
+    condition = _image(module.process.noisy_image(first["y"])) if conditional else None
     steps_picture(path, steps, condition=condition, target=_image(first["x0"]))
 
 

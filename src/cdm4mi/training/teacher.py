@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.registry import make_solver
-from cdm4mi.diffusion.sampling import SamplingState, sample
-from cdm4mi.diffusion.times import time_list
+from cdm4mi.diffusion.sampling import SamplingState
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.models.condition import Condition
+from cdm4mi.models.sampler import Sampler
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillTarget:
     """Where sampling starts (time T - 1), the teacher's estimate there, and the image it ends at: (N, C, H, W) each."""
 
     start: Tensor
@@ -39,43 +39,23 @@ class Teacher:
                 f"{model.name}: its path ends without noise, expected one whose samples a noise field names"
             )
         self.model = model
-        self.times = time_list("logsnr", path, steps)
-        self.solver = make_solver("dpmpp_2m", path=path)
+        settings = {"solver": "dpmpp_2m", "spacing": "logsnr", "steps": steps, "times": None, "estimate": "sample"}
+        settings |= {"start_from": "noise", "dynamic_threshold": None}
+        self.sampler = Sampler(model.process, model.config.sampling.model_copy(update=settings))
 
     @torch.no_grad()
-    def __call__(
-        self,
-        y: Tensor,
-        level: Tensor,
-        noise: Tensor,
-        vector: Tensor | None = None,
-        anchor: Tensor | None = None,
-        *,
-        first_only: bool = False,
-    ) -> Lesson:
-        """The lesson of a condition y (N, C or more, H, W) at levels (N,) for a unit noise field (N, C, H, W).
+    def __call__(self, cond: Condition, noise: Tensor, *, first_only: bool = False) -> DistillTarget:
+        """The target for a condition with its anchor and a unit noise field (N, C, H, W).
 
-        anchor: the image's own channels of y where None. first_only: stop after the first call, whose estimate is then
-        the end too.
+        first_only: stop after the first call, whose estimate is then the end too.
         """
-        model, process = self.model, self.model.process
-        network = model.network.to(y.device).eval()
-        anchor = process.own(y) if anchor is None else anchor
         states: list[SamplingState] = []
-
-        def denoise(x_t: Tensor, t: Tensor) -> Tensor:
-            return process.estimate(network, x_t, t, y, level, vector, anchor)
-
-        start = process.start(noise, anchor, level)
-        end = sample(
-            denoise,
-            process.path,
-            self.times[:1] if first_only else self.times,
-            self.solver,
-            start,
-            noise=lambda _: noise,  # not drawn from
-            y=anchor if process.path.is_bridge else None,
-            clip=model.config.sampling.clip,
+        network = self.model.network.to(noise.device).eval()
+        end = self.sampler.draw(
+            self.model.process.denoiser(network, cond),
+            cond,
+            lambda _: noise,  # the start's; steps draw none
+            times=self.sampler.times(0.0)[:1] if first_only else None,
             hook=lambda state: states.append(state) if state.i == 0 else None,
         )
-        return Lesson(start, states[0].x0_hat, end)
+        return DistillTarget(states[0].x_t, states[0].x0_hat, end)

@@ -89,7 +89,7 @@ def make_cell(
         for protocol in protocols
     }
     first = scan.resolved[protocols[0].label]
-    images = np.clip(scan.norm.apply(restored.array), -8, 8).astype(np.float16)
+    images = np.clip(scan.norm.normalised(restored.array), -8, 8).astype(np.float16)
     spectrum = radial_power(first.windowed(restored.array))
     return Cell(rows, restored.seconds, restored.calls, restored.notes, spectrum, images)
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
 from cdm4mi.config.errors import validated
-from cdm4mi.config.noise import NoiseConfig
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.config.section import Count, Section
 from cdm4mi.config.yaml_text import read_file, shown
+from cdm4mi.degradation import NoiseConfig
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
+from cdm4mi.section import Count, Section
 
 Two = Annotated[list[float], Field(min_length=2, max_length=2)]
 

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.config.noise import NoiseSection
 from cdm4mi.config.schema import Config, SamplingConfig
-from cdm4mi.data.normalise import Normalisation
+from cdm4mi.degradation import Degradation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.evaluation.benchmark.noising import NoisyScan
@@ -26,6 +25,7 @@ from cdm4mi.inference.restorer import Restorer, measured_level
 from cdm4mi.inference.settings import changed
 from cdm4mi.io.atomic import replacing_file
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.window import IntensityWindow
 
 
 @dataclass
@@ -48,7 +48,7 @@ class StudyMethod(ABC):
 
     title: str
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:  # noqa: B027
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:  # noqa: B027
         """Whatever has to be known for this noise level, before its scans."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class Pairs:
     def images(self) -> list[tuple[NDArray[Any], NDArray[Any], float]]:
         """(noisy, reference, sigma) on [-1, 1], a slice each."""
         return [
-            (scan.scan.norm.apply(y), scan.scan.norm.apply(x0).clip(-1, 1), sigma)
+            (scan.scan.norm.normalised(y), scan.scan.norm.normalised(x0).clip(-1, 1), sigma)
             for scan in self.noisy
             for y, x0, sigma in zip(scan.array, scan.scan.target, scan.sigma, strict=True)
         ]
@@ -108,7 +108,7 @@ class Classical(StudyMethod):
         self.tuned: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:
         if not pairs.noisy:
             raise UserError(
                 f"methods: {self.type} is tuned on validation patients, found none; expected data.val_patients "
@@ -129,12 +129,12 @@ class Classical(StudyMethod):
 
     def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         norm = noisy.scan.norm
-        images = norm.apply(noisy.array)
+        images = norm.normalised(noisy.array)
         sigmas = noisy.sigma if level_given else [measured_level(images)] * len(images)
         settings = type(self.baseline.default)(**self.settings)
         began = time.process_time()
         out = np.stack([self.baseline(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
-        return Restored(norm.invert(out), (time.process_time() - began) / len(images), notes=self.notes)
+        return Restored(norm.physical(out), (time.process_time() - began) / len(images), notes=self.notes)
 
     def facts(self) -> MethodRecord:
         return MethodRecord(title=self.title, tuned=self.tuned, tried=len(self.baseline.grid))
@@ -175,7 +175,7 @@ class Model(StudyMethod):
     def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         norm, data = noisy.scan.norm, self.model.config.data
         if norm.modality == "CT":
-            norm = Normalisation(data.window[0], data.window[1], "CT")
+            norm = IntensityWindow(data.window[0], data.window[1], "CT")
         level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if level_given else None
         clock = time.perf_counter if self.restorer.device.type == "cuda" else time.process_time
         began = clock()
@@ -205,8 +205,7 @@ class Model(StudyMethod):
         )
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
-        window = (noisy.scan.norm.low, noisy.scan.norm.high)
-        trained = self.model.config.data.noise.deviations(window)
+        trained = self.model.config.data.noise.sigma_range(noisy.scan.frame)
         if trained is None or "layout" in self.model.about:
             return None
         return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01

@@ -49,7 +49,7 @@ def images_of(study: StudyRun, panels: list[Panel]) -> dict[str, NDArray[Any]]:
         images[f"{number}/reference"] = shown(scan.target[panel.k])
         for column, method in enumerate(study.methods):
             kept = level.cells[method.title][panel.scan].images[panel.k]
-            images[f"{number}/{column}"] = shown(scan.norm.invert(kept))
+            images[f"{number}/{column}"] = shown(scan.norm.physical(kept))
     return images
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cdm4mi.config.noise import NoiseSection
+from cdm4mi.degradation import Degradation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.cell import Cell, cell_key, load_cell, make_cell, save_cell, without_neighbours
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, MethodSection, ModelMethod, NoisyMethod, refuse_ranges
@@ -36,7 +36,7 @@ def run_benchmark(
     """
     spread = config.data.slices is not None
     protocols = [without_neighbours(load_protocol(name), spread) for name in config.protocols]
-    levels: Sequence[NoiseSection] = config.levels or protocols[0].noise
+    levels: Sequence[Degradation] = config.levels or protocols[0].noise
     if not levels:
         raise UserError(f"levels: found none, and the protocol {protocols[0].name} has none of its own; expected some")
     refuse_ranges(config.levels)
@@ -92,13 +92,13 @@ def refuse_shared(scans: Sequence[StudyScan], tuning: Sequence[StudyScan]) -> No
                 raise UserError(f"data: {test.patient} (test) and {val.patient} (validation) share slices or a name")
 
 
-def tuning_pairs(tuning: Sequence[StudyScan], noise: NoiseSection, seed: int) -> Pairs:
+def tuning_pairs(tuning: Sequence[StudyScan], noise: Degradation, seed: int) -> Pairs:
     """The validation images with this noise; it is not the noise of any test slice."""
     content = "\n".join([level_key(noise), str(seed), *(scan.digest for scan in tuning)])
     return Pairs([add_noise(s, noise, seed) for s in tuning], hashlib.sha256(content.encode()).hexdigest()[:16])
 
 
-def _cell(study: StudyRun, method: StudyMethod, noisy: NoisyScan, noise: NoiseSection, cache: Path) -> Cell:
+def _cell(study: StudyRun, method: StudyMethod, noisy: NoisyScan, noise: Degradation, cache: Path) -> Cell:
     config = study.config
     given = config.level == "known"
     file = cache / f"{cell_key(method, noisy, noise, study.protocols, config.seed, given)}.npz"

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cdm4mi import io
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.names import patient_names, pseudonym
-from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.sources import name_in_header, scan_paths
 from cdm4mi.data.store import CONDITION, TARGET, read_record, slice_hash
 from cdm4mi.data.stored import scan_of
@@ -23,8 +22,10 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import ScansSection
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
+from cdm4mi.intensity import foreground, window_for
 from cdm4mi.io.dicom_scan import looks_like_dicom
 from cdm4mi.io.sniff import HEAD
+from cdm4mi.window import IntensityWindow
 
 LEAST_BODY = 0.02
 """Share of a slice that must be foreground for it to count, as in training."""
@@ -46,7 +47,7 @@ class StudyScan:
     names: frozenset[str]
     slice_numbers: list[int]
     target: NDArray[Any]
-    norm: Normalisation
+    norm: IntensityWindow
     spacing: tuple[float, float, float]
     hashes: frozenset[bytes]
     resolved: dict[str, ResolvedProtocol]
@@ -55,13 +56,13 @@ class StudyScan:
     cut: tuple[slice, slice] | None = field(default=None)
 
     @property
-    def modality(self) -> str:
+    def modality(self) -> str | None:
         return self.norm.modality
 
     @property
     def frame(self) -> Frame:
         """What [-1, 1] means in it."""
-        return Frame(self.norm.low, self.norm.high, self.spacing[1:], self.modality)
+        return Frame(self.norm.low, self.norm.high, self.modality, self.spacing[1:])
 
     @property
     def digest(self) -> str:
@@ -84,7 +85,7 @@ class _Raw:
 
     names: tuple[str, ...]
     volume: io.Volume
-    norm: Normalisation
+    norm: IntensityWindow
     slice_numbers: list[int]
     hashes: list[bytes]
     condition: NDArray[Any] | None = None
@@ -136,7 +137,7 @@ def _of_volumes(config: ScansSection, split: str, progress: Callable[[str], None
                 continue
             volume.refuse_colour(str(path), "grey scans in a study")
             volume = _stacked(volume)
-            norm = normalisation_for(volume, config.window, config.percentiles)
+            norm = window_for(volume, config.window, config.percentiles)
             # blank slices are alike: skull-stripped scans have many
             hashes = [slice_hash(image) for image in volume.array if np.ptp(image) > 0]
             patient = name if name.startswith("patient-") else pseudonym(name)
@@ -209,7 +210,7 @@ def _central_square(mask: NDArray[Any], side: int, name: str) -> tuple[slice, sl
     return np.s_[:, first[0] : first[0] + side, first[1] : first[1] + side]
 
 
-def _showing(array: NDArray[Any], norm: Normalisation) -> list[int]:
+def _showing(array: NDArray[Any], norm: IntensityWindow) -> list[int]:
     """Numbers of the slices that show a body; all where none does."""
     share = foreground(array, norm.modality).mean((1, 2))
     return np.flatnonzero(share > LEAST_BODY).tolist() or list(range(len(array)))

@@ -37,7 +37,7 @@ def contact_sheet(path: Path, subject: Subject) -> None:
     FigureCanvasAgg(figure)
     axes = np.atleast_2d(figure.subplots(len(pairs), len(columns), squeeze=False))
     for row, pair in enumerate(pairs):
-        x0, y = pair["x0"][None], process.own(pair["y"][None])
+        x0, y = pair["x0"][None], process.noisy_image(pair["y"][None])
         eps = torch.randn(x0.shape, generator=generator(subject.config.seed, row))
         x_t = [process.path.q_sample(x0, torch.tensor([t]), eps, y if process.path.is_bridge else None) for t in times]
         images = [x0, y, y - x0, *x_t]

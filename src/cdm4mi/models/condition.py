@@ -1,0 +1,52 @@
+"""Condition: what is known of an image beside x_t, for a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is known of each image of a batch beside x_t; None: nothing is.
+
+    y: (N, C or more, H, W) on [-1, 1]: the noisy image, its own channels first, then neighbouring slices or other
+    contrasts. Or what a model that is conditioned otherwise takes (tokens, a vector, labels): see ``as_given``.
+    sigma: (N,), standard deviation of the noise of y on [-1, 1]. vector: (N, D) acquisition numbers. anchor:
+    (N, C, H, W), the image that path and parameterization rest on: the noisy image, or a regression's mean of x0
+    given y. as_given: y goes to the network as it is, with no channel for sigma and no vector beside.
+    """
+
+    y: Any = None
+    sigma: Tensor | None = None
+    vector: Tensor | None = None
+    anchor: Tensor | None = None
+    as_given: bool = False
+
+    def __getitem__(self, index: Tensor | slice) -> Condition:
+        """The condition of some images of the batch."""
+        return self._map(lambda tensor: tensor[index])
+
+    def windows(self, corners: Sequence[tuple[int, int, int]], height: int, width: int) -> Condition:
+        """The condition of windows of height x width pixels, each given by image, first row and first column."""
+        index = [i for i, _, _ in corners]
+
+        def cut(tensor: Tensor) -> Tensor:
+            return crops(tensor, corners, height, width) if tensor.ndim == 4 else tensor[index]
+
+        return self._map(cut)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        y, sigma, vector, anchor = (
+            None if value is None else change(value) for value in (self.y, self.sigma, self.vector, self.anchor)
+        )
+        return replace(self, y=y, sigma=sigma, vector=vector, anchor=anchor)
+
+
+def crops(images: Tensor, corners: Sequence[tuple[int, int, int]], height: int, width: int) -> Tensor:
+    """Windows (n, C, height, width) of images (N, C, H, W), each given by image, first row and first column."""
+    return torch.stack([images[i, :, row : row + height, column : column + width] for i, row, column in corners])
