@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from cdm4mi.config import fields
 from cdm4mi.config.schema import Config
-from cdm4mi.config.yaml_text import shown
+from cdm4mi.config.yaml_text import plain, shown
+from cdm4mi.errors import UserError
 
 Origins = Mapping[fields.Path, tuple[str, str]]
 """For a key of another source or name than the file's own: the file or command line, and its name there."""
@@ -31,6 +32,20 @@ EXPECTED = {
     "too_long": "a list of at most {max_length}",
     "literal_error": "{expected}",
 }
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def validated(mapping: Any, where: str, schema: type[Schema]) -> Schema:
+    """A mapping as YAML holds it, checked by a schema. Raises UserError: one line that begins with ``where``."""
+    raw = plain(mapping, where)
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
+    try:
+        return schema.model_validate(fields.fit(raw, schema), strict=True)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, {}, schema)) from None
 
 
 class _Location(NamedTuple):

@@ -23,9 +23,10 @@ from cdm4mi.data.sources import load_patients
 from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
+from cdm4mi.evaluation.metrics import Scores, mean_scores
 from cdm4mi.files import replacing_file
 from cdm4mi.inference.restorer import Restorer
-from cdm4mi.measure.metrics import per_patient_mean, psnr, ssim
+from cdm4mi.measure.metrics import psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import TrainedModel
 
@@ -88,8 +89,8 @@ def held_out_crops(model: TrainedModel, data: Path, count: int, seed: int = 0) -
     kind = "store" if is_store(data) else "hdf5" if config.kind == "hdf5" else "volumes"
     changes = {"kind": kind, "paths": [str(data)], "exclude_patients": [], "val_patients": None}
     every = load_patients(config.model_copy(update=changes), model.config.model.image_size, model.config.seed)
-    known = model.about.get("data")
-    seen = set(known.get("patients_train", ())) if isinstance(known, dict) else set()
+    trained_on = model.about.get("data")
+    seen = set(trained_on.get("patients_train", ())) if isinstance(trained_on, dict) else set()
     fresh = [p for p in every if p.split in (None, "val") and not _hashes(p) & seen]
     notices = [] if seen else ["the checkpoint does not say whom it was trained on: nobody is left out for it"]
     if not fresh:
@@ -130,10 +131,10 @@ def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:
     One call is the same for every solver. The checkpoint's own times, where it has some, stand first.
     """
     path = model.process.path
-    own = model.config.sampling
+    saved = model.config.sampling
     ways: list[tuple[str, dict[str, Any]]] = []
-    if own.times is not None:
-        ways.append(("the checkpoint's times", {"solver": own.solver, "eta": own.eta, "times": own.times}))
+    if saved.times is not None:
+        ways.append(("the checkpoint's times", {"solver": saved.solver, "eta": saved.eta, "times": saved.times}))
     ways.append(("one call", {"solver": "ddim", "eta": 0.0, "spacing": "trailing", "steps": 1, "times": None}))
     for way in _ways():
         entry = SOLVERS[way["solver"]]
@@ -172,18 +173,13 @@ def study(
         began = time.monotonic()
         out = _restored(restorer, crops, seed)
         seconds = (time.monotonic() - began) / len(crops)
-        scores = [
-            (
-                crop.patient,
-                {
-                    "psnr": psnr(image, crop.x0, DATA_RANGE),
-                    "ssim": ssim(image, crop.x0, DATA_RANGE),
-                    "spectrum_error": spectrum_error(image, crop.x0),
-                },
-            )
-            for image, crop in zip(out, crops, strict=True)
-        ]
-        rows.append(Row(name, settings, n, **per_patient_mean(scores), seconds=seconds))
+        by_patient: dict[str, list[Scores]] = {}
+        for image, crop in zip(out, crops, strict=True):
+            scores = {"psnr": psnr(image, crop.x0, DATA_RANGE), "ssim": ssim(image, crop.x0, DATA_RANGE)}
+            scores["spectrum_error"] = spectrum_error(image, crop.x0)
+            by_patient.setdefault(crop.patient, []).append(scores)
+        means = mean_scores([mean_scores(of_patient) for of_patient in by_patient.values()])
+        rows.append(Row(name, settings, n, **means, seconds=seconds))
         if progress is not None:
             progress(sum(calls[: len(rows)]), sum(calls))
     return rows

@@ -51,8 +51,8 @@ def add_noise(scan: StudyScan, noise: Degradation, seed: int) -> NoisyScan:
     whole = scan.whole if noise.whole_slice else None
     clean, cut = (scan.target, np.s_[:, :]) if whole is None else (whole, scan.cut)
     images, sigma = [], []
-    for k, place in enumerate(scan.places):
-        gen = generator(seed, level, which, place)
+    for k, number in enumerate(scan.slice_numbers):
+        gen = generator(seed, level, which, number)
         x0 = torch.from_numpy(scan.norm.normalised(clean[k]))
         parameter = noise.draw(gen)
         if scan.condition is not None:

@@ -1,14 +1,15 @@
-"""One table, and the three ways to write it: HTML, CSV and LaTeX."""
+"""One table, and the ways to write it: as CSV and as LaTeX; commands print it, a report shows it."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
+import math
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from cdm4mi.evaluation.report.record import NAN, known
+from cdm4mi.evaluation.metrics import NONE, shown
+from cdm4mi.evaluation.statistics import Mean
 
 OUTSIDE = "†"
 
@@ -21,8 +22,8 @@ class Cell:
     text: str
     value: float | str = ""
     strong: bool = False
-    low: float = NAN
-    high: float = NAN
+    low: float = NONE
+    high: float = NONE
     between: str = ""
 
 
@@ -41,44 +42,32 @@ class Column:
 
 @dataclass
 class Table:
-    """slug: of its files. note: what stands beneath. folded: shown in the page on a click alone."""
+    """note: what stands beneath. slug: of its files. folded: shown in a page on a click alone."""
 
-    slug: str
     title: str
     columns: list[Column]
     rows: list[list[Cell]] = field(default_factory=list)
     note: str = ""
+    slug: str = ""
     folded: bool = False
 
+    @property
+    def spans(self) -> list[tuple[str, list[tuple[int, Column]]]]:
+        """Neighbouring columns of one group, each with its number."""
+        numbered = groupby(enumerate(self.columns), key=lambda numbered: numbered[1].group)
+        return [(group, list(members)) for group, members in numbered]
 
-def as_html(table: Table) -> str:
-    """A table whose columns are sorted by a click on their heading."""
-    textual = [all(isinstance(cell.value, str) for cell in column) for column in zip(*table.rows, strict=True)]
-    upper, lower, place = [], [], 0
-    for group, members in groupby(table.columns, key=lambda column: column.group):
-        names = [column.name for column in members]
-        heads = [
-            f'<th scope="col" data-n="{place + k}"{_span(group)}{_class(textual[place + k : place + k + 1])}>'
-            f"{html.escape(name)}</th>"
-            for k, name in enumerate(names)
-        ]
-        place += len(names)
-        if group:
-            upper.append(f'<th scope="colgroup" colspan="{len(names)}">{html.escape(group)}</th>')
-            lower += heads
-        else:
-            upper += heads
-    second = f"<tr>{''.join(lower)}</tr>" if lower else ""
-    body = "".join(f"<tr>{''.join(map(_td, row, textual))}</tr>" for row in table.rows)
-    note = f'<p class="note">{html.escape(table.note)}</p>' if table.note else ""
-    title = html.escape(table.title)
-    whole = (
-        f'<div class="wide"><table class="sortable"><thead><tr>{"".join(upper)}</tr>{second}</thead>'
-        f"<tbody>{body}</tbody></table></div>{note}"
-    )
-    if table.folded:
-        return f"<details><summary>{title} ({len(table.rows)} rows)</summary>{whole}</details>"
-    return f"<h3>{title}</h3>{whole}"
+    @property
+    def textual(self) -> list[bool]:
+        """Whether a column holds text alone."""
+        return [all(isinstance(row[k].value, str) for row in self.rows) for k in range(len(self.columns))]
+
+
+def figure(mean: Mean, metric: str, mark: str = "", strong: bool = False) -> Cell:
+    """A mean and its interval, with the metric's digits."""
+    text = shown(mean.value, metric) + ("" if math.isnan(mean.value) else mark)
+    between = "" if math.isnan(mean.low) else f"[{shown(mean.low, metric)}, {shown(mean.high, metric)}]"
+    return Cell(text, mean.value, strong, mean.low, mean.high, between)
 
 
 def as_csv(table: Table) -> str:
@@ -87,7 +76,7 @@ def as_csv(table: Table) -> str:
     writer = csv.writer(file, lineterminator="\n")
     if table.note:
         file.write(f"# {table.note}\n")
-    wide = [any(known(cell.low) for cell in column) for column in zip(*table.rows, strict=True)]
+    wide = [any(not math.isnan(cell.low) for cell in column) for column in zip(*table.rows, strict=True)]
     heads = zip(table.columns, wide or [False] * len(table.columns), strict=True)
     writer.writerow(
         [head for c, w in heads for head in (c.whole, *((f"{c.whole}, low", f"{c.whole}, high") if w else ()))]
@@ -110,28 +99,12 @@ def as_latex(table: Table) -> str:
         r"\toprule",
     ]
     if any(column.group for column in columns):
-        spans = [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
+        spans = [(group, len(members)) for group, members in table.spans]
         first = [rf"\multicolumn{{{n}}}{{c}}{{{_tex(group)}}}" if group else " & " * (n - 1) for group, n in spans]
         lines.append(" & ".join(first) + r" \\")
     lines += [" & ".join(_tex(column.name) for column in columns) + r" \\", r"\midrule"]
     lines += [" & ".join(map(_tex_cell, row)) + r" \\" for row in table.rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _span(group: str) -> str:
-    return "" if group else ' rowspan="2"'
-
-
-def _class(textual: list[bool]) -> str:
-    return ' class="t"' if textual == [True] else ""
-
-
-def _td(cell: Cell, textual: bool) -> str:
-    key = html.escape(str(cell.value if cell.value != "" else cell.text), quote=True)
-    text = html.escape(cell.text)
-    text = f"<b>{text}</b>" if cell.strong else text
-    between = f"<small>{html.escape(cell.between)}</small>" if cell.between else ""
-    return f'<td{" class=t" if textual else ""} data-v="{key}">{text}{between}</td>'
 
 
 def _tex_cell(cell: Cell) -> str:
