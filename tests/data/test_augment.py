@@ -11,7 +11,7 @@ from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
-from cdm4mi.degradation.identity import Identity
+from cdm4mi.degradation.noises.identity import Identity
 from cdm4mi.errors import UserError
 from cdm4mi.training.run import PairData
 
@@ -38,7 +38,7 @@ def pairs(image, noise=0.0, validation=False, **augment):
     options = {key: augment.pop(key) for key in ("patches_per_slice",) if key in augment}
     config = AugmentConfig(**augment) if augment else None
     return PairDataset(
-        [patient(image)], GaussianNoise(noise), SIZE, 3, validation=validation, augment=config, **options
+        [patient(image)], GaussianNoise(variance=noise), SIZE, 3, validation=validation, augment=config, **options
     )
 
 

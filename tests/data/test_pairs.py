@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.degradation import Frame, GaussianNoise
-from cdm4mi.degradation.identity import Identity
-from cdm4mi.degradation.pet import PetThinning
-from cdm4mi.degradation.rician import RicianNoise
-from cdm4mi.degradation.undersampled import Undersampled
+from cdm4mi.degradation.noises.identity import Identity
+from cdm4mi.degradation.noises.pet import PetThinning
+from cdm4mi.degradation.noises.rician import RicianNoise
+from cdm4mi.degradation.noises.undersampled import Undersampled
 from cdm4mi.errors import UserError
 
 
@@ -33,7 +34,7 @@ def patients():
 
 
 def pairs(patients, seed=0, noise=(0.01, 0.2), **options):
-    return PairDataset(patients, GaussianNoise(noise), 32, seed, **options)
+    return PairDataset(patients, GaussianNoise(variance=noise), 32, seed, **options)
 
 
 def equal(a, b):
@@ -128,7 +129,7 @@ def test_sources_are_drawn_as_they_weigh():
 
 def test_a_slice_smaller_than_the_patch_is_one_clear_line(patients):
     with pytest.raises(UserError, match="patient a: a slice is 40 x 40, expected at least image_size = 48"):
-        PairDataset(patients, GaussianNoise(0.1), 48, 0)
+        PairDataset(patients, GaussianNoise(variance=0.1), 48, 0)
 
 
 def mr(name="m", size=48, frames=None):
@@ -137,11 +138,18 @@ def mr(name="m", size=48, frames=None):
     return Patient(name, "MR-a", slices, [i > -0.8 for i in images], frames=frames)
 
 
+UNDERSAMPLED = Undersampled(acceleration=(2.0, 6.0))
+
+
 def whole(degradation=None, patients=None, **options):
-    return PairDataset(patients or [mr(), mr("n")], degradation or Undersampled((2.0, 6.0)), 32, 3, **options)
+    return PairDataset(patients or [mr(), mr("n")], degradation or UNDERSAMPLED, 32, 3, **options)
 
 
-@pytest.mark.parametrize("degradation", [Undersampled((2.0, 6.0)), RicianNoise((2.0, 9.0), 0.4), PetThinning(0.3)])
+@pytest.mark.parametrize(
+    "degradation",
+    [UNDERSAMPLED, RicianNoise(percent=(2.0, 9.0), variation=0.4), PetThinning(count_fraction=0.3)],
+    ids=lambda noise: noise.type,
+)
 def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
     """16 pairs in a row: one slice and level, other places; x0 and y of a place fit together."""
     dataset = whole(degradation)
@@ -208,10 +216,10 @@ def test_pairs_of_white_noise_share_a_slice_where_it_is_asked_for(patients, aske
 def test_units_follow_each_slice_of_a_patient():
     """Percent of the window's upper end, which two scans of one patient do not share: on [-1, 1] it is the same."""
     frames = [Frame(0.0, high, modality="MR") for high in (100.0, 900.0, 50.0)]
-    dataset = whole(RicianNoise(5.0), [mr(frames=frames)])
+    dataset = whole(RicianNoise(percent=5.0), [mr(frames=frames)])
     assert [float(dataset[i]["level"]) for i in range(8)] == pytest.approx([0.1] * 8)
     frames = [Frame(-500.0, 1500.0, modality="CT")] * 3
-    assert float(whole(GaussianNoise(30.0, "sigma_hu"), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
+    assert float(whole(GaussianNoise(sigma_hu=30.0), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
 
 
 def real(patient, offset=0.25):
@@ -232,13 +240,77 @@ def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(to
 @pytest.mark.parametrize(
     ("degradation", "people", "said"),
     [
-        (GaussianNoise(0.1), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
+        (GaussianNoise(), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
         (Identity(), [mr()], "data.noise.type: found identity without real noisy scans"),
         (Identity(), [mr(), real(mr("n"))], "found real noisy scans for some patients"),
-        (RicianNoise(5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
-        (GaussianNoise(30.0, "sigma_hu"), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
+        (RicianNoise(percent=5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
+        (GaussianNoise(sigma_hu=30.0), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
     ],
 )
 def test_noise_that_does_not_fit_the_scans_is_one_clear_line(degradation, people, said):
     with pytest.raises(UserError, match=said):
         whole(degradation, people)
+
+
+def test_a_told_level_is_wrong_by_the_jitter_and_nothing_else_changes(patients):
+    exact, told = pairs(patients), pairs(patients, level_jitter=0.12)
+    ratios = []
+    for i in range(300):
+        a, b = exact[i], told[i]
+        assert torch.equal(a["x0"], b["x0"])
+        assert torch.equal(a["y"], b["y"])
+        ratios.append(float(b["level"] / a["level"]))
+    logarithms = np.log(ratios)
+    assert logarithms.std() == pytest.approx(0.12, rel=0.15)
+    assert abs(logarithms.mean()) < 0.03
+    assert equal(told[7], pairs(patients, level_jitter=0.12)[7])
+    assert equal(pairs(patients, validation=True)[3], pairs(patients, validation=True, level_jitter=0.12)[3])
+
+
+@pytest.mark.parametrize("whole", [None, 4])
+def test_shrunk_patches_are_means_of_four_pixels_with_twice_the_spacing(whole):
+    slices = [np.random.default_rng(k).uniform(-1, 1, (80, 72)).astype(np.float32) for k in range(2)]
+    frames = [Frame(-1000.0, 1000.0, "CT", (0.5, 0.75))] * 2
+    patient = Patient("a", "CT-a", slices, [s > -2 for s in slices], (2.0, 0.5, 0.75), frames)
+    means = [torch.from_numpy(s.reshape(40, 2, 36, 2).mean((1, 3))) for s in slices]
+    options = {"acquisition": ["pixel_spacing"], "patches_per_slice": whole}
+    shares = {}
+    for share in (0.0, 0.4, 1.0):
+        augment = AugmentConfig(flip=False, rotation=0, shrink=share)
+        found = [pairs([patient], noise=0.0, augment=augment, **options)[i] for i in range(60)]
+        shrunk = [float(p["vector"]) == pytest.approx(np.log(1.0)) for p in found]
+        shares[share] = np.mean(shrunk)
+        for pair, small in zip(found, shrunk, strict=True):
+            assert pair["x0"].shape == (1, 32, 32)
+            assert torch.equal(pair["x0"], pair["y"])
+            assert float(pair["vector"]) == pytest.approx(np.log(1.0 if small else 0.5))
+    assert shares[0.0] == 0
+    assert 0.1 < shares[0.4] < 0.7
+    assert shares[1.0] == 1
+    if whole:  # on the grid of the slice; a patch of its own begins anywhere
+        windows = [m.unfold(0, 32, 1).unfold(1, 32, 1).reshape(-1, 32, 32) for m in means]
+        errors = [min(float((w - p["x0"]).abs().amax((1, 2)).min()) for w in windows) for p in found]
+        assert max(errors) < 1e-6
+
+
+def test_a_slice_that_is_too_small_is_not_shrunk(patients):
+    small = pairs(patients[:1], augment=AugmentConfig(shrink=1.0))  # 40 x 40 for patches of 32
+    plain = pairs(patients[:1])
+    assert small[0]["x0"].shape == plain[0]["x0"].shape
+
+
+def test_a_curve_changes_the_contrast_of_mr_alone(patients):
+    """Air stays, equal values stay equal, and the brightest is what it was meant to be: at most 1."""
+    changed, plain = (pairs(patients, augment=AugmentConfig(curve=share)) for share in (1.0, 0.0))
+    seen = set()
+    for i in range(40):
+        a, b = changed[i]["x0"], plain[i]["x0"]
+        if torch.equal(a, b):
+            seen.add("same")
+            continue
+        seen.add("curve")
+        assert float(a.abs().max()) <= 1
+        assert bool((a[b == -1] == -1).all())
+        values, where = b.unique(return_inverse=True)
+        assert all(float(a[where == k].std(unbiased=False)) < 1e-6 for k in range(0, len(values), 37))
+    assert seen == {"same", "curve"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.baselines import NlmSettings
+from cdm4mi.evaluation.baselines.nlm import NlmSettings
 from cdm4mi.evaluation.benchmark import run as benchmark
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
 from cdm4mi.evaluation.benchmark.methods import at_an_end
@@ -66,9 +66,11 @@ def test_figures_are_those_of_the_images(study, tmp_path, scans):
     scan = next(s for s in found.scans if np.array_equal(s.target, clean.astype(np.float32)))
     number = found.scans.index(scan)
     cell = found.levels[1].cells["noisy input"][number]
-    noisy = scan.norm.invert(cell.images[1].astype(np.float32))
+    noisy = scan.norm.physical(cell.images[1].astype(np.float32))
     assert np.std((noisy - scan.target[1]) / 1000) == pytest.approx(0.2**0.5, rel=0.05)
-    row = next(r for rows in cell.rows.values() for r in rows if r.slice == scan.places[1] and r.region == "image")
+    row = next(
+        r for rows in cell.rows.values() for r in rows if r.slice == scan.slice_numbers[1] and r.region == "image"
+    )
     by_hand = psnr(noisy.clip(-1000, 1000), scan.target[1].clip(-1000, 1000), 2000)
     assert row.scores["psnr"] == pytest.approx(by_hand, abs=0.02)
     # the blur was tuned: wider where there is more noise
@@ -130,7 +132,7 @@ def test_what_is_missing_is_trained_and_a_finished_run_is_used(study, tmp_path, 
     study["levels"] = study["levels"][:1]
     run_benchmark(parse_benchmark(study), tmp_path / "run")
     facts = record_of(tmp_path / "run")["methods"][1]
-    assert facts["training steps"] == 2 and facts["trained by this study"]
+    assert facts["training_steps"] == 2 and facts["trained_by_this_study"]
     monkeypatch.setattr(training, "train", None)
     run_benchmark(parse_benchmark(study), tmp_path / "run")
 

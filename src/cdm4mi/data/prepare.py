@@ -190,7 +190,7 @@ def _outcomes(
             tell(done, total)
     except BrokenProcessPool:
         raise UserError(
-            "a worker was ended from outside (out of memory?); try fewer --workers, and in a script of your own 1, or "
+            "a worker was ended from outside (out of memory?); try fewer `workers`, and in a script of your own 1, or "
             'its lines under if __name__ == "__main__":'
         ) from None
     finally:

@@ -17,18 +17,19 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
-from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
-from cdm4mi.degradation import make_degradation
+from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import tiled
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
+from cdm4mi.window import IntensityWindow
 
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
@@ -67,7 +68,7 @@ class Restorer:
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
-        self.degradation = make_degradation(model.config.data.noise)
+        self.degradation = model.config.data.noise
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})
         elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
@@ -90,7 +91,7 @@ class Restorer:
         level: float | None = None,
         seed: int = 0,
         batch: int = 4,
-        normalisation: Normalisation | None = None,
+        normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
     ) -> Restoration:
@@ -109,9 +110,8 @@ class Restorer:
                 f"scan: found images of {volume.channels} channel(s), expected the {self.channels} of the model"
             )
         if len(contrasts) != self.contrasts:
-            raise UserError(
-                f"--contrast: found {len(contrasts)} scan(s), expected {self.contrasts} (the training's data.contrasts)"
-            )
+            expected = f"{self.contrasts} (the training's data.contrasts)"
+            raise UserError(field="contrasts", found=f"{len(contrasts)} scan(s)", expected=expected)
         rows, columns = volume.images().shape[-2:]
         if min(rows, columns) < self.least:
             raise UserError(
@@ -119,9 +119,9 @@ class Restorer:
                 f"{self.least} x {self.least}, the least that the network sees"
             )
         norm = normalisation or self._window(volume)
-        y = norm.apply(volume.images())
+        y = norm.normalised(volume.images())
         warnings: list[str] = []
-        scale = 2 / (norm.high - norm.low)
+        scale = norm.scale
         if level is not None and not (np.isfinite(level) and level >= 0):
             raise UserError(f"noise level: found {level}, expected a number of at least 0")
         sigma = measured_level(y.reshape(-1, *y.shape[-2:])) if level is None else level * scale
@@ -133,7 +133,7 @@ class Restorer:
         restored, spread = np.empty_like(y), np.empty_like(y)
         clipped = y.clip(-limit, limit)
         data = self.model.config.data
-        beside = [contrast_slices(c, volume, data, f"--contrast {n}") for n, c in enumerate(contrasts, 1)]
+        beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
@@ -142,11 +142,11 @@ class Restorer:
                 seed=seed,
                 indices=index,
                 spacing=volume.spacing,
-                zero=float(norm.apply(np.zeros(()))),
+                zero=float(norm.normalised(np.zeros(()))),
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
-        out = norm.invert(restored)
+        out = norm.physical(restored)
         out[outside] = volume.images()[outside]
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
@@ -290,20 +290,20 @@ class Restorer:
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
 
-    def _window(self, volume: Volume) -> Normalisation:
+    def _window(self, volume: Volume) -> IntensityWindow:
         """The intensity window of training for this scan: patches of integers keep the one range they all have."""
         data = self.model.config.data
         if data.kind == volume.kind == "hdf5" and volume.modality is None:
-            return Normalisation(0.0, data.dynamic_range, modality_of(volume))
-        return normalisation_for(volume, data.window, data.percentiles)
+            return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
+        return window_for(volume, data.window, data.percentiles)
 
-    def _trained_level(self, sigma: float, norm: Normalisation, warnings: list[str]) -> float:
+    def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        trained = self.model.config.data.noise.deviations((norm.low, norm.high))
+        trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
         low, high = trained
-        scale = 2 / (norm.high - norm.low)
+        scale = norm.scale
         used = float(np.clip(sigma, low, high))
         if used < sigma * 0.99 or used > sigma * 1.01:
             warnings.append(

@@ -22,9 +22,10 @@ from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
-from cdm4mi.diffusion.middle import start_time
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.diffusion.solvers import Step, ddim
+from cdm4mi.diffusion.sdedit import start_time
+from cdm4mi.diffusion.solvers.ddim import ddim
+from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
@@ -135,7 +136,8 @@ def distill(
     guide = Teacher(teacher, teacher_steps)
     last = out / "checkpoints" / "last.ckpt"
     if resume and read_ckpt(last).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
-        raise UserError(f"--resume: {last} is not a student of {teacher.name}, expected the teacher that it began with")
+        found = f"{last}, which is not a student of {teacher.name}"
+        raise UserError(field="resume", found=found, expected="the teacher that it began with")
     data = PairData(config)
     if config.sampling.times is None:
         config.sampling.times = chosen_times(teacher, data, config.sampling.steps)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.config.noise import NoiseSection
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.real_pairs import MOST_SHIFT, Alignment
+from cdm4mi.degradation import Degradation
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.planning.checks.subject import Finding, Subject, spread_out
 
@@ -74,7 +74,7 @@ def check_order(subject: Subject) -> Finding:
             f"least for {name}: {ratio:.2f} of the target's noise"
         )
         return Finding(
-            "order", "wrong", said, "noisy and clean are swapped: exchange --noisy and --clean, or the columns"
+            "order", "wrong", said, "noisy and clean are swapped: exchange `noisy` and `clean`, or the columns"
         )
     return Finding("order", "ok", "the condition is the noisier half of every pair")
 
@@ -107,10 +107,10 @@ def check_level(subject: Subject) -> list[Finding]:
 def check_targets(subject: Subject) -> Finding:
     """The noise that the clean images have of their own, against the least that is added."""
     own: dict[tuple[float, float] | None, list[float]] = {}
-    noise: NoiseSection = subject.config.data.noise
+    noise: Degradation = subject.config.data.noise
     for patient, k in subject.some_slices(6):
         frame = patient.frame(k)
-        added = noise.deviations((frame.low, frame.high))
+        added = noise.sigma_range(frame)
         image = np.asarray(patient.slices[k][:, :], np.float32)
         own.setdefault(added, []).extend(estimate_sigma(plane) for plane in image.reshape(-1, *image.shape[-2:]))
     level = float(np.median([sigma for levels in own.values() for sigma in levels]))
