@@ -103,7 +103,7 @@ def denoise(
                 trained,
                 sampling,
                 seed=seed,
-                level=noise,
+                noise=noise,
                 modality=modality,
                 series=number,
                 like=like,

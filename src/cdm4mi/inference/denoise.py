@@ -39,7 +39,7 @@ def denoise(
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     others = [other if isinstance(other, Volume) else io.read(other) for other in contrasts]
-    return Restorer(trained, sampling).restore(volume, level=noise, seed=seed, contrasts=others)
+    return Restorer(trained, sampling).restore(volume, noise=noise, seed=seed, contrasts=others)
 
 
 def denoise_file(
@@ -49,7 +49,7 @@ def denoise_file(
     sampling: SamplingConfig | None = None,
     *,
     seed: int = 0,
-    level: float | None = None,
+    noise: float | None = None,
     modality: str | None = None,
     series: int | None = None,
     like: Path | None = None,
@@ -61,7 +61,7 @@ def denoise_file(
 ) -> dict[str, Any]:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
 
-    level: standard deviation of the noise in physical units, measured when None. modality: where the file does not
+    noise: standard deviation of the noise in physical units, measured when None. modality: where the file does not
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
     deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
     of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
@@ -85,7 +85,7 @@ def denoise_file(
         if uncertainty.resolve() == target.resolve():
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
-    restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, contrasts=others, progress=progress)
+    restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
     record = restoration.record
     notes = io.write(restoration.volume, target, template, deidentify=deidentify)
     if uncertainty is not None and restoration.spread is not None:
