@@ -15,7 +15,7 @@ from cdm4mi.cli.main import app
 from cdm4mi.degradation.registry import NOISES, SIMULATED
 from cdm4mi.evaluation.metrics import METRICS
 from cdm4mi.evaluation.protocol import protocol_names
-from cdm4mi.io.registry import FORMATS
+from cdm4mi.io.formats import FORMATS
 
 ROOT = Path(__file__).parents[1]
 KEYS = {name: set(noise.model_fields) - {"type"} for name, noise in NOISES.items()}

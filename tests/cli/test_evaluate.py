@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from cdm4mi import io
 from cdm4mi.cli.evaluate import evaluate
+from cdm4mi.cli.options import with_options
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import compare as judge
@@ -38,7 +39,7 @@ def run(*arguments):
 def failure(*arguments):
     result = run(*arguments)
     assert isinstance(result.exception, UserError), result.output
-    message = str(result.exception)
+    message = with_options(str(result.exception))
     assert "\n" not in message
     return message
 

@@ -78,9 +78,9 @@ def folder(trained_run, tmp_path, save_nifti):
     for person in (7, 8):
         clean = np.stack([phantom("CT", 90 + 3 * person + k, 64) for k in range(2)])
         save_nifti(tmp_path / "scans" / f"sub-{person:02d}.nii.gz", clean)
-    from cdm4mi.training.run import hashed
+    from cdm4mi.data.names import patient_hash
 
-    trained = next(p for p in scans_of(model) if hashed(p.name[:6]) in model.about["data"]["patients_train"])
+    trained = next(p for p in scans_of(model) if patient_hash(p.name[:6]) in model.about["data"]["patients_train"])
     shutil.copy(trained, tmp_path / "scans")
     return tmp_path / "scans"
 

@@ -137,12 +137,12 @@ def test_a_mistake_in_an_experiment_file_is_named_as_the_file_has_it(refused, ol
         ("data: {paths: [1]}", "data.paths[0]: found 1, expected text (in quotes if it looks like a number)"),
         ("model: {beta_schedule: custom}", "exp.yaml: model: beta_schedule custom needs betas, found none"),
         (
-            "training: {detail: 0.1, min_snr_gamma: 5}",
-            "exp.yaml: min_snr_gamma and detail are given, expected one of them",
+            "training: {neighbour_std: 0.1, min_snr_gamma: 5}",
+            "exp.yaml: min_snr_gamma and neighbour_std are given, expected one of them",
         ),
         (
-            "model: {conditioning_key: none}\ntraining: {detail: 0.1}",
-            "exp.yaml: detail is given with conditioning_key none, expected a condition",
+            "model: {conditioning_key: none}\ntraining: {neighbour_std: 0.1}",
+            "exp.yaml: neighbour_std is given with conditioning_key none, expected a condition",
         ),
         ("timestep: 3", "exp.yaml: unknown key 'timestep'; the nearest known key is 'timesteps'"),
         ("trainin: {seed: 3}", "exp.yaml: unknown key 'trainin'; the nearest known key is 'training'"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cdm4mi.diffusion import SOLVERS, DDPMPath, GaussianPath, SeededNoise, make_betas, make_solver, sample, time_list
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.diffusion.sdedit import FACTOR, start_from, start_time
 from cdm4mi.errors import UserError
 
@@ -33,7 +33,7 @@ def denoiser(path, y):
     mu = posterior_mean(y)
 
     def denoise(x, t):
-        a, b, c = (cast(v, x) for v in path.at(t))
+        a, b, c = (broadcast(v, x) for v in path.at(t))
         return mu + a * RHO**2 / (a**2 * RHO**2 + c**2) * (x - a * mu - b * y)
 
     return denoise

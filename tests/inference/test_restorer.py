@@ -9,7 +9,7 @@ import torch
 from cdm4mi.config import parse_config
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer, measured_level
 from cdm4mi.io import Volume
@@ -210,7 +210,7 @@ class GaussianPrior(torch.nn.Module):
         self.path, self.spread = path, spread
 
     def forward(self, x, t, **_):
-        a, _, c = (cast(value, x) for value in self.path.at(t))
+        a, _, c = (broadcast(value, x) for value in self.path.at(t))
         return c * x / (a**2 * self.spread**2 + c**2)
 
 

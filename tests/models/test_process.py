@@ -7,7 +7,7 @@ import torch
 
 from cdm4mi.config.schema import ModelConfig
 from cdm4mi.diffusion import PARAMETERIZATIONS, DDPMPath, SeededNoise, make_betas, make_solver, sample, time_list
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 from cdm4mi.models import ConditionalProcess, build_process
 from cdm4mi.models.condition import Condition
@@ -27,7 +27,7 @@ class ExactNetwork:
         self.process, self.calls = process, 0
 
     def exact(self, x_t, t, y):
-        a, _, c = (cast(v, x_t) for v in self.process.path.at(t))
+        a, _, c = (broadcast(v, x_t) for v in self.process.path.at(t))
         mu = M + GAMMA * (y - M)
         return mu + a * RHO**2 / (a**2 * RHO**2 + c**2) * (x_t - a * mu)
 

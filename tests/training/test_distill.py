@@ -10,7 +10,7 @@ from cdm4mi import io
 from cdm4mi.config import parse_config
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.diffusion import make_solver, sample
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models import build_process
@@ -35,7 +35,7 @@ class Exact(torch.nn.Module):
         self.path, self.estimate = path, estimate
 
     def forward(self, fused, t, cond):
-        a, _, c = (cast(v, fused) for v in self.path.at(t))
+        a, _, c = (broadcast(v, fused) for v in self.path.at(t))
         sigma = c / a
         weight = LEVEL**2 / (sigma**2 + LEVEL**2)
         latent = cond.image + (fused - cond.image) / weight

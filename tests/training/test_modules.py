@@ -162,7 +162,7 @@ def test_minimum_snr_weights_the_loss():
 
 def test_the_detail_weights_the_loss():
     """The module's paths predict eps: an error of x0_hat is one of eps, sigma times."""
-    plain, weighted = make_module(), make_module(detail=0.05)
+    plain, weighted = make_module(), make_module(neighbour_std=0.05)
     batch = make_batch(6)
     noise = 1 / plain.process.path.snr(batch["t"])
     with torch.no_grad():

@@ -9,6 +9,7 @@ import typer
 
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
+from cdm4mi.cli.options import with_options
 
 
 def denoise(
@@ -122,7 +123,7 @@ def denoise(
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"not restored: {target.name}: {outcome}", err=True)
+                typer.echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
                 _report(target, outcome)
     if failed:

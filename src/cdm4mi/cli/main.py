@@ -19,6 +19,7 @@ from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.noise import noise
+from cdm4mi.cli.options import with_options
 from cdm4mi.cli.plan import plan
 from cdm4mi.cli.prepare import prepare
 from cdm4mi.cli.report import report
@@ -81,7 +82,7 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except UserError as error:
-        _fail(f"error: {error}", 2)
+        _fail(f"error: {with_options(str(error))}", 2)
     except UsageError as error:
         _fail(f"error: {error.format_message()} (--help shows what is possible)", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):

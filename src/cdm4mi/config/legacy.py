@@ -94,6 +94,19 @@ SPECIAL = ("dataset", "given_betas", *RENAMED, *IGNORED, *NEUTRAL)
 BETA_SCHEDULES = {"linear": ("beta", "sqrt_linear"), "sqrt_linear": ("the square root of beta", "linear")}
 """What a line is drawn in here, and the schedule that the original code called by the name."""
 
+EARLIER = {"training": {"detail": "neighbour_std"}}
+"""Keys that checkpoints of earlier versions, the shipped one among them, have under another name."""
+
+
+def with_present_names(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in the project's layout whose keys have the names of this version."""
+    return {
+        name: {EARLIER[name].get(key, key): item for key, item in value.items()}
+        if name in EARLIER and isinstance(value, Mapping)
+        else value
+        for name, value in mapping.items()
+    }
+
 
 def is_legacy(mapping: Mapping[str, Any]) -> bool:
     """Whether this is an experiment file (``model`` holds ``target`` or ``params``), or holds bare names only."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.config.tree import COMMAND_LINE, Tree, parsed, put
 from cdm4mi.config.yaml_text import plain, read_file, read_value, shown
 from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_file
 
 logger = logging.getLogger("cdm4mi.config")
 
@@ -76,7 +76,7 @@ def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = (), wher
     if legacy.is_legacy(raw):
         tree, notices = legacy.translate(raw, pairs, where)
     else:
-        tree = Tree(raw)
+        tree = Tree(legacy.with_present_names(raw))
         tree.override([(fields.find(key, COMMAND_LINE), value, key) for key, value in pairs])
     config = _validated(tree, where)
     for notice in notices:
@@ -119,13 +119,8 @@ def save_config(config: Config, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     text = OmegaConf.to_yaml(OmegaConf.create(plain(config.model_dump(), os.fspath(path))))
     read_value(text, os.fspath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(f"# cdm4mi: the full configuration of a run\n{text}", encoding="utf-8")
-        temporary.replace(target)
+        with replacing_file(target) as temporary:
+            temporary.write_text(f"# cdm4mi: the full configuration of a run\n{text}", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -277,10 +277,10 @@ class TrainingConfig(Section):
     loss_type: LossName = Field("l2", description="capitals (L1) are the same")
     huber_delta: Positive = 1.0
     min_snr_gamma: Positive | None = None
-    detail: Positive | None = Field(
+    neighbour_std: Positive | None = Field(
         None,
-        description="weigh errors so that every time and noise level counts the same for images whose pixels differ "
-        "from what their neighbours tell by this much, on [-1, 1] (0.05)",
+        description="weigh errors so that every time and noise level counts the same, for images whose pixels differ "
+        "from a prediction by their neighbours by this standard deviation on [-1, 1] (0.05)",
     )
     start_fraction: Fraction = Field(0.0, description="share of the training times put at the start of the path")
     precision: Literal["32", "bf16", "fp16"] = "32"
@@ -362,10 +362,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _weights_have_what_they_need(self) -> Config:
         model, training = self.model, self.training
-        if training.detail is None:
+        if training.neighbour_std is None:
             return self
         if training.min_snr_gamma is not None:
-            raise ValueError("min_snr_gamma and detail are given, expected one of them")
+            raise ValueError("min_snr_gamma and neighbour_std are given, expected one of them")
         if model.conditioning_key == "none":
-            raise ValueError("detail is given with conditioning_key none, expected a condition")
+            raise ValueError("neighbour_std is given with conditioning_key none, expected a condition")
         return self

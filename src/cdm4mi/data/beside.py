@@ -13,10 +13,9 @@ from cdm4mi.data.names import patient_names, pseudonym
 from cdm4mi.errors import UserError
 from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume, list_scans
+from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
 from cdm4mi.io.listing import ScanInfo
-
-_NO_GEOMETRY = {"hdf5", "tiff", "png"}
 
 
 def neighbours_of(k: int, length: int, reach: int) -> list[int]:
@@ -36,7 +35,7 @@ def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: st
     array, found = contrast.array, " x ".join(map(str, contrast.shape))
     if sorted(contrast.shape) != sorted(grid):
         raise UserError(f"{name}: has {found} voxels, expected the {' x '.join(map(str, grid))} of the scan")
-    if not {contrast.kind, scan.kind} & _NO_GEOMETRY:
+    if is_positioned(contrast.kind) and is_positioned(scan.kind):
         try:
             array = reorient(array, contrast.affine, grid, scan.affine)
         except UserError:

@@ -184,7 +184,7 @@ def _outcomes(
             yield future.result()
             tell(done, total)
     except BrokenProcessPool:
-        raise UserError("a worker was ended from outside (out of memory?); try fewer --workers") from None
+        raise UserError("a worker was ended from outside (out of memory?); try fewer `workers`") from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -56,7 +56,7 @@ def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
     except UserError as error:
         return Outcome(problem=_one_line(place, str(error)))
     except MemoryError:
-        return Outcome(problem=_one_line(place, "does not fit into memory; try fewer --workers"))
+        return Outcome(problem=_one_line(place, "does not fit into memory; try fewer `workers`"))
     except Exception as error:  # one odd scan of thousands must not end the work on the others
         return Outcome(problem=_one_line(place, f"cannot be read ({type(error).__name__})"))
     write_scan(file, {"file": f"{SCANS}/{file.name}", **record}, arrays)
@@ -126,7 +126,7 @@ def _counterpart(task: Task, clean: io.Volume) -> tuple[NDArray[Any], NDArray[An
     names = ", ".join(place.label for place in task.noisy)
     if not fits:
         raise UserError(f"no noisy slice lies where a clean one does, in {names}; expected one grid and place")
-    raise UserError(f"{len(fits)} noisy scans lie where it does ({names}), expected one: name the pairs with --pairs")
+    raise UserError(f"{len(fits)} noisy scans lie where it does ({names}), expected one: name the pairs with `pairs`")
 
 
 def _load(place: Place) -> io.Volume:

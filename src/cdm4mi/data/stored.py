@@ -28,14 +28,14 @@ def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val
         if getattr(config, name):
             raise UserError(
                 f"data.{name}: found with data.kind store, whose manifest has the split; expected none "
-                "(give --split to cdm4mi prepare)"
+                "(give `split` to prepare)"
             )
     store, manifest = read_manifest(Path(config.paths[0]))
     prepared = manifest["settings"]["percentiles"]
     if list(config.percentiles) != prepared and any(scan["modality"] != "CT" for scan in manifest["scans"]):
         raise UserError(
             f"data.percentiles: found {config.percentiles}, the store was prepared with {prepared}, expected the same "
-            "(cdm4mi prepare --percentiles)"
+            "(`percentiles` of prepare)"
         )
     patients: dict[tuple[str, str], Patient] = {}
     for scan in manifest["scans"]:

@@ -79,7 +79,15 @@ class ZeroFilled(Spectrum):
     @staticmethod
     def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
         y, x = numbers
-        return ((fy.abs() <= y) & (fx.abs() <= x)).to(fy.dtype)
+        return ZeroFilled._within(fy, y) * ZeroFilled._within(fx, x)
+
+    @staticmethod
+    def _within(f: Tensor, cutoff: float) -> Tensor:
+        """The share of each frequency's cell, as wide as their spacing, that lies within the cutoff."""
+        if cutoff >= NYQUIST:
+            return torch.ones_like(f)
+        spacing = (f.flatten()[1] - f.flatten()[0]).abs()
+        return ((cutoff - f.abs()) / spacing + 0.5).clamp(0, 1)
 
 
 class CTKernel(Spectrum):

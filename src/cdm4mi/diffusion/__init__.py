@@ -4,7 +4,7 @@ from cdm4mi.choices import SOLVERS
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.parameterizations import PARAMETERIZATIONS, Latent, Parameterization
-from cdm4mi.diffusion.paths import CLEAN, DDPMPath, GaussianPath
+from cdm4mi.diffusion.paths import CLEAN, DDPMPath, GaussianPath, broadcast
 from cdm4mi.diffusion.sampling import SamplingState, sample
 from cdm4mi.diffusion.schedules import make_betas, rescale_zero_terminal_snr
 from cdm4mi.diffusion.solvers.ddim import ddim, ddpm
@@ -23,6 +23,7 @@ __all__ = [
     "SamplingState",
     "SeededNoise",
     "Step",
+    "broadcast",
     "ddim",
     "ddpm",
     "loss_per_sample",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 
 
@@ -23,5 +23,5 @@ def clip_x0(x0: Tensor, clip: bool = False, dynamic: float | None = None) -> Ten
         raise UserError(f"dynamic_threshold: found {dynamic}, expected 0 to 1")
     # sorted, as torch.quantile takes 16 million values at most
     size = x0.abs().flatten(1).sort(1).values
-    q = cast(size[:, round(dynamic * (size.shape[1] - 1))].clamp(min=1), x0)
+    q = broadcast(size[:, round(dynamic * (size.shape[1] - 1))].clamp(min=1), x0)
     return torch.minimum(torch.maximum(x0, -q), q) / q

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cdm4mi.diffusion.bridges import FlowBridge
 from cdm4mi.diffusion.consistency import image_mean
-from cdm4mi.diffusion.paths import GaussianPath, cast, per_sample
+from cdm4mi.diffusion.paths import GaussianPath, broadcast, per_sample
 from cdm4mi.errors import UserError
 
 
@@ -85,13 +85,13 @@ class Eps(Parameterization):
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
-        rest = z.x_t - cast(c, out) * out
+        rest = z.x_t - broadcast(c, out) * out
         if z.y is not None:
-            rest = rest - cast(b, out) * z.y
+            rest = rest - broadcast(b, out) * z.y
         telling = a >= self.LEAST * c
         if bool(telling.all()):
-            return rest / cast(a, out)
-        return torch.where(cast(telling, out), rest / cast(torch.where(telling, a, 1.0), out), 0.0)
+            return rest / broadcast(a, out)
+        return torch.where(broadcast(telling, out), rest / broadcast(torch.where(telling, a, 1.0), out), 0.0)
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         return eps
@@ -127,8 +127,8 @@ class EpsWithMean(Eps):
         a, _, c = z.path.at(z.t)
         spread = a * per_sample(z.sigma_r).clamp(min=1e-4)  # a condition without noise is no special case
         total = c**2 + spread**2
-        fused = cast(c / total, z.x_t) * z.x_t - cast(a * c / total, z.x_t) * z.y
-        return image_mean(fused, self.fold), cast(spread / total.sqrt(), z.x_t)
+        fused = broadcast(c / total, z.x_t) * z.x_t - broadcast(a * c / total, z.x_t) * z.y
+        return image_mean(fused, self.fold), broadcast(spread / total.sqrt(), z.x_t)
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         fused, weight = self._fused_mean(z)
@@ -175,15 +175,15 @@ class V(Parameterization):
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
         if z.path.is_bridge:
-            return z.x_t - cast(b, out) * out
+            return z.x_t - broadcast(b, out) * out
         norm = a**2 + c**2
-        return cast(a / norm, out) * z.x_t - cast(c / norm, out) * out
+        return broadcast(a / norm, out) * z.x_t - broadcast(c / norm, out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
         if z.path.is_bridge:
-            return (z.x_t - x0) / cast(b, x0)
-        return cast(a, x0) * eps - cast(c, x0) * x0
+            return (z.x_t - x0) / broadcast(b, x0)
+        return broadcast(a, x0) * eps - broadcast(c, x0) * x0
 
     def x0_gain(self, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
@@ -230,13 +230,13 @@ class Precond(Parameterization):
     def network_input(self, z: Latent) -> Tensor:
         w_y, w_x, _ = self._weights(z)
         assert z.y is not None
-        return cast(w_y, z.x_t) * z.y + cast(w_x, z.x_t) * z.x_t
+        return broadcast(w_y, z.x_t) * z.y + broadcast(w_x, z.x_t) * z.x_t
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
-        return self.network_input(z) + cast(self._weights(z)[2], out) * out
+        return self.network_input(z) + broadcast(self._weights(z)[2], out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
-        return (x0 - self.network_input(z)) / cast(self._weights(z)[2], x0)
+        return (x0 - self.network_input(z)) / broadcast(self._weights(z)[2], x0)
 
     def x0_gain(self, z: Latent) -> Tensor:
         return self._weights(z)[2]

@@ -12,7 +12,7 @@ CLEAN = -1
 
 
 class Coefficients(NamedTuple):
-    """a, b, c of a path at some times: float64, (N,); ``cast`` makes one multiply images."""
+    """a, b, c of a path at some times: float64, (N,); ``broadcast`` makes one multiply images."""
 
     a: Tensor
     b: Tensor
@@ -101,8 +101,8 @@ def per_sample(numbers: Tensor) -> Tensor:
     return numbers.double().cpu().flatten()
 
 
-def cast(weight: Tensor, like: Tensor) -> Tensor:
-    """A number or a truth of each sample, (N,) or (1,), in the shape in which it meets images (N, C, ...) of any size.
+def broadcast(weight: Tensor, like: Tensor) -> Tensor:
+    """A number or a bool of each sample, (N,) or (1,), in the shape that multiplies or masks images (N, C, ...).
 
     It goes to the images' device; a number takes their dtype too.
     """
@@ -116,7 +116,7 @@ def _mix(*terms: tuple[Tensor, Tensor | None]) -> Tensor:
     for weight, image in terms:
         if image is None:
             continue
-        term = cast(weight, image) * image
+        term = broadcast(weight, image) * image
         out = term if out is None else out + term
     assert out is not None
     return out

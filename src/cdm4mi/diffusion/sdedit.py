@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import GaussianPath, cast, per_sample
+from cdm4mi.diffusion.paths import GaussianPath, broadcast, per_sample
 from cdm4mi.errors import UserError
 
 FACTOR = 3.0
@@ -36,4 +36,4 @@ def start_from(path: GaussianPath, y: Tensor, sigma: Tensor, t: int, noise: Tens
             f"start_from: found y on {type(path).__name__}, expected noise (a bridge starts from y already)"
         )
     lacking = (c**2 - (a * per_sample(sigma)) ** 2).clamp(min=0).sqrt()
-    return cast(a, y) * y + cast(lacking, y) * noise
+    return broadcast(a, y) * y + broadcast(lacking, y) * noise

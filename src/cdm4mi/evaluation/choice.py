@@ -23,9 +23,10 @@ class Choice:
         self, name: str | None = None, window: tuple[float, float] | None = None, mask: bool | None = None
     ) -> None:
         if name is not None and window is not None:
-            raise UserError("--range: found with --protocol, expected one of them: a protocol fixes the range")
+            raise UserError(field="window", found="with `protocol`", expected="one of them: a protocol fixes the range")
         if window is not None and not window[0] < window[1]:
-            raise UserError(f"--range: found {window[0]:g} {window[1]:g}, expected two numbers, the lower one first")
+            found = f"{window[0]:g} {window[1]:g}"
+            raise UserError(field="window", found=found, expected="two numbers, the lower one first")
         self.why = "as asked"
         self._window = window
         self._mask = mask
@@ -58,7 +59,7 @@ class Choice:
         elif default != self._default and self._window is None:
             raise UserError(
                 f"{name}: would be judged by {default}, the scans before it by {self._default}; "
-                "expected scans of one kind, or a --protocol for all"
+                "expected scans of one kind, or a `protocol` for all"
             )
         return self._protocol
 

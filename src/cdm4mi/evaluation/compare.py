@@ -16,21 +16,19 @@ from cdm4mi.evaluation.metrics import Uncertainty
 from cdm4mi.evaluation.resolve import ResolvedProtocol
 from cdm4mi.evaluation.scores import bodies_of, counted_slices, score_stack
 from cdm4mi.io import Volume
-from cdm4mi.io.dicom_scan import looks_like_dicom
+from cdm4mi.io.detect import detect
+from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
-from cdm4mi.io.sniff import HEAD, ending, sniff
+from cdm4mi.io.scan_file import ScanFile, ending
 from cdm4mi.measure.noise_level import estimate_sigma
 
 PREDICTION, NOISY, NLM = "prediction", "noisy input", "non-local means"
-# What these formats say about position is not enough to tell two grids apart.
-_NO_GEOMETRY = {"hdf5", "tiff", "png"}
 
 
 def on_grid_of(reference: Volume, volume: Volume, name: str, reference_name: str) -> NDArray[Any]:
     """The volume's slices (N, rows, columns) in the reference's order and orientation; refused on another grid."""
-    if {volume.kind, reference.kind} & _NO_GEOMETRY:
-        same = True
-    else:
+    same = True
+    if is_positioned(volume.kind) and is_positioned(reference.kind):
         spacing = min(reference.spacing)
         same = np.allclose(volume.affine, reference.affine, rtol=0, atol=0.01 * spacing)
     if sorted(volume.shape) != sorted(reference.shape) or (same and volume.shape != reference.shape):
@@ -130,18 +128,14 @@ def _entries(path: Path) -> dict[str, Path] | None:
         return None
     visible = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     files = [p for p in visible if p.is_file()]
-    if any(_is_dicom(p) for p in files):
+    formats = {p: detect(ScanFile(p.name, p)) for p in files}
+    if "dicom" in formats.values():
         return None
-    files = [p for p in files if sniff(p, p.name) is not None]
+    files = [p for p, kind in formats.items() if kind is not None]
     entries = files or [p for p in visible if p.is_dir()]
     if not entries:
         raise UserError(f"{path}: holds no scan, expected DICOM files, NIfTI files or folders of them")
     return {_stem(p): p for p in entries}
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return looks_like_dicom(file.read(HEAD))
 
 
 def _stem(path: Path) -> str:

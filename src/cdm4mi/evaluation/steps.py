@@ -16,7 +16,7 @@ from cdm4mi.choices import SOLVERS
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import Spacing
 from cdm4mi.data.manifest import is_store
-from cdm4mi.data.names import pseudonym
+from cdm4mi.data.names import patient_hash, pseudonym
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients
@@ -24,12 +24,11 @@ from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.metrics import Scores, mean_scores
+from cdm4mi.files import replacing_file
 from cdm4mi.inference.restorer import Restorer
-from cdm4mi.io.atomic import replacing_file
 from cdm4mi.measure.metrics import psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import TrainedModel
-from cdm4mi.training.run import hashed
 
 CALLS = (1, 2, 4, 10, 20, 50)
 SPECTRUM_MARGIN, PSNR_MARGIN = 1.1, 0.1
@@ -105,7 +104,7 @@ def held_out_crops(model: TrainedModel, data: Path, count: int, seed: int = 0) -
 
 def _hashes(patient: Patient) -> set[str]:
     """The patient as checkpoints name one: by the name, and by what a store makes of the name."""
-    return {hashed(patient.name), hashed(pseudonym(patient.name))}
+    return {patient_hash(patient.name), patient_hash(pseudonym(patient.name))}
 
 
 def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: int) -> Iterator[Crop]:

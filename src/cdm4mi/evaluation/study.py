@@ -17,7 +17,7 @@ from cdm4mi.evaluation.metrics import ERROR, NONE, PHYSICAL, Scores, title
 from cdm4mi.evaluation.protocol import Protocol, ProtocolRecord
 from cdm4mi.evaluation.resolve import ResolvedProtocol
 from cdm4mi.evaluation.statistics import Mean, Number, PairedTest, paired_tests
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 FORMAT = 2
 

@@ -13,7 +13,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
-from cdm4mi.io.registry import FORMATS
+from cdm4mi.io.formats import FORMATS
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
 
@@ -80,11 +80,10 @@ def denoise_file(
     io.check_target(volume, target, template)
     if uncertainty is not None:
         if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
-            raise UserError(
-                "--uncertainty: found one estimate only, expected --estimate mean-of-k with --samples 2 or more"
-            )
+            needed = "`estimate` mean-of-k with `samples` 2 or more"
+            raise UserError(field="uncertainty", found="one estimate only", expected=needed)
         if uncertainty.resolve() == target.resolve():
-            raise UserError(f"--uncertainty: found {uncertainty}, the place of the output, expected another")
+            raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
     restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, contrasts=others, progress=progress)
     record = restoration.record

@@ -110,9 +110,8 @@ class Restorer:
                 f"scan: found images of {volume.channels} channel(s), expected the {self.channels} of the model"
             )
         if len(contrasts) != self.contrasts:
-            raise UserError(
-                f"--contrast: found {len(contrasts)} scan(s), expected {self.contrasts} (the training's data.contrasts)"
-            )
+            expected = f"{self.contrasts} (the training's data.contrasts)"
+            raise UserError(field="contrasts", found=f"{len(contrasts)} scan(s)", expected=expected)
         rows, columns = volume.images().shape[-2:]
         if min(rows, columns) < self.least:
             raise UserError(
@@ -134,7 +133,7 @@ class Restorer:
         restored, spread = np.empty_like(y), np.empty_like(y)
         clipped = y.clip(-limit, limit)
         data = self.model.config.data
-        beside = [contrast_slices(c, volume, data, f"--contrast {n}") for n, c in enumerate(contrasts, 1)]
+        beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(

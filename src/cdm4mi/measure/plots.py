@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 
 def axes_in_rows(count: int) -> tuple[Figure, list[Axes]]:

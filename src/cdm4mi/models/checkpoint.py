@@ -21,7 +21,7 @@ from torch import Tensor
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 from cdm4mi.models.build import build_network, build_process
 from cdm4mi.models.inert import load_inert
 from cdm4mi.models.original import inferred, original_weights

@@ -66,7 +66,7 @@ def inferred(file: Path, weights: dict[str, Tensor], hyper_parameters: Any) -> t
     if told:
         how = f"attn_heads {heads} and parameterization {model['parameterization']} from its hyper_parameters"
     else:
-        how = "one attention head and parameterization eps are assumed; give --config for anything else"
+        how = "one attention head and parameterization eps are assumed; give a configuration for anything else"
     return model, f"network and conditioning_key {key} are inferred from the weights, {how}"
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cdm4mi.diffusion.consistency import with_mean_of
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
-from cdm4mi.diffusion.paths import GaussianPath, cast
+from cdm4mi.diffusion.paths import GaussianPath, broadcast
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.diffusion.sdedit import FACTOR, start_time
 from cdm4mi.diffusion.times import given_times, time_list
@@ -98,7 +98,7 @@ class ConditionalProcess:
         if cond.as_given:
             return y
         if self.level_channel and cond.sigma is not None:
-            y = torch.cat([y, cast(cond.sigma, y).expand(-1, 1, *y.shape[2:])], dim=1)
+            y = torch.cat([y, broadcast(cond.sigma, y).expand(-1, 1, *y.shape[2:])], dim=1)
         return NetworkCondition(y, cond.vector)
 
     def latent(self, x_t: Tensor, t: Tensor, cond: Condition) -> Latent:

@@ -164,7 +164,7 @@ def _training(machine: Machine) -> list[Choice]:
         Choice("training.lr_decay", "cosine"),
         Choice("training.betas", [0.9, 0.99]),
         Choice("training.start_fraction", 0.5, "the noisy end decides what the mean and the first step give"),
-        Choice("training.detail", 0.05, "every time and every noise level counts the same"),
+        Choice("training.neighbour_std", 0.05, "every time and every noise level counts the same"),
     ]
 
 
@@ -173,7 +173,7 @@ def _sampling() -> list[Choice]:
         Choice("sampling.solver", "dpmpp_2m"),
         Choice("sampling.steps", 10),
         Choice("sampling.spacing", "logsnr"),
-        Choice("sampling.estimate", "mean", "the least error; --estimate sample gives the texture of a real scan"),
+        Choice("sampling.estimate", "mean", "the least error; sample gives the texture of a real scan"),
         Choice("sampling.clip", False),
     ]
 

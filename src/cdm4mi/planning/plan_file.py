@@ -17,7 +17,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.config.yaml_text import read_file, read_value
 from cdm4mi.data.fingerprint import write_fingerprint
 from cdm4mi.data.manifest import read_manifest
-from cdm4mi.io import atomic
+from cdm4mi.files import replacing_file
 from cdm4mi.planning.cost import seconds_a_step
 from cdm4mi.planning.machine import Machine, this_machine
 from cdm4mi.planning.plan import MINUTES, Choice, Plan, make_plan
@@ -66,7 +66,7 @@ def write_plan(
     plan = make_plan(fingerprint, machine, timed, store=place, name=_name(folder), minutes=minutes)
     text = plan_text(plan, fingerprint, machine, manifest["sha256"])
     parse_config(read_value(text, str(target)), where=str(target))  # a place with ${ in its name, say
-    with atomic.replacing_file(target) as temporary:
+    with replacing_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     tight = "" if plan.fits else f"{target}: the least network may not fit into the free memory of this machine"
     return Planned(target, plan, tight)

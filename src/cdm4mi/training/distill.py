@@ -136,7 +136,8 @@ def distill(
     guide = Teacher(teacher, teacher_steps)
     last = out / "checkpoints" / "last.ckpt"
     if resume and read_ckpt(last).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
-        raise UserError(f"--resume: {last} is not a student of {teacher.name}, expected the teacher that it began with")
+        found = f"{last}, which is not a student of {teacher.name}"
+        raise UserError(field="resume", found=found, expected="the teacher that it began with")
     data = PairData(config)
     if config.sampling.times is None:
         config.sampling.times = chosen_times(teacher, data, config.sampling.steps)

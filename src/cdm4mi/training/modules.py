@@ -102,8 +102,8 @@ class DDPM(L.LightningModule):
         )
         if training.min_snr_gamma is not None:
             loss = loss * min_snr_weight(parameterization, z, training.min_snr_gamma)
-        if training.detail is not None:
-            loss = loss * posterior_weight(parameterization, z, training.detail)
+        if training.neighbour_std is not None:
+            loss = loss * posterior_weight(parameterization, z, training.neighbour_std)
         return loss
 
     def loss(
@@ -120,10 +120,10 @@ class DDPM(L.LightningModule):
 
         x0: clean images (N, C, H, W) on [-1, 1]. cond: the condition of each, as the network takes it
         (``DiffusionWrapper``): the noisy image (N, C, H, W), tokens (N, L, D), a vector (N, D). level: standard
-        deviation of the condition's noise on [-1, 1], a number or (N,); needed by ``level_channel``, ``detail``, and by
-        precond without ``sigma_r``. vector: acquisition numbers (N, D) beside an image. weight: of the pixels, shape
-        broadcastable to x0. index: numbers (N,) of the pairs, which with the seed decide times and noise (``draw``);
-        None: torch's global stream does. Raises UserError for what is missing or of another shape.
+        deviation of the condition's noise on [-1, 1], a number or (N,); needed by ``level_channel``, ``neighbour_std``
+        and precond without ``sigma_r``. vector: acquisition numbers (N, D) beside an image. weight: of the pixels,
+        shape broadcastable to x0. index: numbers (N,) of the pairs, which with the seed decide times and noise
+        (``draw``); None: torch's global stream does. Raises UserError for what is missing or of another shape.
         """
         channels = self.config.model.channels
         if x0.ndim != 4 or x0.shape[1] != channels:
@@ -326,7 +326,7 @@ class ConditionDDPM(DDPM):
         if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(expected)):
             found = f"shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else shown(cond)
             raise UserError(f"{name}: cond: found {found}, expected an image of shape {expected}")
-        needed = process.conditioned_on_level or self.config.training.detail is not None
+        needed = process.conditioned_on_level or self.config.training.neighbour_std is not None
         if self.regression_process is not None:
             needed = needed or self.regression_process.conditioned_on_level
         if level is None and needed:

@@ -15,7 +15,7 @@ from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one
 from cdm4mi.degradation.varying import smooth_map
 from cdm4mi.section import AtLeastOneRange, Fraction, FractionRange, PositiveRange
 
-MARGIN = 32
+MARGIN = 16
 """Pixels beyond the image that noise is made on, so that its opposite edges are not neighbours."""
 
 

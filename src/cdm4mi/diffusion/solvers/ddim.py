@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import cast
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.diffusion.solvers.step import Step, finish
 
 
@@ -19,11 +19,11 @@ def ddpm(step: Step) -> Tensor:
     a_next, _, c_next = step.path.at(step.t_next)
     variance_step = c**2 - (a / a_next * c_next) ** 2  # beta_eff for a variance-preserving path
     mean = (
-        cast(a_next * variance_step / c**2, step.x_t) * step.x0
-        + cast(a / a_next * (c_next / c) ** 2, step.x_t) * step.x_t
+        broadcast(a_next * variance_step / c**2, step.x_t) * step.x0
+        + broadcast(a / a_next * (c_next / c) ** 2, step.x_t) * step.x_t
     )
     std = c_next / c * variance_step.clamp(min=0).sqrt()
-    return finish(step, mean + cast(std, step.x_t) * step.noise())
+    return finish(step, mean + broadcast(std, step.x_t) * step.noise())
 
 
 def ddim(step: Step, eta: float = 0.0) -> Tensor:
@@ -43,11 +43,11 @@ def ddim(step: Step, eta: float = 0.0) -> Tensor:
     std = eta * c_next * (1 - kept**2).clamp(min=0).sqrt()
     carried = torch.where(noisy, (c_next**2 - std**2).clamp(min=0).sqrt() / c, torch.where(b > 0, b_next / b, 0.0))
     # x_next = a_next x0 + b_next y + carried (x_t - a x0 - b y), collected by image
-    x_next = cast(a_next - carried * a, step.x_t) * step.x0 + cast(carried, step.x_t) * step.x_t
+    x_next = broadcast(a_next - carried * a, step.x_t) * step.x0 + broadcast(carried, step.x_t) * step.x_t
     if step.y is not None:
-        x_next = x_next + cast(b_next - carried * b, step.x_t) * step.y
+        x_next = x_next + broadcast(b_next - carried * b, step.x_t) * step.y
     if eta > 0:
-        x_next = x_next + cast(std, step.x_t) * step.noise()
+        x_next = x_next + broadcast(std, step.x_t) * step.noise()
     return finish(step, x_next)
 
 

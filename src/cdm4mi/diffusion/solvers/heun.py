@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import CLEAN, cast
+from cdm4mi.diffusion.paths import CLEAN, broadcast
 from cdm4mi.diffusion.solvers.ddim import ddim
 from cdm4mi.diffusion.solvers.step import Step, finish, is_last
 
@@ -32,4 +32,4 @@ def heun(step: Step) -> Tensor:
     # the difference of the two angles, written so that it is not 0 where both are a right one to rounding
     delta = torch.atan2(c * a_next - a * c_next, a * a_next + c * c_next)
     weight = (a_next**2 + c_next**2) / c_next * 2 * torch.sin(delta / 2) ** 2 / delta
-    return finish(step, predicted + cast(weight, change) * change)
+    return finish(step, predicted + broadcast(weight, change) * change)

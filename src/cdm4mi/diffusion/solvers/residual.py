@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import GaussianPath, cast
+from cdm4mi.diffusion.paths import GaussianPath, broadcast
 from cdm4mi.diffusion.solvers.step import Solver, Step
 
 
@@ -38,7 +38,7 @@ def on_residual(solver: Solver) -> Solver:
 def _share(path: GaussianPath, t: Tensor | int, y: Tensor) -> Tensor:
     """(a + b) y: what x_t is where x0 = y and there is no noise."""
     a, b, _ = path.at(t)
-    return cast(a + b, y) * y
+    return broadcast(a + b, y) * y
 
 
 def _of_residual(

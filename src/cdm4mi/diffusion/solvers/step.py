@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import CLEAN, GaussianPath, cast
+from cdm4mi.diffusion.paths import CLEAN, GaussianPath, broadcast
 
 HISTORY = 3
 """How many estimates of earlier steps a multistep solver may look at."""
@@ -46,4 +46,4 @@ def is_last(step: Step) -> Tensor:
 
 def finish(step: Step, x_next: Tensor) -> Tensor:
     """x_next, but x0_hat itself for each sample whose next time is CLEAN."""
-    return torch.where(cast(is_last(step), x_next), step.x0, x_next)
+    return torch.where(broadcast(is_last(step), x_next), step.x0, x_next)

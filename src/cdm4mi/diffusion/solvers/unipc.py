@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.paths import GaussianPath, cast
+from cdm4mi.diffusion.paths import GaussianPath, broadcast
 from cdm4mi.diffusion.solvers.step import Step, finish
 
 Estimate = tuple[Tensor | int, Tensor]
@@ -33,7 +33,7 @@ def unipc(step: Step, order: int = 2) -> Tensor:
         x_t = x_t + _bend(path, origin, [*older, now], step.t) - _bend(path, origin, older, step.t)
     a_next, _, c_next = path.at(step.t_next)
     h = path.half_log_snr(step.t_next) - path.half_log_snr(step.t)
-    x_next = cast(c_next / path.at(step.t).c, x_t) * x_t - cast(a_next * torch.expm1(-h), x_t) * step.x0
+    x_next = broadcast(c_next / path.at(step.t).c, x_t) * x_t - broadcast(a_next * torch.expm1(-h), x_t) * step.x0
     return finish(step, x_next + _bend(path, now, usable[: order - 1], step.t_next))
 
 
@@ -62,7 +62,7 @@ def _bend(path: GaussianPath, origin: Estimate, others: Sequence[Estimate], t_en
         weights = list(torch.linalg.solve(powers, torch.stack(moments, -1)).unbind(-1))
     a_end, x0 = path.at(t_end).a, origin[1]
     return sum(
-        (cast(a_end * w, x0) * (x0_k - x0) for w, (_, x0_k) in zip(weights, others, strict=True)),
+        (broadcast(a_end * w, x0) * (x0_k - x0) for w, (_, x0_k) in zip(weights, others, strict=True)),
         start=torch.zeros_like(x0),
     )
 

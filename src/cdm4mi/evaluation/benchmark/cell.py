@@ -21,7 +21,7 @@ from cdm4mi.evaluation.benchmark.noising import NoisyScan, level_key
 from cdm4mi.evaluation.metrics import METRICS, Uncertainty
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.scores import score_stack
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 from cdm4mi.measure.metrics import body_mask
 from cdm4mi.measure.spectrum import noise_power_spectrum, radial_mean
 

@@ -21,9 +21,9 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.evaluation.benchmark.noising import NoisyScan
 from cdm4mi.evaluation.benchmark.record import MethodRecord
+from cdm4mi.files import replacing_file
 from cdm4mi.inference.restorer import Restorer, measured_level
 from cdm4mi.inference.settings import changed
-from cdm4mi.io.atomic import replacing_file
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
 

@@ -26,7 +26,7 @@ from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 from cdm4mi.evaluation.leakage import checked_by
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.study import Study, study_of, write_csv, write_json
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "lightning", "bm3d", "PyWavelets")
 

@@ -23,8 +23,8 @@ from cdm4mi.evaluation.benchmark.config import ScansSection
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
 from cdm4mi.intensity import foreground, window_for
-from cdm4mi.io.dicom_scan import looks_like_dicom
-from cdm4mi.io.sniff import HEAD
+from cdm4mi.io.detect import detect
+from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.window import IntensityWindow
 
 LEAST_BODY = 0.02
@@ -226,7 +226,4 @@ def _stacked(volume: io.Volume) -> io.Volume:
 
 def _may_name_itself(path: Path) -> bool:
     """Whether the file's header can name the patient."""
-    if path.is_dir():
-        return True
-    with path.open("rb") as file:
-        return looks_like_dicom(file.read(HEAD))
+    return path.is_dir() or detect(ScanFile(path.name, path)) == "dicom"

@@ -15,7 +15,7 @@ from cdm4mi.evaluation.report.curves import curves
 from cdm4mi.evaluation.report.panels import BAR, panels
 from cdm4mi.evaluation.report.tables import stamp, tables, verdicts
 from cdm4mi.evaluation.table import Table, as_csv, as_latex
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 
 PAGE, TABLES = "report.html", "tables"
 

@@ -74,7 +74,7 @@ def check_order(subject: Subject) -> Finding:
             f"least for {name}: {ratio:.2f} of the target's noise"
         )
         return Finding(
-            "order", "wrong", said, "noisy and clean are swapped: exchange --noisy and --clean, or the columns"
+            "order", "wrong", said, "noisy and clean are swapped: exchange `noisy` and `clean`, or the columns"
         )
     return Finding("order", "ok", "the condition is the noisier half of every pair")
 

@@ -10,7 +10,7 @@ from cdm4mi.data.store import read_record, slice_hash
 from cdm4mi.planning.checks.subject import Finding, Subject
 from cdm4mi.planning.checks.values import FLAT
 
-LEAK = "give all scans of a person, under whatever name, to one split (exclude_patients, val_patients, or --split)"
+LEAK = "give all scans of a person, under whatever name, to one split (exclude_patients, val_patients, or `split`)"
 
 
 def check_splits(subject: Subject) -> list[Finding]:
@@ -44,7 +44,7 @@ def check_splits(subject: Subject) -> list[Finding]:
     counts = ", ".join(f"{sum(split in own for own in splits.values())} {split}" for split in sorted(_named(splits)))
     said = f"patients {counts}; none in two, nor an image"
     if subject.manifest is not None and not subject.manifest["patients"]["val"]:
-        return [Finding("splits", "note", f"{said}; nobody for validation", "prepare more patients, or give --split")]
+        return [Finding("splits", "note", f"{said}; nobody for validation", "prepare more patients, or give `split`")]
     return [Finding("splits", "ok", said)]
 
 

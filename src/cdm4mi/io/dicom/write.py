@@ -18,13 +18,13 @@ from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian, Impl
 from pydicom.valuerep import format_number_as_ds
 
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
-from cdm4mi.io.deidentify import deidentify, new_uid
+from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.dicom_frames import Frame, padding_range
-from cdm4mi.io.dicom_read import DicomHeader
-from cdm4mi.io.dicom_real_world import Rescale, remap
-from cdm4mi.io.dicom_values import text, where, whole
+from cdm4mi.io.dicom.deidentify import deidentify, new_uid
+from cdm4mi.io.dicom.frames import Frame, padding_range
+from cdm4mi.io.dicom.read import DicomHeader
+from cdm4mi.io.dicom.real_world import Rescale, remap
+from cdm4mi.io.dicom.values import text, where, whole
 from cdm4mi.io.quantise import Grid, fine_enough, refine
 from cdm4mi.io.volume import Volume
 
@@ -111,10 +111,10 @@ def write_dicom(
     """
     datasets = derived_datasets(volume, header, derivation, deidentified)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
-        with atomic.replacing_file(path) as temporary:
+        with replacing_file(path) as temporary:
             save(datasets[0], temporary)
         return
-    with atomic.replacing_folder(path) as folder:
+    with replacing_folder(path) as folder:
         for number, dataset in enumerate(datasets, 1):
             save(dataset, folder / f"{number:04d}.dcm")
 

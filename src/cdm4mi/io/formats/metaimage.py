@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
-from cdm4mi.io.blob import neighbour, read_blob
-from cdm4mi.io.geometry import lps_to_ras
+from cdm4mi.io.formats.format import Format
+from cdm4mi.io.formats.raw_data import read_raw_data, write_header_and_data
+from cdm4mi.io.geometry import lps_to_ras, require_independent_axes
 from cdm4mi.io.quantise import as_type
+from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume
 
 _TYPES = {
@@ -31,13 +32,14 @@ _SPACING = ("ElementSpacing", "ElementSize")
 _MAX_HEADER = 65536
 
 
-def looks_like_metaimage(head: bytes) -> bool:
+def _recognise(head: bytes, file: ScanFile) -> bool:
     return any(line.strip().startswith((b"ObjectType", b"NDims")) for line in head.split(b"\n")[:8])
 
 
-def read_metaimage(path: Path, name: str) -> Volume:
+def read_metaimage(file: ScanFile) -> Volume:
     """Read 2 to 4 axes; stored axes (i, j, k, t), i fastest, become (t, k, j, i)."""
-    fields, end = _header(path, name)
+    name = file.name
+    fields, end = _header(file)
     count = _numbers(fields, ("NDims",), 1, name)[0]
     if count not in (2, 3, 4):
         raise UserError(f"{name}: NDims is {count:g}, expected 2 to 4")
@@ -54,21 +56,13 @@ def read_metaimage(path: Path, name: str) -> Volume:
     if "BinaryData" in fields and not _true(fields["BinaryData"]):
         raise UserError(f"{name}: the voxels are written as text, expected binary")
     dtype = np.dtype((">" if big else "<") + code)
-    where = fields["ElementDataFile"]
-    if where.upper().startswith("LIST") or "%" in where:
+    data_file = fields["ElementDataFile"]
+    if data_file.upper().startswith("LIST") or "%" in data_file:
         raise UserError(f"{name}: its voxels are spread over a list of files, expected one file")
-    local = where.upper() == "LOCAL"
-    data = path if local else neighbour(path, name, where)
+    data = file if data_file.upper() == "LOCAL" else file.beside(data_file)
     skip = int(_numbers(fields, ("HeaderSize",), 1, name, [0.0])[0])
-    stored = read_blob(
-        data,
-        name,
-        (end if local else 0) + max(0, skip),
-        sizes[::-1],
-        dtype,
-        _true(fields.get("CompressedData")),
-        skip == -1,
-    )
+    offset = (end if data is file else 0) + max(0, skip)
+    stored = read_raw_data(data, offset, sizes[::-1], dtype, _true(fields.get("CompressedData")), skip == -1)
     space = min(axes, 3)
     spacing = _numbers(fields, _SPACING, axes, name, [1.0] * axes)[:space]
     origin = _numbers(fields, _OFFSET, axes, name, [0.0] * axes)[:space]
@@ -76,11 +70,10 @@ def read_metaimage(path: Path, name: str) -> Volume:
     affine = np.eye(4)
     affine[:space, :space] = matrix[:space, :space].T * spacing
     affine[:space, 3] = origin
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise UserError(f"{name}: TransformMatrix and ElementSpacing give no geometry, expected three independent axes")
+    require_independent_axes(affine, name, "TransformMatrix and ElementSpacing")
     array = (stored[None] if axes == 2 else stored).astype(np.float32)
     modality = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}.get(fields.get("Modality", ""))
-    source = Source("mha", tuple({path, data}), fields, dtype.newbyteorder("="))
+    source = Source("mha", tuple({*file.paths, *data.paths}), fields, dtype.newbyteorder("="))
     return Volume(array, lps_to_ras(affine), modality, source)
 
 
@@ -122,49 +115,54 @@ def write_metaimage(
     extra = {key: value for key, value in kept.items() if key not in ours and key != "ElementDataFile"}
     lines = {**fields, **extra, "ElementDataFile": raw.name if detached else "LOCAL"}
     header = "".join(f"{key} = {value}\n" for key, value in lines.items()).encode("latin-1", "replace")
-    if not detached:
-        with atomic.replacing_file(path) as temporary:
-            temporary.write_bytes(header + data)
-        return notes
-    with atomic.replacing_file(raw) as first, atomic.replacing_file(path) as second:
-        first.write_bytes(data)
-        second.write_bytes(header)
+    write_header_and_data(path, header, data, raw if detached else None)
     return notes
 
 
-def _header(path: Path, name: str) -> tuple[dict[str, str], int]:
+def _header(file: ScanFile) -> tuple[dict[str, str], int]:
     """Fields up to ElementDataFile, which is the last, and where the header ends."""
     fields: dict[str, str] = {}
-    with open(path, "rb") as file:
-        while file.tell() < _MAX_HEADER:
-            line = file.readline(_MAX_HEADER).decode("latin-1")
+    with file.open() as opened:
+        while opened.tell() < _MAX_HEADER:
+            line = opened.readline(_MAX_HEADER).decode("latin-1")
             key, equals, value = line.partition("=")
             if not equals:
                 break
             fields[key.strip()] = value.strip()
             if key.strip() == "ElementDataFile":
-                return fields, file.tell()
-    raise UserError(f"{name}: the MetaImage header is cut short or damaged, expected it to end with ElementDataFile")
+                return fields, opened.tell()
+    raise UserError(f"{file.name}: the header is cut short or damaged, expected it to end with ElementDataFile")
 
 
 def _numbers(
     fields: dict[str, str], keys: tuple[str, ...], count: int, name: str, default: list[float] | None = None
 ) -> list[float]:
-    said = next((fields[key] for key in keys if key in fields), None)
-    if said is None and default is not None:
+    text = next((fields[key] for key in keys if key in fields), None)
+    if text is None and default is not None:
         return default
     try:
-        found = [float(part) for part in (said or "").split()]
+        found = [float(part) for part in (text or "").split()]
     except ValueError:
         found = []
     if len(found) != count or not np.isfinite(found).all():
-        raise UserError(f"{name}: {keys[0]} is {said or 'missing'}, expected {count} number(s)")
+        raise UserError(f"{name}: {keys[0]} is {text or 'missing'}, expected {count} number(s)")
     return found
 
 
-def _true(said: str | None) -> bool:
-    return said is not None and said.strip().lower() in ("true", "1")
+def _true(text: str | None) -> bool:
+    return text is not None and text.strip().lower() in ("true", "1")
 
 
 def _line(values: NDArray[Any]) -> str:
     return " ".join(repr(float(v) + 0.0) for v in values.ravel())
+
+
+FORMAT = Format(
+    name="mha",
+    title="MHA/MHD",
+    endings=(".mha", ".mhd"),
+    read=read_metaimage,
+    write=write_metaimage,
+    recognise=_recognise,
+    data_endings=((".mhd", ".raw"), (".mhd", ".zraw")),
+)

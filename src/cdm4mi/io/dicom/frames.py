@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom_values import items, number, numbers, text, whole
+from cdm4mi.io.dicom.values import items, number, numbers, text, whole
 from cdm4mi.io.quantise import rescale
 
 # What tells apart frames at the same place, tried in this order: (keyword, group sequence in an enhanced image).

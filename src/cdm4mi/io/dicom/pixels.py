@@ -13,9 +13,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import pixel_array
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.codestream import coded_sizes
-from cdm4mi.io.dicom_scan import Instance
-from cdm4mi.io.dicom_values import text, whole
+from cdm4mi.io.dicom.codestream import coded_sizes
+from cdm4mi.io.dicom.scan import Instance
+from cdm4mi.io.dicom.values import text, whole
 from cdm4mi.io.volume import check_memory
 
 _PIXEL_DATA = 0x7FE00010

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import geometry
-from cdm4mi.io.dicom_frames import (
+from cdm4mi.io.dicom.frames import (
     DISTINGUISHING,
     Frame,
     clean_bits,
@@ -21,9 +21,9 @@ from cdm4mi.io.dicom_frames import (
     physical,
     slice_thickness,
 )
-from cdm4mi.io.dicom_pixels import decode
-from cdm4mi.io.dicom_scan import PARALLEL, DicomScan, Instance
-from cdm4mi.io.dicom_values import numbers, text, whole
+from cdm4mi.io.dicom.pixels import decode
+from cdm4mi.io.dicom.scan import PARALLEL, DicomScan, Instance
+from cdm4mi.io.dicom.values import numbers, text, whole
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
@@ -77,11 +77,12 @@ def read_dicom(scan: DicomScan) -> Volume:
         modality if modality in {"CT", "MR", "PT"} else None,
         Source(
             "dicom",
-            tuple(instance.path for instance in instances),
+            tuple(path for instance in instances for path in instance.file.paths),
             DicomHeader([instance.dataset for instance in instances], ordered, np.dtype(stored.dtype.name)),
             np.dtype(stored.dtype.name),
             ordered[0].slope,
             ordered[0].intercept,
+            folder=True,
         ),
         warnings,
         _units(first.dataset, modality),

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
-from cdm4mi.io.blob import neighbour, read_blob
+from cdm4mi.io.formats.format import Format
+from cdm4mi.io.formats.raw_data import read_raw_data, write_header_and_data
+from cdm4mi.io.geometry import require_independent_axes
 from cdm4mi.io.quantise import as_type
+from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume
 
 _TYPES = {
@@ -38,10 +40,11 @@ _TIMED = {"left-posterior-superior-time": "lps", "right-anterior-superior-time":
 _MAX_HEADER = 1 << 20
 
 
-def read_nrrd(path: Path, name: str) -> Volume:
+def read_nrrd(file: ScanFile) -> Volume:
     """Read 2 to 4 axes; stored axes, the first the fastest, become (t, k, j, i)."""
-    fields, end = _header(path, name)
-    sizes = tuple(int(n) for n in _words(fields, "sizes", name))
+    name = file.name
+    fields, end = _header(file)
+    sizes = tuple(int(n) for n in _numbers(fields, "sizes", name))
     axes = len(sizes)
     if axes not in (2, 3, 4) or fields.get("dimension") != str(axes):
         raise UserError(f"{name}: dimension is {fields.get('dimension')} with {axes} sizes, expected 2 to 4 of each")
@@ -55,31 +58,29 @@ def read_nrrd(path: Path, name: str) -> Volume:
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise UserError(f"{name}: encoding is {encoding or 'missing'}, expected raw or gzip")
-    said = fields.get("data file") or fields.get("datafile")
-    data = path if said is None else neighbour(path, name, said)
-    skip = int(_words(fields, "byte skip", name, "0")[0])
+    data_file = fields.get("data file") or fields.get("datafile")
+    data = file if data_file is None else file.beside(data_file)
+    skip = int(_numbers(fields, "byte skip", name, "0")[0])
     if fields.get("line skip", "0") != "0" or (skip and encoding != "raw"):
         raise UserError(f"{name}: lines or compressed bytes are skipped before the data, expected none")
-    stored = read_blob(
-        data, name, (end if said is None else 0) + max(0, skip), sizes[::-1], dtype, encoding != "raw", skip == -1
-    )
-    # The axis that is not of space (time) is known by its direction "none"; it is stored slowest here.
+    offset = (end if data is file else 0) + max(0, skip)
+    stored = read_raw_data(data, offset, sizes[::-1], dtype, encoding != "raw", skip == -1)
+    # The axis that is not one of space (time) has the direction "none"; in the array it is the slowest.
     directions, signs = _directions(fields, axes, name)
-    timeless = [n for n, direction in enumerate(directions) if direction is not None]
-    if len(timeless) != min(axes, 3):
-        raise UserError(f"{name}: {len(timeless)} of {axes} axes have a direction in space, expected {min(axes, 3)}")
-    stored = stored.transpose(
-        [*(axes - 1 - n for n in range(axes) if n not in timeless), *(axes - 1 - n for n in timeless[::-1])]
-    )
+    spatial = [n for n, direction in enumerate(directions) if direction is not None]
+    if len(spatial) != min(axes, 3):
+        raise UserError(f"{name}: {len(spatial)} of {axes} axes have a direction in space, expected {min(axes, 3)}")
+    slowest_first = [*(n for n in range(axes) if n not in spatial), *spatial[::-1]]
+    stored = stored.transpose([axes - 1 - n for n in slowest_first])
     affine = np.eye(4)
-    for column, axis in enumerate(timeless):
+    for column, axis in enumerate(spatial):
         affine[:3, column] = directions[axis]
     affine[:3, 3] = _vector(fields.get("space origin", "(0,0,0)"), name)
     affine = np.diag([*signs, 1.0]) @ affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise UserError(f"{name}: space directions give no geometry, expected independent axes")
+    require_independent_axes(affine, name, "space directions")
     array = (stored[None] if axes == 2 else stored).astype(np.float32)
-    return Volume(array, affine, None, Source("nrrd", tuple({path, data}), fields, dtype.newbyteorder("=")))
+    source = Source("nrrd", tuple({*file.paths, *data.paths}), fields, dtype.newbyteorder("="))
+    return Volume(array, affine, None, source)
 
 
 def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
@@ -117,35 +118,28 @@ def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     if gzip:
         packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
         data = packer.compress(data) + packer.flush()
-    if not detached:
-        with atomic.replacing_file(path) as temporary:
-            temporary.write_bytes(header + data)
-        return notes
-    with atomic.replacing_file(raw) as first, atomic.replacing_file(path) as second:
-        first.write_bytes(data)
-        second.write_bytes(header)
+    write_header_and_data(path, header, data, raw if detached else None)
     return notes
 
 
-def _header(path: Path, name: str) -> tuple[dict[str, str], int]:
+def _header(file: ScanFile) -> tuple[dict[str, str], int]:
     """Fields (key/value pairs keep their := in the value) and where the header ends."""
     fields: dict[str, str] = {}
-    with open(path, "rb") as file:
-        file.readline(16)
-        while file.tell() < _MAX_HEADER:
-            line = file.readline(_MAX_HEADER)
-            said = line.decode("utf-8", "replace").rstrip("\r\n")
-            if not said:
+    with file.open() as opened:
+        opened.readline(16)
+        while opened.tell() < _MAX_HEADER:
+            line = opened.readline(_MAX_HEADER).decode("utf-8", "replace").rstrip("\r\n")
+            if not line:
                 break
-            if said.startswith("#"):
+            if line.startswith("#"):
                 continue
-            parts = re.match(r"([^:]*)(:=|: ?)?(.*)", said)
+            parts = re.match(r"([^:]*)(:=|: ?)?(.*)", line)
             assert parts is not None  # every line fits
             key, mark, value = parts.groups("")
             fields[key if mark == ":=" else key.strip().lower()] = f":={value}" if mark == ":=" else value.strip()
-        end = file.tell()
+        end = opened.tell()
     if "sizes" not in fields:
-        raise UserError(f"{name}: the NRRD header is cut short or damaged, expected the field sizes")
+        raise UserError(f"{file.name}: the NRRD header is cut short or damaged, expected the field sizes")
     return fields, end
 
 
@@ -156,39 +150,51 @@ def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[NDAr
     if "space dimension" in fields:  # as ITK writes four axes: LPS and time in one
         space = "lps"
     if not space:
-        spacings = _words(fields, "spacings", name, " ".join(["1"] * axes))
+        spacings = _numbers(fields, "spacings", name, " ".join(["1"] * axes))
         unit = np.eye(3)
         steps = [1.0 if not np.isfinite(s) else s for s in spacings]
         return [unit[n] * steps[n] if n < 3 else None for n in range(axes)], (-1, -1, 1)
     if space not in _SPACES:
         raise UserError(f"{name}: space is {space!r}, expected left-posterior-superior or right-anterior-superior")
-    said = re.findall(r"none|\([^)]*\)", fields.get("space directions", "").lower())
-    if len(said) != axes:
-        raise UserError(f"{name}: space directions names {len(said)} axes, expected {axes}")
-    vectors = [None if one == "none" else _vector(one, name) for one in said]
+    texts = re.findall(r"none|\([^)]*\)", fields.get("space directions", "").lower())
+    if len(texts) != axes:
+        raise UserError(f"{name}: space directions names {len(texts)} axes, expected {axes}")
+    vectors = [None if text == "none" else _vector(text, name) for text in texts]
     return [None if v is None or not v.any() else v for v in vectors], _SPACES[space]
 
 
-def _vector(said: str, name: str) -> NDArray[Any]:
+def _vector(text: str, name: str) -> NDArray[Any]:
+    """The three numbers of "(x,y,z)"; missing ones are 0."""
     try:
-        found = np.array([float(part) for part in said.strip(" ()").split(",")])
+        found = np.array([float(part) for part in text.strip(" ()").split(",")])
     except ValueError:
         found = np.zeros(0)
     if len(found) not in (2, 3, 4):
-        raise UserError(f"{name}: {said!r} is no direction or place, expected three numbers (x,y,z)")
+        raise UserError(f"{name}: {text!r} is no direction or position, expected three numbers (x,y,z)")
     return np.array([*found, 0.0])[:3]
 
 
-def _words(fields: dict[str, str], key: str, name: str, default: str = "") -> list[float]:
-    said = fields.get(key, default)
+def _numbers(fields: dict[str, str], key: str, name: str, default: str = "") -> list[float]:
+    text = fields.get(key, default)
     try:
-        found = [float(part) for part in said.split()]
+        found = [float(part) for part in text.split()]
     except ValueError:
         found = []
     if not found or (key != "spacings" and not all(np.isfinite(found))):
-        raise UserError(f"{name}: {key} is {said!r}, expected numbers")
+        raise UserError(f"{name}: {key} is {text!r}, expected numbers")
     return found
 
 
 def _line(values: NDArray[Any]) -> str:
     return ",".join(repr(float(v) + 0.0) for v in values)
+
+
+FORMAT = Format(
+    name="nrrd",
+    title="NRRD",
+    endings=(".nrrd", ".nhdr"),
+    read=read_nrrd,
+    write=write_nrrd,
+    magic=(b"NRRD000",),
+    data_endings=((".nhdr", ".raw"), (".nhdr", ".raw.gz"), (".nhdr", ".gz")),
+)

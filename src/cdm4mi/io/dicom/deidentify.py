@@ -8,7 +8,7 @@ import uuid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cdm4mi.io.basic_profile import action
+from cdm4mi.io.dicom.basic_profile import action
 
 _DUMMIES = {
     "DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "DS": "0", "IS": "0", "US": 0, "UL": 0,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +23,9 @@ from pydicom.uid import (
 )
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom_frames import frame_count
-from cdm4mi.io.dicom_values import numbers, text, texts, where, whole
+from cdm4mi.io.dicom.frames import frame_count
+from cdm4mi.io.dicom.values import numbers, text, texts, where, whole
+from cdm4mi.io.scan_file import ScanFile
 
 # Objects of these modalities hold no scan, even where they have pixels (dose grids, segmentations).
 NOT_SCANS = {
@@ -52,31 +54,32 @@ class _Bounded(io.BufferedReader):
         return super().read(size)
 
 
-class NotDicom(UserError):
-    """A file whose first bytes are not those of DICOM."""
-
-
 @dataclass
 class Instance:
     """Header of one DICOM file (no pixels), and where in the file its pixel data begin."""
 
-    path: Path
-    name: str
+    file: ScanFile
     dataset: Dataset
     offset: int
     syntax: UID
-    held: tuple[int, bytes] | None = None
+    inflated: tuple[int, bytes] | None = None
+    """(tag, value) of the pixel data of a deflated file, which is read as a whole."""
     pixel_vr: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return self.file.name
 
     def pixel_data(self) -> tuple[int, bytes]:
         """(tag, value) of the pixel data element; read from the file at each call."""
-        if self.held is not None:
-            return self.held
+        if self.inflated is not None:
+            return self.inflated
         implicit, little = self.dataset.original_encoding
         try:
-            with _Bounded(self.path) as file:
-                file.seek(self.offset)
-                element = next(data_element_generator(file, bool(implicit), bool(little)), None)
+            with _open(self.file) as opened:
+                opened.seek(self.offset)
+                element = next(data_element_generator(opened, bool(implicit), bool(little)), None)
         except Exception:
             raise UserError(f"{self.name}: the pixel data are cut short or malformed") from None
         if element is None or not isinstance(element.value, bytes):
@@ -94,14 +97,6 @@ class DicomScan:
     parts: int = 1
 
 
-@dataclass
-class Found:
-    """What a set of files holds: scans in a fixed order, and how many objects were passed over, by kind."""
-
-    scans: list[DicomScan] = field(default_factory=list)
-    passed_over: dict[str, int] = field(default_factory=dict)
-
-
 def looks_like_dicom(head: bytes) -> bool:
     """Whether the first bytes of a file are DICOM, with its preamble or (older files) without."""
     if head[128:132] == b"DICM":
@@ -115,19 +110,21 @@ def looks_like_dicom(head: bytes) -> bool:
     return first in _FIRST_TAGS and (explicit or int.from_bytes(head[4:8], "little") < 256)
 
 
-def open_instance(path: Path, name: str) -> Instance:
+def _open(file: ScanFile) -> BinaryIO:
+    return file.open() if file.path is None else _Bounded(file.path)
+
+
+def open_instance(file: ScanFile) -> Instance:
     """Read the header of one file, without its pixels. UserError where it is not readable DICOM."""
+    name = file.name
     try:
-        with _Bounded(path) as file:
-            head = file.read(4096)
-            if not looks_like_dicom(head):
-                raise NotDicom(f"{name}: is not DICOM")
-            deflated = DeflatedExplicitVRLittleEndian.encode() in head
+        with _open(file) as opened:
+            deflated = DeflatedExplicitVRLittleEndian.encode() in opened.read(4096)
             if deflated:
-                _check_inflated(file, name)
-            file.seek(0)
-            read = pydicom.dcmread(file, stop_before_pixels=not deflated, force=True)
-            offset = file.tell()
+                _check_inflated(opened, name)
+            opened.seek(0)
+            read = pydicom.dcmread(opened, stop_before_pixels=not deflated, force=True)
+            offset = opened.tell()
     except UserError:
         raise
     except OSError as error:
@@ -140,34 +137,34 @@ def open_instance(path: Path, name: str) -> Instance:
     dataset.file_meta = read.file_meta
     implicit, little = read.original_encoding
     dataset.set_original_encoding(implicit, little, read.original_character_set)
-    held = None
+    inflated = None
     for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009):
         if deflated and tag in dataset:
-            held = (tag, dataset[tag].value)
+            inflated = (tag, dataset[tag].value)
             del dataset[tag]
-    return Instance(path, name, dataset, offset, _transfer_syntax(dataset), held)
+    return Instance(file, dataset, offset, _transfer_syntax(dataset), inflated)
 
 
-def sort_into_scans(instances: Iterable[Instance]) -> Found:
-    """Sort instances into scans; objects without a scan are counted.
+def is_directory(dataset: Dataset) -> bool:
+    """Whether the file is a DICOMDIR, which names the files of a medium."""
+    return "DirectoryRecordSequence" in dataset
 
-    The order depends on what the headers say, never on file names.
-    """
+
+def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Counter[str]]:
+    """Scans in a fixed order, which no file name decides, and the objects that are none, counted by kind."""
     groups: dict[_StackKey, list[Instance]] = {}
-    found = Found()
+    passed_over: Counter[str] = Counter()
     for instance in instances:
         if is_scan(instance.dataset):
             groups.setdefault(_key(instance.dataset), []).append(instance)
         else:
-            add_passed_over(found.passed_over, _kind(instance.dataset))
+            passed_over[_kind(instance.dataset)] += 1
     parts: dict[str, list[list[Instance]]] = {}
     for key in sorted(groups, key=str):
-        own = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
-        parts.setdefault(key[0], []).extend(_parallel(own))
-    for stacks in parts.values():
-        found.scans += [DicomScan(own, number, len(stacks)) for number, own in enumerate(stacks, 1)]
-    found.scans.sort(key=_listing_order)
-    return found
+        stack = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
+        parts.setdefault(key[0], []).extend(_parallel(stack))
+    scans = [DicomScan(stack, n, len(stacks)) for stacks in parts.values() for n, stack in enumerate(stacks, 1)]
+    return sorted(scans, key=_listing_order), passed_over
 
 
 def _parallel(instances: list[Instance]) -> list[list[Instance]]:
@@ -175,25 +172,21 @@ def _parallel(instances: list[Instance]) -> list[list[Instance]]:
     sets: list[tuple[list[float], list[Instance]]] = []
     by_text: dict[str, list[Instance]] = {}
     for instance in instances:
-        said = text(instance.dataset, "ImageOrientationPatient")
-        if said not in by_text:
+        directions = text(instance.dataset, "ImageOrientationPatient")
+        if directions not in by_text:
             found = numbers(instance.dataset, "ImageOrientationPatient", 6)
             orientation = [] if found is None else found.tolist()
-            own = next((own for first, own in sets if _near(first, orientation)), None)
-            if own is None:
-                own = []
-                sets.append((orientation, own))
-            by_text[said] = own
-        by_text[said].append(instance)
-    return [own for _, own in sorted(sets, key=lambda one: one[0])]
+            planes = next((planes for first, planes in sets if _near(first, orientation)), None)
+            if planes is None:
+                planes = []
+                sets.append((orientation, planes))
+            by_text[directions] = planes
+        by_text[directions].append(instance)
+    return [planes for _, planes in sorted(sets, key=lambda one: one[0])]
 
 
 def _near(a: list[float], b: list[float]) -> bool:
     return len(a) == len(b) and all(abs(x - y) <= PARALLEL for x, y in zip(a, b, strict=True))
-
-
-def add_passed_over(counts: dict[str, int], kind: str, count: int = 1) -> None:
-    counts[kind] = counts.get(kind, 0) + count
 
 
 def single_scan(instance: Instance) -> DicomScan:
@@ -247,9 +240,9 @@ def _listing_order(scan: DicomScan) -> tuple[str, int, str, int]:
 
 def _transfer_syntax(dataset: Dataset) -> UID:
     """The transfer syntax, guessed from how the elements are encoded where the file does not say."""
-    said = text(dataset.file_meta, "TransferSyntaxUID")
-    if said and UID(said).is_transfer_syntax:
-        return UID(said)
+    syntax = UID(text(dataset.file_meta, "TransferSyntaxUID"))
+    if syntax and syntax.is_transfer_syntax:
+        return syntax
     implicit, little = dataset.original_encoding
     return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 

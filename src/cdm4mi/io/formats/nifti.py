@@ -13,35 +13,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
+from cdm4mi.files import replacing_file
+from cdm4mi.io.formats.format import HEAD, Format
+from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
+from cdm4mi.io.geometry import require_independent_axes
 from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
-from cdm4mi.io.sniff import HEAD, is_gzip
+from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
 
-# deflate cannot gain more than about 1032 to 1
-_DEFLATE = 1040
 _NEXT_DTYPES = [np.dtype(t) for t in (np.int16, np.int32)]
 
 
-def read_nifti(path: Path, name: str) -> Volume:
-    """Read a NIfTI file of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i). ``name`` is used in messages."""
-    with contextlib.ExitStack() as files:
-        return _read(_load(path, name, files), path, name)
+def recognise_nifti(head: bytes, file: ScanFile) -> bool:
+    """Whether the magic is that of NIfTI 1 (offset 344) or 2 (offset 4), or the file is the data file of a pair."""
+    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):
+        return True
+    path = file.path
+    return path is not None and path.suffix.lower() == ".img" and path.with_suffix(".hdr").is_file()
 
 
-def _read(image: Any, path: Path, name: str) -> Volume:
-    header = image.header
+def read_nifti(file: ScanFile) -> Volume:
+    """Read a NIfTI file of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i)."""
+    opener: Any = gzip.open if _is_gzip(file) else contextlib.nullcontext
+    with file.open() as stored, opener(stored) as opened:
+        return _read(_load(file, opened), file)
+
+
+def _read(image: Any, file: ScanFile) -> Volume:
+    name, header = file.name, image.header
     shape = _squeezed_shape(header.get_data_shape(), name)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         what = "colour" if dtype.names else str(dtype)
         raise UserError(f"{name}: the voxels are {what}, expected one grey value each")
-    data_file = Path(image.file_map["image"].filename or path)  # a file of its own only in a pair
+    pair = image.file_map["image"].filename
+    data_file = ScanFile(name, Path(pair)) if pair else file
     try:
-        stored_bytes = data_file.stat().st_size
+        stored_bytes = data_file.size
     except OSError:
         raise UserError(f"{name}: the image data file (.img) that belongs to the header is missing") from None
-    check_memory(name, shape, stored_bytes // dtype.itemsize + 1, _DEFLATE if is_gzip(data_file) else 1)
+    check_memory(name, shape, stored_bytes // dtype.itemsize + 1, DEFLATE_GAIN if _is_gzip(data_file) else 1)
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # the header's are reset by nibabel
     try:
         raw = np.asarray(image.dataobj.get_unscaled())
@@ -57,11 +68,10 @@ def _read(image: Any, path: Path, name: str) -> Volume:
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
     affine = _millimetres(header) @ np.asarray(image.affine, dtype=np.float64)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise UserError(
-            f"{name}: the affine of the header is singular or not finite, expected one that can be inverted"
-        )
-    source = Source("nifti", (path, data_file), header.copy(), dtype, slope, intercept)
+    require_independent_axes(affine, name, "qform or sform")
+    source = Source(
+        "nifti", tuple(dict.fromkeys((*file.paths, *data_file.paths))), header.copy(), dtype, slope, intercept
+    )
     return Volume(array, affine, None, source, warnings)
 
 
@@ -119,26 +129,33 @@ def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
     return np.diag([scale, scale, scale, 1.0])
 
 
-def _load(path: Path, name: str, files: contextlib.ExitStack) -> Any:
-    """The image as nibabel sees it; one file is told by its content, a pair by its names."""
+def _is_gzip(file: ScanFile) -> bool:
+    return file.head(2) == b"\x1f\x8b"
+
+
+def _load(file: ScanFile, opened: Any) -> Any:
+    """The image as nibabel sees it: one file by its content, a pair by its two names."""
     try:
-        opener: Any = gzip.open if is_gzip(path) else open
-        file = files.enter_context(opener(path, "rb"))
-        head = file.read(HEAD)
-        file.seek(0)
+        head = opened.read(HEAD)
+        opened.seek(0)
         single = {b"n+1\0": nib.Nifti1Image, b"n+2\0": nib.Nifti2Image}
         kind: Any = single.get(head[344:348]) or single.get(head[4:8])
-        image: Any = nib.load(path) if kind is None else kind.from_file_map({"image": nib.FileHolder(fileobj=file)})
-        header = image.header
+        image: Any
+        if kind is not None:
+            image = kind.from_file_map({"image": nib.FileHolder(fileobj=opened)})
+        elif file.path is not None:
+            image = nib.load(file.path)
+        else:
+            raise UserError(f"{file.name}: is one of the two files of a NIfTI pair, expected the path of one of them")
         if not isinstance(image, nib.Nifti1Pair):
-            raise UserError(f"{name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")
-        header.get_data_shape()
-        header.get_data_dtype()
+            raise UserError(f"{file.name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")
+        image.header.get_data_shape()
+        image.header.get_data_dtype()
         _ = image.affine
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name}: not a readable NIfTI file ({_one_line(error)})") from None
+        raise UserError(f"{file.name}: not a readable NIfTI file ({_one_line(error)})") from None
     return image
 
 
@@ -187,13 +204,13 @@ def _image_class(header: nib.Nifti1Header, pair: bool) -> type:
 
 def _save(image: Any, path: Path, pair: bool) -> None:
     if not pair:
-        with atomic.replacing_file(path) as temporary:
+        with replacing_file(path) as temporary:
             image.to_filename(temporary)
         return
     names = image.filespec_to_file_map(path)
     with (
-        atomic.replacing_file(Path(names["image"].filename)) as data,
-        atomic.replacing_file(Path(names["header"].filename)) as head,
+        replacing_file(Path(names["image"].filename)) as data,
+        replacing_file(Path(names["header"].filename)) as head,
     ):
         image.file_map["image"].filename, image.file_map["header"].filename = os.fspath(data), os.fspath(head)
         image.to_file_map()
@@ -207,3 +224,14 @@ def _planes(array: NDArray[Any]) -> list[NDArray[Any]]:
 def _one_line(error: BaseException) -> str:
     """What nibabel says, on one line."""
     return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+FORMAT = Format(
+    name="nifti",
+    title="NIfTI",
+    endings=(".nii.gz", ".nii", ".hdr", ".img"),
+    read=read_nifti,
+    write=write_nifti,
+    recognise=recognise_nifti,
+    data_endings=((".hdr", ".img"), (".hdr", ".img.gz")),
+)

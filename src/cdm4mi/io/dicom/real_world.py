@@ -8,7 +8,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from cdm4mi.io.dicom_values import items, number
+from cdm4mi.io.dicom.values import items, number
 from cdm4mi.io.quantise import Grid
 
 Rescale = tuple[float, float]

@@ -1,10 +1,10 @@
-"""Outputs appear whole or not at all: written beside their place under a temporary name, then renamed."""
+"""Files and folders that appear whole or not at all: written beside their place under another name, then renamed."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,19 +22,23 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """A temporary path (same folder, same ending) that takes the place of ``path`` when the block ends well."""
+def replacing_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """A temporary path in the folder of ``path``, with its ending, that becomes ``path`` when the block ends well.
+
+    durable: for a file with one writer that must outlive a power cut. It is on the disk before it takes its name, and
+    what a kill leaves is written over the next time. Raises UserError where the folder cannot be written to.
+    """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write")
     _make_parent(path)
     # The ending is kept because writers choose the format by it.
     ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=".cdm4mi-", suffix=ending, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.tmp{ending}" if durable else f".cdm4mi-{secrets.token_hex(8)}{ending}")
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        if durable:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -46,10 +50,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists and is not an empty folder, expected a new place for the output")
     _make_parent(path)
-    temporary = Path(tempfile.mkdtemp(prefix=".cdm4mi-", dir=path.parent))
+    temporary = path.with_name(f".cdm4mi-{secrets.token_hex(8)}")
+    temporary.mkdir()
     try:
         yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
         if path.exists():
             path.rmdir()
         os.rename(temporary, path)
@@ -61,14 +65,6 @@ def _make_parent(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(
-            f"{path.parent}: cannot be made ({error.strerror}), expected a folder that can be written"
-        ) from None
+        raise UserError(f"{path}: cannot be written ({error.strerror}), expected a folder that can be") from None
     if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent}: cannot be written to, expected a folder that can")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise UserError(f"{path}: cannot be written, as its folder cannot; expected one that can be")
