@@ -13,7 +13,7 @@ import torch
 from cdm4mi import io
 from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.data.normalise import Normalisation, normalisation_for
-from cdm4mi.degradation import Degradation, Frame
+from cdm4mi.degradation import Degradation
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
@@ -51,7 +51,7 @@ def noisy_scan(
     if seed < 0:
         raise UserError(f"seed: found {seed}, expected a number of at least 0")
     norm = normalisation_for(volume)
-    frame = Frame(norm.low, norm.high, volume.spacing[1:], norm.modality)
+    frame = norm.frame(volume.spacing[1:])
     noise.check(frame)
     parameter = noise.draw(generator(seed))
     clean = volume.images()

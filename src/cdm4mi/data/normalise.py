@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from cdm4mi.degradation import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
 
@@ -31,9 +32,18 @@ class Normalisation:
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
             raise UserError(f"intensity window: found {self.low:g} to {self.high:g}, expected low below high")
 
+    @property
+    def scale(self) -> float:
+        """What a difference of one physical unit is on [-1, 1]."""
+        return self.frame().scale
+
+    def frame(self, spacing: tuple[float, float] = (1.0, 1.0)) -> Frame:
+        """What a degradation needs of an image: this window, and millimetres between (rows, columns)."""
+        return Frame(self.low, self.high, spacing, self.modality)
+
     def apply(self, array: NDArray[Any]) -> NDArray[Any]:
         """Physical units to [-1, 1]; what lies outside the window goes outside and is not clipped. float32."""
-        scale = np.float32(2.0 / (self.high - self.low))
+        scale = np.float32(self.scale)
         return (array.astype(np.float32) - np.float32(self.low)) * scale - np.float32(1.0)
 
     def invert(self, array: NDArray[Any]) -> NDArray[Any]:

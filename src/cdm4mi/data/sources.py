@@ -147,7 +147,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
                 [planes[p] for p in places],
                 [mask[k] for k in keep],
                 volume.spacing,
-                [Frame(norm.low, norm.high, volume.spacing[1:], norm.modality)] * len(keep),
+                [norm.frame(volume.spacing[1:])] * len(keep),
                 hashes=[slice_hash(array[k]) for k in keep],
                 neighbours=_neighbours(volume, planes, config.neighbours, places) if config.neighbours else None,
                 contrasts=beside,
@@ -218,7 +218,7 @@ def _phantoms(size: int, seed: int) -> Iterator[Patient]:
         images = [phantom(kind, first + k, size) for k in range(PHANTOM_SLICES)]
         norm = Normalisation(*PHANTOM_WINDOWS[kind], kind)
         slices: list[Plane] = [norm.apply(i).clip(-1, 1).astype(np.float16) for i in images]
-        frames = [Frame(norm.low, norm.high, modality=kind)] * len(slices)
+        frames = [norm.frame()] * len(slices)
         masks: list[Plane] = [foreground(i, kind) for i in images]
         yield Patient(f"phantom-{person:03d}", f"{kind}-phantom", slices, masks, frames=frames)
 

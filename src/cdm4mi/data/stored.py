@@ -12,7 +12,6 @@ from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
-from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
 
@@ -67,7 +66,7 @@ def scan_of(scan: dict[str, Any], store: Path, window: list[float]) -> StoredSca
 def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig) -> None:
     """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
     reader = scan_of(scan, store, config.window)
-    frame = Frame(reader.window.low, reader.window.high, tuple(scan["spacing_mm"][1:]), scan["modality"])
+    frame = reader.window.frame(tuple(scan["spacing_mm"][1:]))
     doubled = set(scan["doubled"])
     held = read_record(reader.path)
     hashes = held[1] if held else []  # a damaged file is told of where it is read

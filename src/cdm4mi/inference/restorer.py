@@ -18,7 +18,6 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
 from cdm4mi.data.normalise import Normalisation, modality_of, normalisation_for
-from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
@@ -121,7 +120,7 @@ class Restorer:
         norm = normalisation or self._window(volume)
         y = norm.apply(volume.images())
         warnings: list[str] = []
-        scale = 2 / (norm.high - norm.low)
+        scale = norm.scale
         if level is not None and not (np.isfinite(level) and level >= 0):
             raise UserError(f"noise level: found {level}, expected a number of at least 0")
         sigma = measured_level(y.reshape(-1, *y.shape[-2:])) if level is None else level * scale
@@ -299,11 +298,11 @@ class Restorer:
 
     def _trained_level(self, sigma: float, norm: Normalisation, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        trained = self.model.config.data.noise.sigma_range(Frame(norm.low, norm.high))
+        trained = self.model.config.data.noise.sigma_range(norm.frame())
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
         low, high = trained
-        scale = 2 / (norm.high - norm.low)
+        scale = norm.scale
         used = float(np.clip(sigma, low, high))
         if used < sigma * 0.99 or used > sigma * 1.01:
             warnings.append(

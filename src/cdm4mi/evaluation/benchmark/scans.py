@@ -60,7 +60,7 @@ class StudyScan:
     @property
     def frame(self) -> Frame:
         """What [-1, 1] means in it."""
-        return Frame(self.norm.low, self.norm.high, self.spacing[1:], self.modality)
+        return self.norm.frame(self.spacing[1:])
 
     @property
     def digest(self) -> str:
