@@ -46,10 +46,7 @@ def flat(value, side=SIDE, n=4):
 
 
 def drawn(degradation, x0, frame, seed=0):
-    gen = generator(seed)
-    parameter = degradation.draw(gen)
-    y = degradation.apply(x0, parameter, gen, frame)
-    return y, degradation.level(x0, y, parameter, frame)
+    return degradation.degrade(x0, generator(seed), frame)
 
 
 @pytest.fixture(scope="module")

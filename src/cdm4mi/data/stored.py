@@ -11,7 +11,6 @@ from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
-from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
 from cdm4mi.window import IntensityWindow
