@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_input import small_model
 from dicom_series import noise
 
 from cdm4mi import io
@@ -15,6 +14,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.denoise import denoise_all, denoise_file
 from cdm4mi.io import formats
 from cdm4mi.io.formats.format import Format
+from experiments.bad_files import small_model
 
 CONTRIBUTING = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
