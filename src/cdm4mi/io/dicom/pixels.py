@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import pixel_array
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import JPEGTransferSyntaxes
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.codestream import coded_sizes
@@ -20,6 +19,9 @@ from cdm4mi.io.volume import check_memory
 
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+# Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
+_DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
 # A constant image gains this much at most with any of the codecs; real ones gain 3 to 30.
 _MAX_GAIN = 5000
 
@@ -47,7 +49,16 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
             raise UserError(
                 f"{name}: the compressed image is {said}, expected {shape[1]} x {shape[2]} as the header says"
             )
-    array = _decode_with_pydicom(instance, tag, data)
+    try:
+        decode_frames = _decode_jpeg if instance.syntax in JPEGTransferSyntaxes else _decode_with_pydicom
+        array = decode_frames(instance, tag, data)
+    except MemoryError:
+        raise UserError(f"{name}: the image does not fit into memory") from None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a decoder written in Rust ends with a panic, which is no Exception
+        how = instance.syntax.name
+        raise UserError(f"{name}: the pixel data ({how}) are damaged or of a kind no decoder here reads") from None
     array = array.reshape(-1, *array.shape[-2:])
     if array.shape != shape:
         raise UserError(f"{name}: decodes to {array.shape}, expected {shape} as its header says")
@@ -65,7 +76,7 @@ def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[A
     dataset.BitsStored = whole(source, "BitsStored", dataset.BitsAllocated)
     dataset.HighBit = whole(source, "HighBit", dataset.BitsStored - 1)
     dataset.PixelRepresentation = whole(source, "PixelRepresentation")
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+    for keyword in _OFFSETS:
         if keyword in source:
             dataset[keyword] = source[keyword]
     vr = {0x7FE00008: "OF", 0x7FE00009: "OD"}.get(tag, instance.pixel_vr or "OW")
@@ -74,29 +85,20 @@ def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[A
         dataset[tag].is_undefined_length = True
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = instance.syntax
-    try:
-        with _no_stderr():
-            return pixel_array(dataset, raw=True)
-    except MemoryError:
-        raise UserError(f"{instance.name}: the image does not fit into memory") from None
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a decoder written in Rust ends with a panic, which is no Exception
-        how = instance.syntax.name
-        raise UserError(
-            f"{instance.name}: the pixel data ({how}) are damaged or of a kind no decoder here reads"
-        ) from None
+    available = get_decoder(instance.syntax).available_plugins
+    plugin = next((name for name in _DECODERS if name in available), "")
+    return pixel_array(dataset, raw=True, decoding_plugin=plugin)
 
 
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Decoders in C write what they dislike straight to file descriptor 2; the one line of the error is enough."""
-    saved = os.dup(2)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
+def _decode_jpeg(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
+    """JPEG of 8, 12 or 16 bits, with or without loss (ISO 10918), by libjpeg-turbo."""
+    import imagecodecs
+
+    dataset = instance.dataset
+    count = max(1, whole(dataset, "NumberOfFrames", 1))
+    offsets = tuple(dataset[keyword].value for keyword in _OFFSETS) if _OFFSETS[0] in dataset else None
+    frames = generate_frames(data, number_of_frames=count, extended_offsets=offsets)
+    stored = np.stack([imagecodecs.jpeg8_decode(frame) for frame in frames])
+    width = whole(dataset, "BitsAllocated") // 8
+    unsigned = stored.astype(f"u{width}", casting="safe")
+    return unsigned.view(f"i{width}") if whole(dataset, "PixelRepresentation") else unsigned

@@ -80,10 +80,10 @@ def whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
 
 def text(dataset: Dataset, keyword: str) -> str:
     """One stripped string (several values joined by a backslash), "" where it is absent."""
-    raw, vr, _ = _raw(dataset, keyword)
-    if raw is not None and vr in ("UI", "CS", "DA", "TM", "DT", "DS", "IS"):  # VRs of plain ASCII
-        return raw.decode("latin-1").strip(" \0")
     try:
+        raw, vr, _ = _raw(dataset, keyword)
+        if raw is not None and vr in ("UI", "CS", "DA", "TM", "DT", "DS", "IS"):  # VRs of plain ASCII
+            return raw.decode("latin-1").strip(" \0")
         value = dataset.get(keyword)
     except Exception:
         return ""
