@@ -1,6 +1,6 @@
 """Hashes of what the program makes from a fixed set of inputs: equal before and after a change that alters nothing.
 
-    python -m experiments.hashes [--out FILE] [NAME ...]
+    python -m experiments.hashes [NAME ...]
 
 Restored arrays and written files (demo slices, a NIfTI with every estimate, a DICOM series), samples of hand-made
 models, the first steps of a training, and the scores of a small study. Inputs are what packages ship and phantoms; the
