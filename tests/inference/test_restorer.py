@@ -16,6 +16,7 @@ from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.window import IntensityWindow
 
 HU = 1000.0  # half of the CT window: one unit of the inside
 
@@ -266,9 +267,48 @@ def test_metal_and_padding_are_taken_from_the_input_and_counted(tiny):
     kept = noisy.padding | (noisy.array == 6000.0)
     out = Restorer(tiny).restore(noisy, noise=100.0)
     np.testing.assert_array_equal(out.volume.array[kept], noisy.array[kept])
-    assert out.record["outside_window_fraction"] == pytest.approx(kept.mean())
+    assert out.record["left_as_found_fraction"] == pytest.approx(kept.mean())
     # beside the metal nothing is torn along
     assert np.abs(out.volume.array[~kept]).max() < 1500
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_tissue_brighter_than_the_window_is_restored_and_stays_as_bright(tiny, modality):
+    clean, _ = ct(64, 64, slices=1)
+    array = clean + (1000.0 if modality == "MR" else 0.0)
+    low, high = (0.0, 2000.0) if modality == "MR" else (-1000.0, 1000.0)
+    array[0, 20:44, 20:44] = high + 700.0
+    array[0, 30:32, 30:32] = high + 1500.0
+    noisy = array + 100.0 * np.random.default_rng(2).standard_normal(array.shape)
+    volume = Volume(noisy.astype(np.float32), np.eye(4), modality)
+    out = Restorer(tiny).restore(volume, noise=100.0, normalisation=IntensityWindow(low, high, modality))
+    plateau = np.zeros(array.shape, bool)
+    plateau[0, 22:42, 22:42] = True
+    plateau[0, 28:34, 28:34] = False
+    error = (out.volume.array - array)[plateau]
+    assert error.std() < 75.0 and abs(error.mean()) < 20.0
+    assert out.volume.array[0, 30:32, 30:32].mean() == pytest.approx(high + 1500.0, abs=150.0)
+    assert not np.any(out.volume.array == noisy)  # nothing passes as it was
+
+
+@pytest.mark.parametrize("estimate", ["mean", "mean-of-k"])
+def test_strength_is_the_share_of_what_is_taken_away(tiny, estimate):
+    _, noisy = ct(32, 32, slices=1, sigma=150.0)
+    settings = {"estimate": estimate, "samples": 2, "steps": 2}
+    none, half, full = (asked(tiny, **settings, strength=s).restore(noisy, noise=150.0) for s in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(none.volume.array, noisy.array, atol=0.01)
+    np.testing.assert_allclose(half.volume.array, (noisy.array + full.volume.array) / 2, atol=0.01)
+    assert half.record["settings"]["strength"] == 0.5
+    if estimate == "mean-of-k":
+        np.testing.assert_allclose(half.spread.array, full.spread.array / 2, rtol=1e-4, atol=1e-3)
+
+
+def test_a_scan_quieter_than_the_model_knows_comes_back_nearly_as_it_was(tiny):
+    _, noisy = ct(32, 32, slices=1, sigma=5.0)
+    least, quiet = (Restorer(tiny).restore(noisy, noise=n) for n in (80.0, 8.0))
+    taken, less = (out.volume.array - noisy.array for out in (least, quiet))
+    np.testing.assert_allclose(less, 0.01 * taken, atol=0.01)
+    assert "1% of what that takes away is taken away" in quiet.record["warnings"][0]
 
 
 def test_noise_level_is_measured_and_used(tiny):
