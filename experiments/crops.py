@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cdm4mi import io
-from cdm4mi.data.normalise import foreground, normalisation_for
+from cdm4mi.intensity import foreground, window_for
 from experiments.shared import SCANS
 
 TEST = [f"ds002748_sub-{k}_T1w.nii.gz" for k in (17, 18, 19, 20)]
@@ -20,12 +20,12 @@ def images(names: list[str], slices: int, side: int) -> list[tuple[str, np.ndarr
     out = []
     for name in names:
         volume = io.read(SCANS / "mr" / name)
-        norm = normalisation_for(volume)
+        norm = window_for(volume)
         body = foreground(volume.array, norm.modality)
         where = np.flatnonzero(body.mean((1, 2)) > 0.15)
         for k in where[np.linspace(0, len(where) - 1, slices + 2)[1:-1].round().astype(int)]:
             rows, columns = np.nonzero(body[k])
-            image = norm.apply(volume.array[k]).clip(-1, 1)
+            image = norm.normalised(volume.array[k]).clip(-1, 1)
             row, column = (
                 int(np.clip(np.mean(c) - side // 2, 0, n - side))
                 for c, n in zip((rows, columns), image.shape, strict=True)
@@ -48,7 +48,7 @@ def patches(names: list[str], count: int, side: int) -> list[tuple[str, np.ndarr
     out = []
     for name in names:
         volume = io.read(SCANS / "mr" / name)
-        norm = normalisation_for(volume)
+        norm = window_for(volume)
         body = foreground(volume.array, norm.modality)
         rng = np.random.default_rng([7, len(out)])
         slices = np.flatnonzero(body.mean((1, 2)) > 0.02)
@@ -56,5 +56,5 @@ def patches(names: list[str], count: int, side: int) -> list[tuple[str, np.ndarr
             k, row, column = rng.choice(slices), *(rng.integers(n - side + 1) for n in body.shape[1:])
             place = (k, slice(row, row + side), slice(column, column + side))
             if body[place].mean() >= 0.1:
-                out.append((name.split("_")[1], norm.apply(volume.array[place]).clip(-1, 1)))
+                out.append((name.split("_")[1], norm.normalised(volume.array[place]).clip(-1, 1)))
     return out

@@ -166,8 +166,8 @@ def samples(folder: Path) -> Hashes:
         if model.ema is not None:
             model.ema.restart()
         index = torch.tensor([0, 1])
-        loss = model.eval().loss(x0, y, level=0.2, index=index)
-        yield f"samples {name}", digest(model.sample(y, level=0.2, seed=5), loss)
+        loss = model.eval().loss(x0, y, sigma=0.2, index=index)
+        yield f"samples {name}", digest(model.sample(y, sigma=0.2, seed=5), loss)
 
 
 def drawn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

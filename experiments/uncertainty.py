@@ -17,10 +17,10 @@ import torch
 from scipy.stats import spearmanr
 
 from cdm4mi import io
-from cdm4mi.data.normalise import foreground, normalisation_for
 from cdm4mi.inference.calibration import HALF_WIDTH, Calibration
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.intensity import foreground, window_for
 from cdm4mi.models.checkpoint import load_model
 from experiments.shared import SCANS
 
@@ -35,7 +35,7 @@ CROPS, SIDE, REGION = 3, 128, 8
 def crops(path: str) -> tuple[np.ndarray, np.ndarray]:
     """Clean crops (N, SIDE, SIDE) on [-1, 1] around the middle of the body, and their foreground."""
     volume = io.read(SCANS / path)
-    norm = normalisation_for(volume)
+    norm = window_for(volume)
     body = foreground(volume.array, norm.modality)
     where = np.flatnonzero(body.mean((1, 2)) > 0.15)
     images, masks = [], []
@@ -45,7 +45,7 @@ def crops(path: str) -> tuple[np.ndarray, np.ndarray]:
             for c, n in zip(np.nonzero(body[k]), body[k].shape, strict=True)
         ]
         place = tuple(slice(s, s + SIDE) for s in starts)
-        images.append(norm.apply(volume.array[k]).clip(-1, 1)[place])
+        images.append(norm.normalised(volume.array[k]).clip(-1, 1)[place])
         masks.append(body[k][place])
     return np.stack(images), np.stack(masks)
 

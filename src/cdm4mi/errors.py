@@ -1,8 +1,17 @@
 """The one exception that means "the user can mend this": shown as one line, never as a traceback."""
 
+from __future__ import annotations
+
 
 class UserError(Exception):
     """Bad input, stated in one line: the file or field, what was found, what was expected.
 
-    Commands print it to stderr and exit with code 2 (see ``cdm4mi.cli.main``). The message must not hold patient data.
+    Given as a message, or in parts: ``UserError(field="steps", found=0, expected="1 or more")``. A parameter that a
+    message names stands in `backticks`, as `steps` does in one made of parts; the command line puts its own word there
+    (``--steps``, see ``cdm4mi.cli.options``), prints the line to stderr and exits with code 2. The message must not
+    hold patient data.
     """
+
+    def __init__(self, message: str = "", *, field: str = "", found: object = "", expected: str = "") -> None:
+        self.field, self.found, self.expected = field, found, expected
+        super().__init__(message or f"`{field}`: found {found}, expected {expected}")

@@ -66,7 +66,7 @@ def test_new_scans_are_taken_up_and_others_removed(command, scans, whole, tmp_pa
 STOP = """
 import os, signal, sys
 from cdm4mi.data import prepare_scan
-from cdm4mi.io import atomic
+from cdm4mi import files
 moment, count = sys.argv[1], int(sys.argv[2])
 calls = 0
 def kill_at(name):
@@ -81,7 +81,7 @@ class Files:
         kill_at("before the renaming")
         os.replace(source, target)
         kill_at("after the renaming")
-atomic.os = Files()
+files.os = Files()
 hashed = prepare_scan.write_scan.__globals__["slice_hash"]
 def slice_hash(image):
     kill_at("in a scan")

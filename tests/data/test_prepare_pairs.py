@@ -6,11 +6,11 @@ import scans_on_disk
 import scans_to_prepare as made
 from scipy.ndimage import shift
 
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
-WINDOW = Normalisation(0.0, 1000.0, "MR")
+WINDOW = IntensityWindow(0.0, 1000.0, "MR")
 
 
 def noisy(array, seed=0, sigma=40):
@@ -23,7 +23,7 @@ def noisy(array, seed=0, sigma=40):
 def test_a_planted_shift_is_measured_to_a_tenth_of_a_voxel_in_any_noise(modality, planted, sigma):
     clean = made.slices(modality, 3, count=5, side=96)
     moved = np.stack([shift(image, planted, order=1, mode="nearest") for image in clean])
-    window = Normalisation(-1000.0, 1000.0, "CT") if modality == "CT" else WINDOW
+    window = IntensityWindow(-1000.0, 1000.0, "CT") if modality == "CT" else WINDOW
     found = measured_alignment(clean, noisy(moved, sigma=sigma), window)
     assert np.allclose(found.shift[1:], planted, atol=0.15)
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from cdm4mi.data import store
 from cdm4mi.data.manifest import read_manifest
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.prepare import prepare
 from cdm4mi.data.store import choose_grid, slice_hash, write_scan
 from cdm4mi.data.stored import scan_of
 from cdm4mi.data.tasks import all_scans
 from cdm4mi.io.volume import Source
+from cdm4mi.window import IntensityWindow
 
 
 def stored(path, out):
@@ -70,8 +70,8 @@ def test_the_steps_of_a_scaled_file_are_kept(tmp_path):
 def test_values_too_far_apart_for_16_bits_are_float32():
     values = np.random.default_rng(0).normal(size=(1, 8, 8)).astype(np.float32)
     values[0, 0, 0] = 1e7
-    assert choose_grid(values, None, Normalisation(0, 1, "MR")) is None
-    assert choose_grid(values.clip(-3, 3), None, Normalisation(0, 1, "MR")) is not None
+    assert choose_grid(values, None, IntensityWindow(0, 1, "MR")) is None
+    assert choose_grid(values.clip(-3, 3), None, IntensityWindow(0, 1, "MR")) is not None
 
 
 @settings(deadline=None, max_examples=30)
@@ -79,7 +79,7 @@ def test_values_too_far_apart_for_16_bits_are_float32():
 def test_int16_never_is_off_by_more_than_half_its_step(low, span, slope, intercept):
     values = np.random.default_rng(0).uniform(low, low + span, (2, 9, 7)).astype(np.float32)
     source = Source("nifti", dtype=np.dtype(np.int16), slope=slope, intercept=intercept)
-    grid = choose_grid(values, source, Normalisation(low, low + span, "MR"))
+    grid = choose_grid(values, source, IntensityWindow(low, low + span, "MR"))
     assert grid is not None
     rounding = np.spacing(np.float32(abs(low) + span))
     assert np.abs(grid.decode(grid.encode(values)) - values).max() <= grid.slope / 2 + 2 * rounding

@@ -24,7 +24,7 @@ def disc(rows, columns, radius):
 
 def patient(rows=60, columns=90, radius=24, name="a", count=1, conditions=None):
     image, mask = disc(rows, columns, radius)
-    frame = Frame(0.0, 100.0, (2.0, 1.0), "MR")
+    frame = Frame(0.0, 100.0, "MR", (2.0, 1.0))
     noisy = None if conditions is None else [image + np.float16(conditions)] * count
     return Patient(name, "MR-a", [image] * count, [mask] * count, (3.0, 2.0, 1.0), [frame] * count, noisy)
 

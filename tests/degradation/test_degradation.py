@@ -15,14 +15,15 @@ from cdm4mi.degradation.varying import smooth_map
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
-CT = Frame(-1000.0, 1000.0, (0.7, 0.7), "CT")
-MR = Frame(0.0, 800.0, (1.0, 1.0), "MR")
-PT = Frame(0.0, 20.0, (2.0, 2.0), "PT")
+CT = Frame(-1000.0, 1000.0, "CT", (0.7, 0.7))
+MR = Frame(0.0, 800.0, "MR", (1.0, 1.0))
+PT = Frame(0.0, 20.0, "PT", (2.0, 2.0))
 FRAMES = {"CT": CT, "MR": MR, "PT": PT}
 SIDE = 512
 
 TYPES = {
     "gaussian": ({"variance": [0.01, 0.1]}, "CT"),
+    "coloured": ({"variance": [0.0025, 0.04], "variation": 0.3, "magnitude": 1.0}, "MR"),
     "salt_and_pepper": ({"fraction": [0.01, 0.1]}, "CT"),
     "downsampled": ({"factor": [2, 4]}, "CT"),
     "speckle": ({"relative": [0.05, 0.2]}, "MR"),
@@ -30,6 +31,7 @@ TYPES = {
     "noncentral_chi": ({"percent": [2, 10], "coils": 4}, "MR"),
     "undersampled": ({"acceleration": [2, 6]}, "MR"),
     "pet": ({"count_fraction": [0.1, 0.5]}, "PT"),
+    "mixture": ({"parts": [{"noise": {"type": "gaussian", "variance": [0.01, 0.1]}}]}, "CT"),
     "composition": ({"parts": [{"type": "rician", "percent": [2, 5]}, {"type": "speckle", "relative": 0.1}]}, "MR"),
 }
 """A configuration with a range for every type that makes noise, and a scan that it is for."""
@@ -291,7 +293,7 @@ def test_a_seed_decides_noise_and_level_and_the_image_is_left_alone(name, anatom
     assert 0 < a[1] < 1
 
 
-@pytest.mark.parametrize("name", [n for n in TYPES if n != "composition"])
+@pytest.mark.parametrize("name", [n for n in TYPES if n not in ("coloured", "composition", "mixture")])
 def test_a_parameter_from_a_range_is_uniform_in_its_logarithm(name):
     section, _ = TYPES[name]
     low, high = next(v for v in section.values() if isinstance(v, list))
@@ -303,7 +305,7 @@ def test_a_parameter_from_a_range_is_uniform_in_its_logarithm(name):
     assert [position.mean(), position.std()] == pytest.approx([0.5, 12**-0.5], abs=0.04)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "rician", "noncentral_chi"])
+@pytest.mark.parametrize("name", ["gaussian", "coloured", "rician", "noncentral_chi", "mixture"])
 def test_the_range_of_levels_that_a_configuration_states_is_the_one_drawn(name, anatomy):
     section, frame = TYPES[name][0], FRAMES[TYPES[name][1]]
     config = parse_config({"data": {"noise": {"type": name, **section}}}).data.noise

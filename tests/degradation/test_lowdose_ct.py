@@ -184,13 +184,13 @@ def test_a_seed_decides_the_noise_and_a_slice_does_not_depend_on_the_next(geomet
 
 def test_on_the_models_scale_noise_is_what_it_is_in_hu():
     hu = patient(96, 4.0)
-    frame = Frame(-1000.0, 1000.0, (4.0, 4.0), "CT")
+    frame = Frame(-1000.0, 1000.0, "CT", (4.0, 4.0))
     way = LowDoseCT(target_hu=(20.0, 60.0), views=60)
     target = way.draw(seeded())
     assert 20 <= target <= 60
     x0 = frame.normalised(hu)
     y = way.apply(x0, target, seeded(), frame)
-    noise = way.noise_hu(hu, target, seeded(), (4.0, 4.0))
+    noise = way.noise_hu(frame.physical(x0), target, seeded(), (4.0, 4.0))
     torch.testing.assert_close(y - x0, noise / 1000, rtol=1e-3, atol=1e-5)
     assert way.level(x0, y, target, frame) == pytest.approx(float(noise.square().mean().sqrt()) / 1000, rel=1e-3)
     # the shape that a training pair has, without a batch

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cdm4mi.data.names import pseudonym
+from cdm4mi.data.names import patient_hash, pseudonym
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.store import slice_hash
 from cdm4mi.errors import UserError
@@ -13,7 +13,6 @@ from cdm4mi.evaluation.benchmark.config import parse_benchmark
 from cdm4mi.evaluation.benchmark.run import run_benchmark
 from cdm4mi.evaluation.leakage import refuse_leaks
 from cdm4mi.models.checkpoint import load_model
-from cdm4mi.training.run import hashed
 
 
 def test_a_patient_of_the_training_is_refused(study, tmp_path, trained_run):
@@ -30,8 +29,8 @@ def test_a_patient_is_known_by_name_and_by_pseudonym(study, tmp_path):
     for name in (person, pseudonym(person)):
         for key in ("patients_train", "patients_val"):
             with pytest.raises(UserError, match=scan.patient):
-                refuse_leaks("model", {key: [hashed("another"), hashed(name)]}, [scan])
-    refuse_leaks("model", {"patients_train": [hashed("another")]}, [scan])
+                refuse_leaks("model", {key: [patient_hash("another"), patient_hash(name)]}, [scan])
+    refuse_leaks("model", {"patients_train": [patient_hash("another")]}, [scan])
 
 
 def test_pixels_are_known_again_under_another_name(study, tmp_path):
@@ -46,8 +45,8 @@ def test_pixels_are_known_again_under_another_name(study, tmp_path):
 
 def test_the_shipped_model_says_whom_it_has_seen():
     seen = load_model(None).about["data"]
-    assert hashed("sub-01") in seen["patients_train"] and hashed("sub-15") in seen["patients_val"]
-    assert not {hashed(f"sub-{n}") for n in range(17, 21)} & {*seen["patients_train"], *seen["patients_val"]}
+    assert patient_hash("sub-01") in seen["patients_train"] and patient_hash("sub-15") in seen["patients_val"]
+    assert not {patient_hash(f"sub-{n}") for n in range(17, 21)} & {*seen["patients_train"], *seen["patients_val"]}
     assert len(seen["slice_hashes"]) == seen["slices_train"] + seen["slices_val"]
 
 

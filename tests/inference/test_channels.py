@@ -198,9 +198,9 @@ def test_a_volume_is_restored_with_its_noisy_neighbours(model):
     scan = io.Volume(head(0) + 20 * np.random.default_rng(0).standard_normal((5, 32, 32)), np.eye(4), "MR")
 
     def restored(volume):
-        from cdm4mi.data.normalise import Normalisation
+        from cdm4mi.window import IntensityWindow
 
-        given = {"level": 20.0, "seed": 3, "batch": 2, "normalisation": Normalisation(0, 1000, "MR")}
+        given = {"noise": 20.0, "seed": 3, "batch": 2, "normalisation": IntensityWindow(0, 1000, "MR")}
         return restorer.restore(volume, **given).volume.array
 
     before = restored(scan)

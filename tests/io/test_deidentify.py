@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 
 from cdm4mi import io
 from cdm4mi.io import Derivation, write_map
-from cdm4mi.io.basic_profile import ACTIONS, action
-from cdm4mi.io.deidentify import deidentify, new_uid
+from cdm4mi.io.dicom.basic_profile import ACTIONS, action
+from cdm4mi.io.dicom.deidentify import deidentify, new_uid
 
 SECRETS = [b"SECRET", b"Jane", b"19500607", b"20200102"]
 

@@ -120,7 +120,7 @@ def test_several_series_ask_which_one(tmp_path):
     made = slices(series=3, name="c") + slices(series=2, name="b", count=4, seed=1)
     folder = save(made, tmp_path / "in")
     with pytest.raises(
-        UserError, match=r"2 scans.*--series.*1: CT made baxial.*4 x 14 x 18.*2: CT made caxial"
+        UserError, match=r"2 scans.*`series`.*1: CT made baxial.*4 x 14 x 18.*2: CT made caxial"
     ) as error:
         io.read(folder)
     assert "SECRET" not in str(error.value) and "\n" not in str(error.value)

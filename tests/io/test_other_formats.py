@@ -203,7 +203,7 @@ def test_colour_does_not_become_time(name, tmp_path):
     Image.fromarray(noise((9, 8, 3), 0, 255).astype(np.uint8)).save(tmp_path / "in.png")
     volume = io.read(tmp_path / "in.png")
     with pytest.raises(
-        UserError, match=r"is a colour image, expected a grey one for .* \(colour goes to .png or .tif\)"
+        UserError, match=r"is a colour image, expected a grey one for .* \(colour goes to .tif or .png\)"
     ):
         io.write(volume, tmp_path / name)
     assert not (tmp_path / name).exists()

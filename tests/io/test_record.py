@@ -9,7 +9,7 @@ import pytest
 from dicom_series import save, slices
 
 from cdm4mi import __version__, io
-from cdm4mi.io.atomic import replacing_file, replacing_folder
+from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.record import record_path
 
 

@@ -61,7 +61,7 @@ def test_pairs_that_are_shifted(person, tmp_path):
 def test_pairs_that_are_swapped(tmp_path):
     wrong = made.wrong(made.plan(made.pairs_store(tmp_path, lambda clean, rng: with_noise(clean, rng)[::-1])))
     assert "less noisy than its target for 4 of 4 patients" in wrong["order"]
-    assert "exchange --noisy and --clean" in wrong["order"]
+    assert "exchange `noisy` and `clean`" in wrong["order"]
     assert set(wrong) == {"order"}
 
 

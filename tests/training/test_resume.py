@@ -113,7 +113,7 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_one(patches, tmp_path):
 
 
 def test_resume_without_a_checkpoint_is_one_clear_line(patches, tmp_path):
-    with pytest.raises(UserError, match=r"--resume: .*last\.ckpt does not exist, expected a checkpoint") as error:
+    with pytest.raises(UserError, match=r"`resume`: found no .*last\.ckpt, expected a checkpoint") as error:
         train(runs.tiny_config(patches), tmp_path, resume=True, progress=False)
     assert "\n" not in str(error.value)
 
@@ -121,6 +121,6 @@ def test_resume_without_a_checkpoint_is_one_clear_line(patches, tmp_path):
 def test_a_second_run_into_the_same_folder_is_refused(patches, uninterrupted):
     out = uninterrupted("plain")
     before = (out / "checkpoints" / "last.ckpt").read_bytes()
-    with pytest.raises(UserError, match="holds a run already; give --resume"):
+    with pytest.raises(UserError, match="holds a run already; give `resume`"):
         train(runs.tiny_config(patches), out, progress=False)
     assert (out / "checkpoints" / "last.ckpt").read_bytes() == before

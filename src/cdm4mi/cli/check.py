@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.options import with_options
+
 
 def check(
     config: Annotated[str, typer.Argument(metavar="CONFIG_OR_STORE", help="a store, a YAML file or a preset's name")],
@@ -27,7 +29,7 @@ def check(
     for finding in found:
         typer.echo(f"{finding.grade:<5}  {finding.name:<{width}}  {finding.message}")
         if finding.advice:
-            typer.echo(f"{'':<5}  {'':<{width}}  -> {finding.advice}")
+            typer.echo(f"{'':<5}  {'':<{width}}  -> {with_options(finding.advice)}")
     wrong = sum(finding.grade == "wrong" for finding in found)
     if out is not None and out.exists():
         typer.echo(f"contact sheet: {out}")

@@ -19,6 +19,7 @@ from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.noise import noise
+from cdm4mi.cli.options import with_options
 from cdm4mi.cli.plan import plan
 from cdm4mi.cli.prepare import prepare
 from cdm4mi.cli.report import report
@@ -29,6 +30,9 @@ from cdm4mi.errors import UserError
 
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a wrong command line: click's class, or its own copy of it, by typer's version."""
+
+READERS = ("pydicom", "tifffile", "PIL", "highdicom", "h5py")
+"""Libraries whose logs of odd files, some with values of a header in them, are kept off the terminal."""
 
 app = typer.Typer(
     name="cdm4mi",
@@ -72,7 +76,10 @@ def options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name.split(".")[0] not in READERS)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it has a handler of its own
     logging.getLogger("cdm4mi").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
@@ -81,7 +88,7 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except UserError as error:
-        _fail(f"error: {error}", 2)
+        _fail(f"error: {with_options(str(error))}", 2)
     except UsageError as error:
         _fail(f"error: {error.format_message()} (--help shows what is possible)", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):

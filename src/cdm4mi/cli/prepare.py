@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdm4mi.cli.options import with_options
+
 if TYPE_CHECKING:
     from cdm4mi.data.prepare import Report
     from cdm4mi.data.tasks import Work
@@ -87,7 +89,7 @@ def prepare(
     if report.bad:
         typer.echo(f"not in the store, {len(report.bad)}:", err=True)
         for line in report.bad:
-            typer.echo(f"  {line}", err=True)
+            typer.echo(f"  {with_options(line)}", err=True)
     if strict and report.bad:
         typer.echo("--strict: no manifest was written", err=True)
         raise typer.Exit(1)
@@ -120,7 +122,7 @@ def _plan(out: Path) -> bool:
     try:
         planned = write_plan(out)
     except UserError as error:  # a store of test patients, say, is a good store
-        typer.echo(f"no plan: {error}", err=True)
+        typer.echo(f"no plan: {with_options(str(error))}", err=True)
         return False
     if planned.warning:
         typer.echo(f"warning: {planned.warning}", err=True)

@@ -12,11 +12,12 @@ import torch
 
 from cdm4mi import io
 from cdm4mi.config.noise_spec import noise_from_spec
-from cdm4mi.data.normalise import Normalisation, normalisation_for
-from cdm4mi.degradation import Degradation
+from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
+from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Noisy:
     volume: Volume
     parameter: Any
     sigma_scanner: float
-    normalisation: Normalisation
+    normalisation: IntensityWindow
 
 
 def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
@@ -50,12 +51,12 @@ def noisy_scan(
     """
     if seed < 0:
         raise UserError(f"seed: found {seed}, expected a number of at least 0")
-    norm = normalisation_for(volume)
-    frame = norm.frame(volume.spacing[1:])
+    norm = window_for(volume)
+    frame = Frame.of(norm, volume.spacing[1:])
     noise.check(frame)
     parameter = noise.draw(generator(seed))
     clean = volume.images()
-    x0 = torch.from_numpy(norm.apply(clean))
+    x0 = torch.from_numpy(norm.normalised(clean))
     y = torch.empty_like(x0)
     for k, x in enumerate(x0):
         y[k] = noise.apply(x if volume.channels > 1 else x[0], parameter, generator(seed, k), frame)
@@ -65,7 +66,7 @@ def noisy_scan(
     kept = (y == x0).numpy()
     if volume.padding is not None:
         kept |= volume.padding.reshape(clean.shape)
-    out = np.where(kept, clean, norm.invert(y.numpy()))
+    out = np.where(kept, clean, norm.physical(y.numpy()))
     return Noisy(volume.with_array(volume.arranged(out)), parameter, sigma_scanner, norm)
 
 

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.names import patient_names, pseudonym
-from cdm4mi.data.normalise import normalisation_for
 from cdm4mi.errors import UserError
+from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume, list_scans
+from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
 from cdm4mi.io.listing import ScanInfo
-
-_NO_GEOMETRY = {"hdf5", "tiff", "png"}
 
 
 def neighbours_of(k: int, length: int, reach: int) -> list[int]:
@@ -31,12 +30,12 @@ def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: st
     for another grid of voxels; ``name`` is what messages call the contrast.
     """
     contrast.refuse_colour(name)
-    norm = normalisation_for(contrast, config.window, config.percentiles)
+    norm = window_for(contrast, config.window, config.percentiles)
     grid = scan.shape[:-1] if scan.channel_axis is not None else scan.shape
     array, found = contrast.array, " x ".join(map(str, contrast.shape))
     if sorted(contrast.shape) != sorted(grid):
         raise UserError(f"{name}: has {found} voxels, expected the {' x '.join(map(str, grid))} of the scan")
-    if not {contrast.kind, scan.kind} & _NO_GEOMETRY:
+    if is_positioned(contrast.kind) and is_positioned(scan.kind):
         try:
             array = reorient(array, contrast.affine, grid, scan.affine)
         except UserError:
@@ -45,7 +44,7 @@ def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: st
             ) from None
     elif contrast.shape != grid:
         raise UserError(f"{name}: has {found} voxels, expected the {' x '.join(map(str, grid))} of the scan")
-    return norm.apply(array.reshape(-1, *array.shape[-2:])).clip(-1, 1)
+    return norm.normalised(array.reshape(-1, *array.shape[-2:])).clip(-1, 1)
 
 
 class Contrasts:

@@ -15,7 +15,7 @@ from cdm4mi.data.names import SPLITS
 from cdm4mi.data.store import CONDITION, TARGET, StoredScan
 from cdm4mi.data.stored import scan_of
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
+from cdm4mi.files import replacing_file
 from cdm4mi.measure.noise_level import estimate_noise
 
 NAME = "fingerprint.json"
@@ -58,7 +58,7 @@ def write_fingerprint(store: Path, manifest: Mapping[str, Any]) -> dict[str, Any
     if known is not None and known.get("manifest_sha256") == manifest["sha256"]:
         return known
     fingerprint = make_fingerprint(store, manifest)
-    with atomic.replacing_file(store / NAME) as temporary:
+    with replacing_file(store / NAME) as temporary:
         temporary.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
     return fingerprint
 
@@ -143,7 +143,7 @@ def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
     inside = inside if inside.size else values.ravel()
     facts: dict[str, Any] = {
         "percentiles": np.percentile(inside, PERCENTILES).tolist(),
-        "clipped": float((np.abs(window.apply(inside)) > CLIPPED).mean()),
+        "clipped": float((np.abs(window.normalised(inside)) > CLIPPED).mean()),
         "noise": _noise_of(values, window.scale),
     }
     if real:

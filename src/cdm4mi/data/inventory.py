@@ -9,12 +9,9 @@ from pathlib import Path
 from cdm4mi import io
 from cdm4mi.data.names import patch_patient, patient_names
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom_scan import looks_like_dicom
-from cdm4mi.io.registry import ENDINGS
-from cdm4mi.io.sniff import HEAD, ending, sniff
-
-_NOT_ALONE = (".img", ".raw", ".zraw")
-"""Endings of files that hold the voxels of a header beside them."""
+from cdm4mi.io.detect import detect
+from cdm4mi.io.formats import format_of_ending, is_data_file
+from cdm4mi.io.scan_file import ScanFile
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,10 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
                 elif kind is None and _named_as_scan(file):
                     places.append((file, (file,), root, "file"))  # damaged: where it is read, that is said
                 elif kind is None or kind == "png":
-                    if file.suffix.lower() not in _NOT_ALONE:
+                    if not is_data_file(file):
                         name = "PNG files" if kind else "other files"
                         found.passed_over[name] = found.passed_over.get(name, 0) + 1
-                elif file.suffix.lower() != ".img":
+                elif not is_data_file(file):
                     places.append((file, (file,), root, kind))
             if dicom:
                 places.append((folder, tuple(dicom), root, "series"))
@@ -98,15 +95,12 @@ def _folders(root: Path, leave_out: Path | None) -> Iterator[Path]:
 
 def _named_as_scan(file: Path) -> bool:
     """Whether the ending is that of a scan; those of pictures, and of voxels beside a header, say too little."""
-    return ENDINGS.get(ending(file), "png") != "png" and file.suffix.lower() not in _NOT_ALONE
+    return format_of_ending(file) not in (None, "png") and not is_data_file(file)
 
 
 def _kind(file: Path) -> str | None:
-    """ "dicom", a format of ``sniff``, or None for what is no scan."""
+    """The format by the content ("dicom", "nifti" ...), or None for what is no scan or cannot be read."""
     try:
-        with file.open("rb") as opened:
-            if looks_like_dicom(opened.read(HEAD)):
-                return "dicom"
-    except OSError:
+        return detect(ScanFile(file.name, file))
+    except UserError:
         return None
-    return sniff(file, file.name)

@@ -15,7 +15,7 @@ import numpy as np
 from cdm4mi import __version__
 from cdm4mi.data.names import SPLITS
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
+from cdm4mi.files import replacing_file
 
 NAME = "manifest.json"
 SCANS = "scans"
@@ -95,7 +95,7 @@ def write_manifest(store: Path, manifest: Mapping[str, Any]) -> bool:
                 return False
         except (OSError, ValueError, AttributeError):
             pass
-    with atomic.replacing_file(target) as temporary:
+    with replacing_file(target) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return True
 
@@ -125,7 +125,7 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
         )
     said = {key: manifest[key] for key in manifest if key not in ("software", "version", "sha256")}
     if _digest(json.dumps(said, sort_keys=True)) != manifest.get("sha256"):
-        raise UserError(f"{file}: was changed, expected it as cdm4mi prepare wrote it (a split is given with --split)")
+        raise UserError(f"{file}: was changed, expected it as prepare wrote it (a split is given with `split`)")
     return file.parent, manifest
 
 

@@ -17,6 +17,11 @@ def pseudonym(name: str) -> str:
     return "patient-" + hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
+def patient_hash(name: str) -> str:
+    """What a checkpoint holds of a patient: enough to find one again whose name is at hand, not to learn the name."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
 def patient_name(path: Path) -> str:
     """A name that tells patients apart: the last BIDS label (sub-01) in the path, else the file's or folder's own."""
     labels = re.findall(r"sub-[A-Za-z0-9]+", str(path))

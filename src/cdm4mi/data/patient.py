@@ -55,4 +55,4 @@ class Patient:
             return self.frames[k]
         modality = self.source.split("-")[0]
         low, high = (-1000.0, 1000.0) if modality == "CT" else (0.0, 1.0)
-        return Frame(low, high, self.spacing[1:], modality if modality in ("CT", "MR", "PT") else None)
+        return Frame(low, high, modality if modality in ("CT", "MR", "PT") else None, self.spacing[1:])

@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.phantoms import PHANTOM_WINDOWS, phantom
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
+from cdm4mi.window import IntensityWindow
 
 MOST = 100_000
 _STREAM = 5
@@ -32,7 +32,7 @@ def phantom_pairs(
     if seed < 0:
         raise UserError(f"phantom_pairs: seed: found {seed}, expected at least 0")
     images = [phantom(kind, seed * MOST + i, size) for i in range(n)]
-    norm = Normalisation(*PHANTOM_WINDOWS[kind], kind)
-    x0 = torch.stack([torch.from_numpy(norm.apply(image).clip(-1, 1))[None] for image in images])
+    norm = IntensityWindow(*PHANTOM_WINDOWS[kind], kind)
+    x0 = torch.stack([torch.from_numpy(norm.normalised(image).clip(-1, 1))[None] for image in images])
     noise = [torch.randn(x0.shape[1:], generator=generator(seed, _STREAM, i)) for i in range(n)]
     return x0, x0 + sigma * torch.stack(noise)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from cdm4mi import io
 from cdm4mi.data.inventory import Unit
 from cdm4mi.data.manifest import FORMAT, SCANS, PreparedScan
-from cdm4mi.data.normalise import foreground_threshold, normalisation_for
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
 from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write_scan
 from cdm4mi.data.tasks import Place, Task
 from cdm4mi.errors import UserError
+from cdm4mi.intensity import foreground_threshold, window_for
 from cdm4mi.io.quantise import Grid
 
 LEAST_FOREGROUND = 0.02
@@ -56,7 +56,7 @@ def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
     except UserError as error:
         return Outcome(problem=_one_line(place, str(error)))
     except MemoryError:
-        return Outcome(problem=_one_line(place, "does not fit into memory; try fewer --workers"))
+        return Outcome(problem=_one_line(place, "does not fit into memory; try fewer `workers`"))
     except Exception as error:  # one odd scan of thousands must not end the work on the others
         return Outcome(problem=_one_line(place, f"cannot be read ({type(error).__name__})"))
     write_scan(file, {"file": f"{SCANS}/{file.name}", **record}, arrays)
@@ -70,7 +70,7 @@ def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, 
     """The record of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
-    window = normalisation_for(volume, settings.window, settings.percentiles)
+    window = window_for(volume, settings.window, settings.percentiles)
     values = volume.slices()
     above = foreground_threshold(values, window.modality)
     shares = np.array([float((image > above).mean()) for image in values])
@@ -126,7 +126,7 @@ def _counterpart(task: Task, clean: io.Volume) -> tuple[NDArray[Any], NDArray[An
     names = ", ".join(place.label for place in task.noisy)
     if not fits:
         raise UserError(f"no noisy slice lies where a clean one does, in {names}; expected one grid and place")
-    raise UserError(f"{len(fits)} noisy scans lie where it does ({names}), expected one: name the pairs with --pairs")
+    raise UserError(f"{len(fits)} noisy scans lie where it does ({names}), expected one: name the pairs with `pairs`")
 
 
 def _load(place: Place) -> io.Volume:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
 from cdm4mi.io.geometry import reorient
+from cdm4mi.window import IntensityWindow
 
 MOST_SHIFT = 0.5
 """Voxels: a shift beyond it is reported."""
@@ -89,7 +89,7 @@ class Alignment:
         return max(abs(step) for step in self.shift)
 
 
-def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: Normalisation) -> Alignment:
+def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: IntensityWindow) -> Alignment:
     """The alignment of real pairs (N, rows, columns) in physical units, on some of their slices.
 
     In the plane: phase correlation (cross-correlation, which noise hardly moves; Guizar-Sicairos et al. 2008), the
@@ -100,8 +100,8 @@ def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: Normali
     chosen = np.unique(np.linspace(0, len(clean) - 1, MEASURED_SLICES).round().astype(int))
     inner = [int(k) for k in chosen if 0 < k < len(clean) - 1]
     needed = sorted({int(k) for k in chosen} | {k + step for k in inner for step in (-1, 1)})
-    noisy_of = {k: window.apply(noisy[k]).clip(-1, 1) for k in needed}
-    clean_of = {int(k): window.apply(clean[k]).clip(-1, 1) for k in chosen}
+    noisy_of = {k: window.normalised(noisy[k]).clip(-1, 1) for k in needed}
+    clean_of = {int(k): window.normalised(clean[k]).clip(-1, 1) for k in chosen}
     # tapered: the jump at the border of the image would say that nothing has moved
     taper = np.outer(*(np.hanning(side + 2)[1:-1] for side in clean.shape[1:]))
     shifts = []

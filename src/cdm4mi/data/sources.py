@@ -15,7 +15,6 @@ from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.beside import Contrasts, neighbours_of
 from cdm4mi.data.names import patch_patient, patient_names, pseudonym
-from cdm4mi.data.normalise import Normalisation, foreground, normalisation_for
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.phantoms import PHANTOM_WINDOWS, phantom
 from cdm4mi.data.resize import resized_patient
@@ -24,6 +23,8 @@ from cdm4mi.data.store import slice_hash
 from cdm4mi.data.stored import stored_patients
 from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
+from cdm4mi.intensity import foreground, window_for
+from cdm4mi.window import IntensityWindow
 
 log = logging.getLogger("cdm4mi.data")
 
@@ -126,7 +127,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
         for _, volume in io.read_all(path):
             own = name_in_header(volume) or name
             try:
-                norm = normalisation_for(volume, config.window, config.percentiles)
+                norm = window_for(volume, config.window, config.percentiles)
             except UserError as error:
                 raise UserError(f"{path}: {error}") from None
             array = volume.slices()[:: config.slice_step]
@@ -147,18 +148,18 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
                 [planes[p] for p in places],
                 [mask[k] for k in keep],
                 volume.spacing,
-                [norm.frame(volume.spacing[1:])] * len(keep),
+                [Frame.of(norm, volume.spacing[1:])] * len(keep),
                 hashes=[slice_hash(array[k]) for k in keep],
                 neighbours=_neighbours(volume, planes, config.neighbours, places) if config.neighbours else None,
                 contrasts=beside,
             )
 
 
-def _planes(volume: io.Volume, norm: Normalisation, reach: int, places: Sequence[int]) -> dict[int, Plane]:
+def _planes(volume: io.Volume, norm: IntensityWindow, reach: int, places: Sequence[int]) -> dict[int, Plane]:
     """The slices at these places, and those beside them, on [-1, 1]: (rows, columns), of colour (3, rows, columns)."""
     images = volume.images()
     wanted = {p for k in places for p in (k, *_beside(volume, k, reach))}
-    normalised = {p: norm.apply(images[p]).clip(-1, 1).astype(np.float16) for p in sorted(wanted)}
+    normalised = {p: norm.normalised(images[p]).clip(-1, 1).astype(np.float16) for p in sorted(wanted)}
     return {p: image if volume.channels > 1 else image[0] for p, image in normalised.items()}
 
 
@@ -216,9 +217,9 @@ def _phantoms(size: int, seed: int) -> Iterator[Patient]:
         kind = kinds[person % 2]
         first = (seed * PHANTOM_PATIENTS + person) * PHANTOM_SLICES
         images = [phantom(kind, first + k, size) for k in range(PHANTOM_SLICES)]
-        norm = Normalisation(*PHANTOM_WINDOWS[kind], kind)
-        slices: list[Plane] = [norm.apply(i).clip(-1, 1).astype(np.float16) for i in images]
-        frames = [norm.frame()] * len(slices)
+        norm = IntensityWindow(*PHANTOM_WINDOWS[kind], kind)
+        slices: list[Plane] = [norm.normalised(i).clip(-1, 1).astype(np.float16) for i in images]
+        frames = [Frame.of(norm)] * len(slices)
         masks: list[Plane] = [foreground(i, kind) for i in images]
         yield Patient(f"phantom-{person:03d}", f"{kind}-phantom", slices, masks, frames=frames)
 

@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.errors import UserError
-from cdm4mi.io import atomic
+from cdm4mi.files import replacing_file
 from cdm4mi.io.quantise import Grid, refine
 from cdm4mi.io.volume import Source
+from cdm4mi.window import IntensityWindow
 
 CHUNK = 64
 """Side of a chunk, pixels: that of the usual training patch, which then lies in four of them."""
@@ -32,7 +32,7 @@ TARGET, CONDITION = "target", "condition"
 _INT16 = np.dtype(np.int16)
 
 
-def choose_grid(values: NDArray[Any], source: Source | None, window: Normalisation) -> Grid | None:
+def choose_grid(values: NDArray[Any], source: Source | None, window: IntensityWindow) -> Grid | None:
     """int16 that holds ``values`` (N, rows, columns; physical units) exactly or finely enough; None asks for float32.
 
     Exact: whole numbers, or the steps of the file that the scan came from. Finely enough: the range of the values in
@@ -62,7 +62,7 @@ def write_scan(
     """
     hashes = [slice_hash(image) for image in arrays[TARGET][0]]
     record = {**record, "sha256": hashlib.sha256(b"".join(hashes)).hexdigest(), "stored": {}}
-    with atomic.replacing_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_file(path) as temporary, h5py.File(temporary, "w") as file:
         for name, (values, grid) in arrays.items():
             dataset = file.create_dataset(
                 name,
@@ -115,7 +115,7 @@ class StoredScan:
     path: Path
     shape: tuple[int, int]
     grids: dict[str, Grid | None]
-    window: Normalisation
+    window: IntensityWindow
     foreground_above: float
 
     def read(self, name: str, k: int, place: Any) -> NDArray[Any]:
@@ -140,7 +140,7 @@ class StoredSlice:
         return self.scan.shape
 
     def __getitem__(self, place: Any, /) -> NDArray[Any]:
-        return self.scan.window.apply(self.scan.read(TARGET, self.k, _pair(place))).clip(-1, 1)
+        return self.scan.window.normalised(self.scan.read(TARGET, self.k, _pair(place))).clip(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class StoredCondition:
 
     def __getitem__(self, place: Any, /) -> NDArray[Any]:
         clean, noisy = (
-            self.scan.window.apply(self.scan.read(name, self.k, _pair(place))) for name in (TARGET, CONDITION)
+            self.scan.window.normalised(self.scan.read(name, self.k, _pair(place))) for name in (TARGET, CONDITION)
         )
         limit = np.where(np.abs(clean) > FAR_OUTSIDE, np.float32(1), np.float32(MOST_NOISY))
         return noisy.clip(-limit, limit)

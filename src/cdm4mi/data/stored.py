@@ -9,11 +9,12 @@ import numpy as np
 
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.manifest import read_manifest
-from cdm4mi.data.normalise import Normalisation
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
+from cdm4mi.degradation import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
+from cdm4mi.window import IntensityWindow
 
 
 def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val")) -> list[Patient]:
@@ -27,14 +28,14 @@ def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val
         if getattr(config, name):
             raise UserError(
                 f"data.{name}: found with data.kind store, whose manifest has the split; expected none "
-                "(give --split to cdm4mi prepare)"
+                "(give `split` to prepare)"
             )
     store, manifest = read_manifest(Path(config.paths[0]))
     prepared = manifest["settings"]["percentiles"]
     if list(config.percentiles) != prepared and any(scan["modality"] != "CT" for scan in manifest["scans"]):
         raise UserError(
             f"data.percentiles: found {config.percentiles}, the store was prepared with {prepared}, expected the same "
-            "(cdm4mi prepare --percentiles)"
+            "(`percentiles` of prepare)"
         )
     patients: dict[tuple[str, str], Patient] = {}
     for scan in manifest["scans"]:
@@ -59,14 +60,14 @@ def scan_of(scan: dict[str, Any], store: Path, window: list[float]) -> StoredSca
         for name, how in scan["stored"].items()
     }
     rows, columns = scan["shape"][-2:]
-    norm = Normalisation(low, high, scan["modality"])
+    norm = IntensityWindow(low, high, scan["modality"])
     return StoredScan(store / scan["file"], (rows, columns), grids, norm, scan["foreground_above"])
 
 
 def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig) -> None:
     """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
     reader = scan_of(scan, store, config.window)
-    frame = reader.window.frame(tuple(scan["spacing_mm"][1:]))
+    frame = Frame.of(reader.window, tuple(scan["spacing_mm"][1:]))
     doubled = set(scan["doubled"])
     held = read_record(reader.path)
     hashes = held[1] if held else []  # a damaged file is told of where it is read

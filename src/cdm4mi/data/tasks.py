@@ -94,12 +94,12 @@ def paired_folders(noisy: Path, clean: Path, store: Path) -> Work:
             work.tasks.append(Task(place, tuple(same or candidates)))
         else:
             work.bad.append(
-                f"{place.label}: has no noisy scan of its patient in {noisy}, expected one (or give --pairs)"
+                f"{place.label}: has no noisy scan of its patient in {noisy}, expected one (or give `pairs`)"
             )
     patients = {place.patient for place in ours}
     alone = [place for place in theirs if place.patient not in patients]
     work.bad += [
-        f"{p.label}: has no clean scan of its patient in {clean}, expected one (or give --pairs)" for p in alone
+        f"{p.label}: has no clean scan of its patient in {clean}, expected one (or give `pairs`)" for p in alone
     ]
     return work
 

@@ -9,36 +9,25 @@ from typing import Any, TypeVar
 from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.errors import UserError
 from cdm4mi.section import Section
+from cdm4mi.window import IntensityWindow
 
 PERCENT = "standard deviation in percent of the reference, the window's upper end (MR, PET)"
 """How the key ``percent`` of several noises is described."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """What [-1, 1] means in one image: ``low`` and ``high`` in physical units map to -1 and +1.
+class Frame(IntensityWindow):
+    """What [-1, 1] and a pixel mean in one image: its intensity window, and its ``spacing``.
 
-    spacing: millimetres between neighbours along (rows, columns). modality: "CT", "MR", "PT", or None where nothing
-    says (patches without a header).
+    spacing: millimetres between neighbours along (rows, columns).
     """
 
-    low: float
-    high: float
     spacing: tuple[float, float] = (1.0, 1.0)
-    modality: str | None = None
 
-    @property
-    def scale(self) -> float:
-        """What a difference of one physical unit is on [-1, 1]."""
-        return 2.0 / (self.high - self.low)
-
-    def physical(self, x: Tensor) -> Tensor:
-        """[-1, 1] to physical units; values outside go outside."""
-        return (x + 1.0) / self.scale + self.low
-
-    def normalised(self, values: Tensor) -> Tensor:
-        """Physical units to [-1, 1]; values outside go outside."""
-        return (values - self.low) * self.scale - 1.0
+    @classmethod
+    def of(cls, window: IntensityWindow, spacing: tuple[float, float] = (1.0, 1.0)) -> Frame:
+        """The frame of an image with this window and pixel size."""
+        return cls(window.low, window.high, window.modality, spacing)
 
     def from_percent(self, percent: float) -> float:
         """Percent of the reference, which is the window's upper end, to physical units."""
@@ -82,6 +71,17 @@ class Degradation(Section, ABC):
     def level(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> float:
         """Standard deviation of y - x0 on [-1, 1], a model's input: here measured, as a root mean square."""
         return float((y - x0).square().mean().sqrt())
+
+    def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
+        """Correlation of y - x0 at pixels that are neighbours: (next row, next column), -1 to 1.
+
+        Here measured, with the mean over the image taken as 0; NaN where y is x0.
+        """
+        noise = (y - x0).double()
+        power = noise.square().mean()
+        rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
+        columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
+        return float(rows), float(columns)
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """An image whose mean over many pixels is that of x0: here y, for noise of mean zero.

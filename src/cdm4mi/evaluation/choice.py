@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import FixedWindow, Protocol, load_protocol
-from cdm4mi.evaluation.ruler import is_ct
+from cdm4mi.intensity import modality_of
 from cdm4mi.io import Volume
 
 KINDS = {"ct-1000": "CT", "colour-8bit": "colour images of 8 bits", "percentiles": "what is no CT"}
@@ -23,9 +23,10 @@ class Choice:
         self, name: str | None = None, window: tuple[float, float] | None = None, mask: bool | None = None
     ) -> None:
         if name is not None and window is not None:
-            raise UserError("--range: found with --protocol, expected one of them: a protocol fixes the range")
+            raise UserError(field="window", found="with `protocol`", expected="one of them: a protocol fixes the range")
         if window is not None and not window[0] < window[1]:
-            raise UserError(f"--range: found {window[0]:g} {window[1]:g}, expected two numbers, the lower one first")
+            found = f"{window[0]:g} {window[1]:g}"
+            raise UserError(field="window", found=found, expected="two numbers, the lower one first")
         self.why = "as asked"
         self._window = window
         self._mask = mask
@@ -47,8 +48,8 @@ class Choice:
         if self._protocol is None:
             self._default = default
             protocol = load_protocol(default)
-            told = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
-            self.why = f"the default for {KINDS[default]}{told}"
+            source = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
+            self.why = f"the default for {KINDS[default]}{source}"
             if self._window is not None:
                 low, high = self._window
                 update = {"name": "given-range", "modality": "any", "window": FixedWindow(low=low, high=high)}
@@ -58,7 +59,7 @@ class Choice:
         elif default != self._default and self._window is None:
             raise UserError(
                 f"{name}: would be judged by {default}, the scans before it by {self._default}; "
-                "expected scans of one kind, or a --protocol for all"
+                "expected scans of one kind, or a `protocol` for all"
             )
         return self._protocol
 
@@ -71,4 +72,4 @@ class Choice:
 def _default_for(reference: Volume) -> str:
     if reference.channel_axis is not None and reference.source is not None and reference.source.dtype == "uint8":
         return "colour-8bit"
-    return "ct-1000" if is_ct(reference) else "percentiles"
+    return "ct-1000" if modality_of(reference) == "CT" else "percentiles"

@@ -12,24 +12,23 @@ from numpy.typing import NDArray
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Row
 from cdm4mi.evaluation.baselines import nlm
-from cdm4mi.evaluation.ruler import Ruler
-from cdm4mi.evaluation.scores import Uncertainty, bodies_of, counted_slices, score_stack
+from cdm4mi.evaluation.metrics import Uncertainty
+from cdm4mi.evaluation.resolve import ResolvedProtocol
+from cdm4mi.evaluation.scores import bodies_of, counted_slices, score_stack
 from cdm4mi.io import Volume
-from cdm4mi.io.dicom_scan import looks_like_dicom
+from cdm4mi.io.detect import detect
+from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
-from cdm4mi.io.sniff import HEAD, ending, sniff
+from cdm4mi.io.scan_file import ScanFile, ending
 from cdm4mi.measure.noise_level import estimate_sigma
 
 PREDICTION, NOISY, NLM = "prediction", "noisy input", "non-local means"
-# What these formats say about position is not enough to tell two grids apart.
-_NO_GEOMETRY = {"hdf5", "tiff", "png"}
 
 
 def on_grid_of(reference: Volume, volume: Volume, name: str, reference_name: str) -> NDArray[Any]:
     """The volume's slices (N, rows, columns) in the reference's order and orientation; refused on another grid."""
-    if {volume.kind, reference.kind} & _NO_GEOMETRY:
-        same = True
-    else:
+    same = True
+    if is_positioned(volume.kind) and is_positioned(reference.kind):
         spacing = min(reference.spacing)
         same = np.allclose(volume.affine, reference.affine, rtol=0, atol=0.01 * spacing)
     if sorted(volume.shape) != sorted(reference.shape) or (same and volume.shape != reference.shape):
@@ -51,7 +50,7 @@ def compare(
     scan: str,
     prediction: Volume,
     reference: Volume,
-    ruler: Ruler,
+    resolved: ResolvedProtocol,
     noisy: Volume | None = None,
     sd: Volume | None = None,
     samples: Sequence[Volume] = (),
@@ -63,35 +62,37 @@ def compare(
     ``progress(done, total)`` is called after every slice. Volumes off the reference's grid raise UserError.
     """
 
-    def placed(volume: Volume, what: str) -> NDArray[Any]:
+    def on_grid(volume: Volume, what: str) -> NDArray[Any]:
         return on_grid_of(reference, volume, f"{scan} ({what})", "the reference")
 
     target = reference.slices()
-    images = {PREDICTION: placed(prediction, "prediction")}
-    bodies = bodies_of(target, ruler)
+    images = {PREDICTION: on_grid(prediction, "prediction")}
+    bodies = bodies_of(target, resolved)
     if noisy is not None:
-        images[NOISY] = placed(noisy, "noisy")
-        shown = counted_slices(ruler, bodies)
-        planes = np.moveaxis(images[NOISY], -1, 1) if ruler.colour else images[NOISY][:, None]
+        images[NOISY] = on_grid(noisy, "noisy")
+        shown = counted_slices(resolved, bodies)
+        planes = np.moveaxis(images[NOISY], -1, 1) if resolved.colour else images[NOISY][:, None]
         sigma = float(np.median([estimate_sigma(plane) for k in shown for plane in planes[k]]))
         images[NLM] = images[NOISY].copy()
         for done, k in enumerate(shown, 1):
             smooth = [nlm(plane, sigma) for plane in planes[k]]
-            images[NLM][k] = np.stack(smooth, -1) if ruler.colour else smooth[0]
+            images[NLM][k] = np.stack(smooth, -1) if resolved.colour else smooth[0]
             progress(done, 2 * len(shown))
-    told = {}
+    stated = {}
     if samples:
-        told[PREDICTION] = Uncertainty(samples=np.stack([placed(v, f"sample {n}") for n, v in enumerate(samples, 1)]))
+        stated[PREDICTION] = Uncertainty(
+            samples=np.stack([on_grid(v, f"sample {n}") for n, v in enumerate(samples, 1)])
+        )
     elif sd is not None:
-        told[PREDICTION] = Uncertainty(sd=placed(sd, "standard deviation"))
+        stated[PREDICTION] = Uncertainty(sd=on_grid(sd, "standard deviation"))
     filtered = noisy is not None
     return score_stack(
         patient,
         scan,
         images,
         target,
-        ruler,
-        told,
+        resolved,
+        stated,
         bodies,
         lambda done, total: progress(done + filtered * total, (1 + filtered) * total),
     )
@@ -127,18 +128,14 @@ def _entries(path: Path) -> dict[str, Path] | None:
         return None
     visible = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     files = [p for p in visible if p.is_file()]
-    if any(_is_dicom(p) for p in files):
+    formats = {p: detect(ScanFile(p.name, p)) for p in files}
+    if "dicom" in formats.values():
         return None
-    files = [p for p in files if sniff(p, p.name) is not None]
+    files = [p for p, kind in formats.items() if kind is not None]
     entries = files or [p for p in visible if p.is_dir()]
     if not entries:
         raise UserError(f"{path}: holds no scan, expected DICOM files, NIfTI files or folders of them")
     return {_stem(p): p for p in entries}
-
-
-def _is_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        return looks_like_dicom(file.read(HEAD))
 
 
 def _stem(path: Path) -> str:

@@ -11,12 +11,12 @@ import torch
 from pydicom.data import get_testdata_file
 
 from cdm4mi import io
-from cdm4mi.data.normalise import normalisation_for
-from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation import Frame, GaussianNoise
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import nlm
 from cdm4mi.inference.denoise import denoise_file
+from cdm4mi.intensity import window_for
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.measure.pictures import comparison_picture
 from cdm4mi.models.checkpoint import TrainedModel
@@ -57,9 +57,9 @@ def demo_slices(
         if path is None:
             raise UserError(f"{file}: not among pydicom's test files, expected them with the installed pydicom")
         reference = io.read(str(path))
-        norm = normalisation_for(reference, model.config.data.window, model.config.data.percentiles)
-        x0 = torch.from_numpy(norm.apply(reference.array))
-        y, _ = GaussianNoise(variance=variance).degrade(x0, generator(seed, number), norm.frame())
+        norm = window_for(reference, model.config.data.window, model.config.data.percentiles)
+        x0 = torch.from_numpy(norm.normalised(reference.array))
+        y, _ = GaussianNoise(variance=variance).degrade(x0, generator(seed, number), Frame.of(norm))
         noisy_path, restored_path = out / f"{name}-noisy.dcm", out / f"{name}-restored.dcm"
         for stale in (noisy_path, restored_path):
             stale.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def demo_slices(
             description="Gaussian noise added by cdm4mi",
             label="noise added",
         )
-        io.write(reference.with_array(norm.invert(y.numpy())), noisy_path, derivation=derivation)
+        io.write(reference.with_array(norm.physical(y.numpy())), noisy_path, derivation=derivation)
         record = denoise_file(noisy_path, restored_path, model, seed=seed)
         noisy, restored = io.read(noisy_path), io.read(restored_path)
         level = record["noise_level"]["value"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cdm4mi.data.names import patient_hash
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.scans import StudyScan
 
@@ -22,7 +22,7 @@ def refuse_leaks(model: str, data: Mapping[str, Any], scans: Sequence[StudyScan]
     """
     seen_slices = set(data.get(SLICES, ()))
     for scan in scans:
-        names = {hashlib.sha256(name.encode()).hexdigest()[:16] for name in scan.names}
+        names = {patient_hash(name) for name in scan.names}
         for key, what in SEEN.items():
             if names & set(data.get(key, ())):
                 raise UserError(f"{model}: found test patient {scan.patient} among its {what} patients, expected none")

@@ -10,7 +10,7 @@ from cdm4mi.data.manifest import is_store
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, parse_benchmark
 from cdm4mi.evaluation.benchmark.models import SHIPPED
-from cdm4mi.io.sniff import ending
+from cdm4mi.io.scan_file import ending
 
 
 def sweep_config(
@@ -30,7 +30,7 @@ def sweep_config(
     The first model is tested against the others. Raises UserError as a benchmark's configuration does.
     """
     if not values:
-        raise UserError("--values: found none, expected noise levels, as 0.01,0.05,0.1")
+        raise UserError(field="values", found="none", expected="noise levels, as 0.01,0.05,0.1")
     names = _names(models)
     where: dict[str, Any] = {"kind": "store" if is_store(data) else "volumes", "paths": [str(data)]}
     where |= {"test_patients": list(test_patients)} if test_patients else {}

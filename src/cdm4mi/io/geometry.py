@@ -111,6 +111,12 @@ def name_spacing(gaps: NDArray[Any], distances: NDArray[Any], tolerance: float) 
     return said
 
 
+def require_independent_axes(affine: NDArray[Any], name: str, fields: str) -> None:
+    """Refuse a header whose ``fields`` give a 4 x 4 affine that maps the voxels to less than a volume."""
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise UserError(f"{name}: {fields}: found an affine that is singular or not finite, expected independent axes")
+
+
 def require_even(origins: NDArray[Any] | None, name: str, target: str) -> None:
     """Refuse to write slices without an even spacing into a format that has one spacing."""
     if origins is None:

@@ -7,35 +7,30 @@ import shutil
 import tempfile
 import weakref
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom_frames import frame_count
-from cdm4mi.io.dicom_read import read_dicom
-from cdm4mi.io.dicom_scan import (
+from cdm4mi.io.detect import detect
+from cdm4mi.io.dicom.frames import frame_count
+from cdm4mi.io.dicom.read import read_dicom
+from cdm4mi.io.dicom.scan import (
     DicomScan,
     Instance,
-    NotDicom,
-    add_passed_over,
     description,
+    is_directory,
     open_instance,
     single_scan,
     sort_into_scans,
 )
-from cdm4mi.io.dicom_values import items, text, texts, whole
+from cdm4mi.io.dicom.values import items, text, texts, whole
+from cdm4mi.io.formats import FORMATS, files_of, is_data_file, readable
 from cdm4mi.io.quiet import quiet
-from cdm4mi.io.registry import FORMATS
-from cdm4mi.io.sniff import sniff
+from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Volume
 
-# Ending of a header -> endings of the files beside it that can hold its voxels.
-_DATA_ENDINGS = {
-    ".hdr": (".img", ".img.gz"), ".img": (".hdr",), ".mhd": (".raw", ".zraw"), ".nhdr": (".raw", ".raw.gz", ".gz"),
-}  # fmt: skip
-_DICOMDIR = "1.2.840.10008.1.3.10"
-_KNOWN = f"DICOM, {', '.join(its.title for its in FORMATS.values())} or a zip of them"
 _ZIP_GAIN, _ZIP_PLENTY = 100, 2**31
 
 
@@ -64,9 +59,9 @@ class ScanInfo:
 
     def line(self) -> str:
         """One line for a person: number, modality, description, size."""
-        said = f"{self.number}: {self.modality or self.kind} {self.description or '(no description)'}"
+        what = f"{self.number}: {self.modality or self.kind} {self.description or '(no description)'}"
         size = ", " + " x ".join(str(n) for n in self.shape) if self.shape else ""
-        return f"{said}{size}, {self.files} file{'s' if self.files != 1 else ''}"
+        return f"{what}{size}, {self.files} file{'s' if self.files != 1 else ''}"
 
 
 @dataclass
@@ -74,7 +69,7 @@ class Listing:
     """All scans of a path in a fixed order, and the count of objects that are none, by kind."""
 
     scans: list[ScanInfo] = field(default_factory=list)
-    passed_over: dict[str, int] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
 
     def counted(self, without: str = "") -> str:
         """What was passed over as one line, "2 Basic Text SR, 1 unreadable"; "" for nothing."""
@@ -86,54 +81,87 @@ class Listing:
             return self.scans[0]
         if series is None:
             lines = "; ".join(scan.line() for scan in self.scans)
-            raise UserError(f"{name}: holds {len(self.scans)} scans, expected the number of one (--series): {lines}")
+            raise UserError(f"{name}: holds {len(self.scans)} scans, expected the number of one (`series`): {lines}")
         number = int(series) if str(series).isdigit() else 0
         if not 1 <= number <= len(self.scans):
             raise UserError(f"{name}: has no series {series}, expected a number from 1 to {len(self.scans)}")
         return self.scans[number - 1]
 
 
-def list_scans(path: str | Path) -> Listing:
+def list_scans(path: str | os.PathLike[str]) -> Listing:
     """List the scans that a path holds, without reading voxels. UserError where there is none."""
-    with quiet():
-        return _list(Path(path))
-
-
-def list_files(files: Sequence[Path], name: str) -> Listing:
-    """List the scans that these files are together, as ``list_scans`` does for a folder called ``name``."""
-    with quiet():
-        return _of_files([(path, path.name) for path in files], name)
-
-
-def _list(path: Path) -> Listing:
+    path = Path(path)
     if path.is_dir():
-        return _of_folder(path, path.name or str(path))
+        files = sorted(_files_under(str(path), ""), key=lambda file: str(file.path))
+        return _list(files, path.name or str(path))
     if not path.is_file():
         raise UserError(f"{path}: does not exist or is no file, expected a scan (a file or a folder)")
-    try:
-        instance = open_instance(path, path.name)
-    except NotDicom:
-        return _of_file(path)
-    if text(instance.dataset, "MediaStorageSOPClassUID") == _DICOMDIR or "DirectoryRecordSequence" in instance.dataset:
-        return _of_dicomdir(path, instance)
-    return Listing([_dicom_info(single_scan(instance), 1)])
+    return list_file(ScanFile(path.name, path))
 
 
-def _of_file(path: Path) -> Listing:
-    kind = sniff(path, path.name)
+def list_file(file: ScanFile, format: str | None = None) -> Listing:
+    """List the scans of one file, whose format follows from its content unless it is given."""
+    kind = format or detect(file)
     if kind == "zip":
-        return _of_zip(path)
-    if kind is None:
-        raise UserError(f"{path.name}: not in a format that is known, expected {_KNOWN}")
-    return Listing([_file_info(path, path.name, kind, 1)])
+        return _of_zip(file)
+    if kind in FORMATS:
+        return Listing([_file_info(file, kind, 1)])
+    if kind != "dicom":
+        if format is None:
+            raise UserError(f"{file.name}: not in a format that is known, expected {readable()}")
+        raise UserError(field="format", found=format, expected=", ".join(["dicom", *FORMATS, "zip"]))
+    with quiet():
+        instance = open_instance(file)
+        if is_directory(instance.dataset):
+            return _of_dicomdir(file, instance)
+        return Listing([_dicom_info(single_scan(instance), 1)])
 
 
-def _of_folder(folder: Path, name: str) -> Listing:
-    return _of_files(sorted(_files_under(str(folder), "")), name)
+def list_files(paths: Sequence[Path], name: str) -> Listing:
+    """List the scans that these files are together, as ``list_scans`` does for a folder called ``name``."""
+    return _list([ScanFile(path.name, path) for path in paths], name)
 
 
-def _files_under(folder: str, inside: str) -> Iterator[tuple[Path, str]]:
-    """Every regular file below a folder (no pipes, no dangling links), with its name inside it."""
+def _list(files: Sequence[ScanFile], name: str) -> Listing:
+    """Scans of several files. Beside DICOM images other formats are only counted."""
+    instances: list[Instance] = []
+    others: list[tuple[ScanFile, str]] = []
+    passed_over: Counter[str] = Counter()
+    with quiet():
+        for file in files:
+            try:
+                kind = detect(file)
+                if kind == "dicom":
+                    instance = open_instance(file)
+                    if not is_directory(instance.dataset):
+                        instances.append(instance)
+                # A data file (.img, .raw) is read with its header.
+                elif file.path is None or not is_data_file(file.path):
+                    if kind in FORMATS:
+                        others.append((file, kind))
+                    elif kind is None:
+                        passed_over["other files"] += 1
+            except UserError:
+                passed_over["unreadable"] += 1
+        scans, no_scans = sort_into_scans(instances)
+        passed_over += no_scans
+        if scans:
+            passed_over.update(f"{kind} files" for _, kind in others)
+            return Listing([_dicom_info(scan, number) for number, scan in enumerate(scans, 1)], passed_over)
+    kinds = {kind for _, kind in others}
+    read_folder = FORMATS[kinds.pop()].read_folder if len(kinds) == 1 and len(others) > 1 else None
+    if read_folder is not None:
+        slices = [file for file, _ in others]
+        info = ScanInfo(1, others[0][1], "patches", "", (), len(slices), lambda: read_folder(slices))
+        return Listing([info], passed_over)
+    if not others:
+        counted = Listing(passed_over=passed_over).counted()
+        raise UserError(f"{name}: holds no scan ({counted or 'no files'}), expected {readable()}")
+    return Listing([_file_info(file, kind, number) for number, (file, kind) in enumerate(others, 1)], passed_over)
+
+
+def _files_under(folder: str, inside: str) -> Iterator[ScanFile]:
+    """Every regular file below a folder (no pipes, no dangling links), named by its path inside."""
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -142,120 +170,85 @@ def _files_under(folder: str, inside: str) -> Iterator[tuple[Path, str]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _files_under(entry.path, f"{inside}{entry.name}/")
         elif entry.is_file():
-            yield Path(entry.path), f"{inside}{entry.name}"
+            yield ScanFile(f"{inside}{entry.name}", Path(entry.path))
 
 
-def _of_files(files: list[tuple[Path, str]], name: str) -> Listing:
-    """Scans of several files (path, name for messages). Beside DICOM images other formats are only counted."""
-    instances: list[Instance] = []
-    others: list[tuple[Path, str, str]] = []
-    passed_over: dict[str, int] = {}
-    for path, file_name in files:
-        try:
-            instance = open_instance(path, file_name)
-            if "DirectoryRecordSequence" not in instance.dataset:
-                instances.append(instance)
-        except NotDicom:
-            kind = sniff(path, file_name)
-            # The second file of a pair (.img, .raw) is read with its header.
-            if kind in FORMATS and path.suffix.lower() != ".img":
-                others.append((path, file_name, kind))
-            elif kind is None and path.suffix.lower() not in (".raw", ".zraw", ".img"):
-                add_passed_over(passed_over, "other files")
-        except UserError:
-            add_passed_over(passed_over, "unreadable")
-    found = sort_into_scans(instances)
-    for kind, count in found.passed_over.items():
-        add_passed_over(passed_over, kind, count)
-    if found.scans:
-        for _, _, kind in others:
-            add_passed_over(passed_over, f"{kind} files")
-        return Listing([_dicom_info(scan, n) for n, scan in enumerate(found.scans, 1)], passed_over)
-    if len(others) > 1 and all(kind == "hdf5" for *_, kind in others):
-        from cdm4mi.io.hdf5 import read_hdf5_folder
-
-        patches = [(path, file_name) for path, file_name, _ in others]
-        info = ScanInfo(1, "hdf5", "patches", "", (), len(patches), lambda: read_hdf5_folder(patches))
-        return Listing([info], passed_over)
-    if not others:
-        counted = Listing(passed_over=passed_over).counted()
-        raise UserError(f"{name}: holds no scan ({counted or 'no files'}), expected {_KNOWN}")
-    return Listing([_file_info(p, n, kind, i) for i, (p, n, kind) in enumerate(others, 1)], passed_over)
-
-
-def _of_dicomdir(path: Path, instance: Instance) -> Listing:
+def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
     """The files that a DICOMDIR names, as far as they lie in its folder."""
-    root = path.parent.resolve()
+    if file.path is None:
+        raise UserError(f"{file.name}: is a DICOMDIR, which names files beside it; expected its path")
+    root = file.path.parent.resolve()
     files = []
     missing = 0
     for record in items(instance.dataset, "DirectoryRecordSequence"):
         parts = texts(record, "ReferencedFileID")
         if not parts:
             continue
-        file = root.joinpath(*parts)
-        if file.is_file() and root in file.resolve().parents:
-            files.append((file, "/".join(parts)))
+        path = root.joinpath(*parts)
+        if path.is_file() and root in path.resolve().parents:
+            files.append(ScanFile("/".join(parts), path))
         else:
             missing += 1
     if not files:
-        raise UserError(f"{path.name}: names {missing} files, none of which is there, expected the files beside it")
-    listing = _of_files(files, path.name)
+        raise UserError(f"{file.name}: names {missing} files, none of which is there, expected the files beside it")
+    listing = _list(files, file.name)
     if missing:
-        add_passed_over(listing.passed_over, "missing", missing)
+        listing.passed_over["missing"] += missing
     return listing
 
 
-def _of_zip(path: Path) -> Listing:
+def _of_zip(file: ScanFile) -> Listing:
     """Unpacked into a temporary folder that is removed with the listing; sizes are checked first."""
     folder = Path(tempfile.mkdtemp(prefix="cdm4mi-"))
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file.handle) as archive:
             entries = [e for e in archive.infolist() if not e.is_dir() and not e.filename.startswith("__MACOSX")]
             total = sum(e.file_size for e in entries)
-            if total > _ZIP_PLENTY and total > _ZIP_GAIN * path.stat().st_size:
+            if total > _ZIP_PLENTY and total > _ZIP_GAIN * file.size:
                 raise UserError(
-                    f"{path.name}: claims to unpack to {total / 2**30:.0f} GB, expected at most {_ZIP_GAIN} times"
+                    f"{file.name}: claims to unpack to {total / 2**30:.0f} GB, expected at most {_ZIP_GAIN} times"
                 )
             if total > shutil.disk_usage(folder).free // 2:
-                raise UserError(f"{path.name}: unpacks to {total / 2**30:.1f} GB, more than the temporary folder has")
-            places: dict[str, Path] = {}
+                raise UserError(f"{file.name}: unpacks to {total / 2**30:.1f} GB, more than the temporary folder has")
+            # Folders are numbered, so that no name in the archive can lead out of the temporary folder.
+            subfolders: dict[str, Path] = {}
             files = []
             for entry in entries:
                 inside = os.path.dirname(entry.filename)
-                place = places.setdefault(inside, folder / str(len(places)))
-                place.mkdir(exist_ok=True)
-                target = place / (os.path.basename(entry.filename.replace("\\", "/")) or "file")
-                with archive.open(entry) as packed, open(target, "wb") as file:
-                    shutil.copyfileobj(packed, file)
-                files.append((target, entry.filename))
-        listing = _of_files(sorted(files, key=lambda file: file[1]), path.name)
+                subfolder = subfolders.setdefault(inside, folder / str(len(subfolders)))
+                subfolder.mkdir(exist_ok=True)
+                target = subfolder / (os.path.basename(entry.filename.replace("\\", "/")) or "file")
+                with archive.open(entry) as packed, open(target, "wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked)
+                files.append(ScanFile(entry.filename, target))
+        listing = _list(sorted(files, key=lambda file: file.name), file.name)
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     except Exception:
         shutil.rmtree(folder, ignore_errors=True)
-        raise UserError(f"{path.name}: not a readable zip file, or damaged or encrypted") from None
+        raise UserError(f"{file.name}: not a readable zip file, or damaged or encrypted") from None
     weakref.finalize(listing, shutil.rmtree, folder, ignore_errors=True)
     for info in listing.scans:
-        info.reader = _with_paths(info.reader, (path,))
+        info.reader = _with_paths(info.reader, file.paths)
     return listing
 
 
 def _with_paths(reader: Callable[[], Volume], paths: tuple[Path, ...]) -> Callable[[], Volume]:
-    def loaded() -> Volume:
+    """The reader of a volume whose source is the archive, not the files that were unpacked."""
+
+    def read() -> Volume:
         volume = reader()
         if volume.source is not None:
             volume.source.paths = paths
         return volume
 
-    return loaded
+    return read
 
 
-def _file_info(path: Path, name: str, kind: str, number: int) -> ScanInfo:
-    read = FORMATS[kind].reader
-    beside = [path.with_suffix(end) for end in _DATA_ENDINGS.get(path.suffix.lower(), ())]
-    paths = (path, *(file for file in beside if file.is_file()))
-    return ScanInfo(number, kind, name, "", (), 1, lambda: read(path, name), paths)
+def _file_info(file: ScanFile, kind: str, number: int) -> ScanInfo:
+    paths = () if file.path is None else files_of(file.path)
+    return ScanInfo(number, kind, file.name, "", (), 1, lambda: FORMATS[kind].load(file), paths)
 
 
 def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
@@ -263,7 +256,6 @@ def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
     frames = sum(frame_count(instance.dataset) for instance in scan.instances)
     shape = (frames, whole(first, "Rows"), whole(first, "Columns"))
     modality = text(first, "Modality")
-    paths = tuple(instance.path for instance in scan.instances)
-    patient = text(first, "PatientID")
-    said = description(scan)
-    return ScanInfo(number, "dicom", said, modality, shape, len(paths), lambda: read_dicom(scan), paths, patient)
+    paths = tuple(path for instance in scan.instances for path in instance.file.paths)
+    named, files, patient = description(scan), len(scan.instances), text(first, "PatientID")
+    return ScanInfo(number, "dicom", named, modality, shape, files, lambda: read_dicom(scan), paths, patient)

@@ -12,18 +12,15 @@ from typing import Any
 import numpy as np
 
 from cdm4mi import __version__
-from cdm4mi.io import atomic
-from cdm4mi.io.registry import ENDINGS
-from cdm4mi.io.sniff import ending
+from cdm4mi.files import replacing_file
+from cdm4mi.io.formats import without_ending
 from cdm4mi.io.volume import Volume
 
 
 def record_path(output: str | Path) -> Path:
     """Where the record of an output lies: ``scan.nii.gz`` and the folder ``scan`` both give ``scan.cdm4mi.json``."""
     output = Path(output)
-    known = ending(output)
-    stem = output.name[: -len(known)] if known in ENDINGS else output.name
-    return output.with_name(f"{stem}.cdm4mi.json")
+    return output.with_name(f"{without_ending(output)}.cdm4mi.json")
 
 
 def write_record(path: str | Path, record: dict[str, Any]) -> Path:
@@ -31,12 +28,12 @@ def write_record(path: str | Path, record: dict[str, Any]) -> Path:
 
     The version of the software and the time (UTC) are added. Paths of folders are left out, as they can name a person.
     """
-    place = record_path(path)
+    target = record_path(path)
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     text = json.dumps({"software": "cdm4mi", "version": __version__, "written": now, **_plain(record)}, indent=2)
-    with atomic.replacing_file(place) as temporary:
+    with replacing_file(target) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    return place
+    return target
 
 
 def input_record(volume: Volume) -> dict[str, Any]:

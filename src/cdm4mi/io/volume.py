@@ -17,7 +17,10 @@ from cdm4mi.io.derivation import Derivation
 
 @dataclass
 class Source:
-    """Where a volume came from, with whatever its format needs to be written back. Opaque outside ``io``."""
+    """Where a volume came from, with whatever its format needs to be written back. Opaque outside ``io``.
+
+    folder: a scan that was a folder of files, and is written as one where the output has no ending.
+    """
 
     kind: str
     paths: tuple[Path, ...] = ()
@@ -25,6 +28,7 @@ class Source:
     dtype: np.dtype[Any] | None = None
     slope: float = 1.0
     intercept: float = 0.0
+    folder: bool = False
 
 
 @dataclass

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 from cdm4mi.models.checkpoint import checkpoint_file, load_model, read_ckpt
 
 

@@ -17,7 +17,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.config.yaml_text import read_file, read_value
 from cdm4mi.data.fingerprint import write_fingerprint
 from cdm4mi.data.manifest import read_manifest
-from cdm4mi.io import atomic
+from cdm4mi.files import replacing_file
 from cdm4mi.planning.cost import seconds_a_step
 from cdm4mi.planning.machine import Machine, this_machine
 from cdm4mi.planning.plan import MINUTES, Choice, Plan, make_plan
@@ -66,19 +66,20 @@ def write_plan(
     plan = make_plan(fingerprint, machine, timed, store=place, name=_name(folder), minutes=minutes)
     text = plan_text(plan, fingerprint, machine, manifest["sha256"])
     parse_config(read_value(text, str(target)), where=str(target))  # a place with ${ in its name, say
-    with atomic.replacing_file(target) as temporary:
+    with replacing_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
     tight = "" if plan.fits else f"{target}: the least network may not fit into the free memory of this machine"
     return Planned(target, plan, tight)
 
 
-def plan_of(store: Path, overrides: Sequence[str] = ()) -> Config:
-    """The plan of a store as a configuration, made where there is none yet.
+def load_plan(store: str | Path, overrides: Sequence[str] = (), *, minutes: float = MINUTES) -> Config:
+    """The plan of a store as a configuration, made where there is none yet (for a training of so many minutes).
 
-    The store is read where it lies, also after it was moved. Raises UserError as ``write_plan`` and ``load_config``.
+    The store is read where it lies, also after it was moved. overrides: as ``load_config``. Raises UserError as
+    ``write_plan`` and ``load_config``.
     """
-    folder = store if store.is_dir() else store.parent
-    plan = folder / NAME if (folder / NAME).is_file() else write_plan(folder).path
+    folder = Path(store) if Path(store).is_dir() else Path(store).parent
+    plan = folder / NAME if (folder / NAME).is_file() else write_plan(folder, minutes=minutes).path
     return parse_config(read_file(plan), [f"data.paths={json.dumps([str(folder)])}", *overrides], where=str(plan))
 
 

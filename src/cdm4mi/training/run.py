@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import logging
 import warnings
@@ -18,9 +17,10 @@ from torch.utils.data import DataLoader
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
+from cdm4mi.data.names import patient_hash
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
-from cdm4mi.diffusion.registry import make_solver
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.checkpoint import TrainedModel
@@ -36,11 +36,6 @@ log = logging.getLogger("cdm4mi.training")
 EXPECTED_WARNINGS = ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode", "exists and is not empty")
 """Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed."""
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-
-
-def hashed(patient: str) -> str:
-    """What a checkpoint says of a patient: enough to find one again whose name is known, not to learn the name."""
-    return hashlib.sha256(patient.encode()).hexdigest()[:16]
 
 
 class PairData(L.LightningDataModule):
@@ -64,6 +59,7 @@ class PairData(L.LightningDataModule):
             "slices_mixed": config.data.slices_mixed,
             "augment": config.data.augment,
             "channels": config.model.channels,
+            "level_jitter": config.data.level_jitter,
         }
         train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
         used = {p.name for p in train}
@@ -72,8 +68,8 @@ class PairData(L.LightningDataModule):
         self.train_pairs = PairDataset(train, **common)
         self.val_pairs = PairDataset(val, **common, length=config.data.val_patches, validation=True)
         self.summary = {
-            "patients_train": [hashed(n) for n in self.train_names],
-            "patients_val": [hashed(n) for n in self.val_names],
+            "patients_train": [patient_hash(n) for n in self.train_names],
+            "patients_val": [patient_hash(n) for n in self.val_names],
             "slices_train": sum(len(p.slices) for p in train),
             "slices_val": sum(len(p.slices) for p in val),
             "slice_hashes": sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
@@ -124,9 +120,9 @@ def check_place(config: Config, out: Path, resume: bool) -> None:
     """
     last = out / "checkpoints" / "last.ckpt"
     if resume and not last.exists():
-        raise UserError(f"--resume: {last} does not exist, expected a checkpoint of an earlier run")
+        raise UserError(field="resume", found=f"no {last}", expected="a checkpoint of an earlier run")
     if not resume and last.exists():
-        raise UserError(f"{out}: holds a run already; give --resume to go on with it, or another --out")
+        raise UserError(f"{out}: holds a run already; give `resume` to go on with it, or another `out`")
     if config.training.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
@@ -161,7 +157,7 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
     total, count = 0.0, 0
     for batch in data.val_dataloader():
-        cond = regression.process.condition(batch["y"], batch["level"], batch.get("vector"))
+        cond = regression.process.condition(batch["y"], batch["sigma"], batch.get("vector"))
         mean = regression.process.mean(regression.network, cond)
         total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
     rms: float = (total / count) ** 0.5

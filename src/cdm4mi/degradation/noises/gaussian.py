@@ -12,16 +12,12 @@ from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.section import NonNegativeRange
 
 
-@noise
-class GaussianNoise(Degradation):
-    """y = x0 + sigma n, stated in one of three ways. The parameter is the standard deviation in terms of that way.
+class StatedSigma(Degradation):
+    """The keys of noise with a standard deviation that is stated in one of three ways, and what it is on [-1, 1].
 
-    The ``variance`` is on [-1, 1]; ``sigma_hu`` is for CT only; ``percent`` is not for CT, whose zero is arbitrary. A
-    range is drawn from uniform in the logarithm of sigma. y is not clipped: the noise stays Gaussian where the image
-    touches -1 or 1.
+    The ``variance`` is on [-1, 1]; ``sigma_hu`` is for CT only; ``percent`` is not for CT, whose zero is arbitrary.
     """
 
-    type: Literal["gaussian"] = "gaussian"
     variance: NonNegativeRange | None = Field(0.01, description="variance on [-1, 1], the intensity window")
     sigma_hu: NonNegativeRange | None = Field(None, description="standard deviation in HU (CT)")
     percent: NonNegativeRange | None = Field(None, description=PERCENT)
@@ -35,7 +31,7 @@ class GaussianNoise(Degradation):
         return data
 
     @model_validator(mode="after")
-    def _one_way(self) -> GaussianNoise:
+    def _one_way(self) -> StatedSigma:
         given = [key for key in ("variance", "sigma_hu", "percent") if getattr(self, key) is not None]
         if len(given) != 1:
             raise ValueError(f"found {' and '.join(given) or 'none'}, expected one of variance, sigma_hu and percent")
@@ -56,6 +52,29 @@ class GaussianNoise(Degradation):
         assert stated is not None
         return list(bounds(stated))
 
+    def sigma(self, stated: float, frame: Frame) -> float:
+        """A standard deviation in the terms of ``deviations``, on [-1, 1]."""
+        if self.variance is not None:
+            return stated
+        return frame.scale * (stated if self.sigma_hu is not None else frame.from_percent(stated))
+
+    def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
+        least, most = self.deviations
+        if self.variance is not None:
+            return least, most
+        return None if frame is None else (self.sigma(least, frame), self.sigma(most, frame))
+
+
+@noise
+class GaussianNoise(StatedSigma):
+    """y = x0 + sigma n, stated in one of three ways. The parameter is the standard deviation in terms of that way.
+
+    A range is drawn from uniform in the logarithm of sigma. y is not clipped: the noise stays Gaussian where the image
+    touches -1 or 1.
+    """
+
+    type: Literal["gaussian"] = "gaussian"
+
     def draw(self, generator: torch.Generator) -> float:
         """A standard deviation: on [-1, 1], in HU, or in percent."""
         return draw_log_uniform(self.deviations, generator)
@@ -66,17 +85,8 @@ class GaussianNoise(Degradation):
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return self.sigma(parameter, frame)
 
-    def sigma(self, parameter: float, frame: Frame) -> float:
-        """The standard deviation on [-1, 1]."""
-        if self.variance is not None:
-            return parameter
-        return frame.scale * (parameter if self.sigma_hu is not None else frame.from_percent(parameter))
-
-    def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
-        least, most = self.deviations
-        if self.variance is not None:
-            return least, most
-        return None if frame is None else (self.sigma(least, frame), self.sigma(most, frame))
+    def correlations(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> tuple[float, float]:
+        return 0.0, 0.0
 
     def described(self) -> str:
         if self.variance is None:

@@ -39,7 +39,8 @@ class Undersampled(Degradation):
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
         mask = self.mask(int(x0.shape[-1]), parameter, generator).to(x0.device)
         kspace = torch.fft.fft2(frame.physical(x0)) * torch.fft.ifftshift(mask)
-        return frame.normalised(torch.fft.ifft2(kspace).abs())
+        magnitude: Tensor = torch.fft.ifft2(kspace).abs()
+        return frame.normalised(magnitude)
 
     def mask(self, lines: int, acceleration: float, generator: torch.Generator) -> Tensor:
         """(lines,) of 0 and 1 with k = 0 at lines // 2: the centre, and round(lines / acceleration) ones in all."""

@@ -51,16 +51,16 @@ def add_noise(scan: StudyScan, noise: Degradation, seed: int) -> NoisyScan:
     whole = scan.whole if noise.whole_slice else None
     clean, cut = (scan.target, np.s_[:, :]) if whole is None else (whole, scan.cut)
     images, sigma = [], []
-    for k, place in enumerate(scan.places):
-        gen = generator(seed, condition, which, place)
-        x0 = torch.from_numpy(scan.norm.apply(clean[k]))
+    for k, number in enumerate(scan.slice_numbers):
+        gen = generator(seed, condition, which, number)
+        x0 = torch.from_numpy(scan.norm.normalised(clean[k]))
         if scan.condition is None:
             y, level = noise.degrade(x0, gen, scan.frame)
         else:
-            y = torch.from_numpy(scan.norm.apply(scan.condition[k]))
+            y = torch.from_numpy(scan.norm.normalised(scan.condition[k]))
             level = noise.level(x0, y, noise.draw(gen), scan.frame)
         sigma.append(level)
-        images.append(scan.norm.invert(np.ascontiguousarray(y.numpy()[cut])))
+        images.append(scan.norm.physical(np.ascontiguousarray(y.numpy()[cut])))
     return NoisyScan(scan, np.stack(images), sigma)
 
 

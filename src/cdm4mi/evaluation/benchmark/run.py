@@ -68,8 +68,8 @@ def run_benchmark(
                 level.cells[method.title].append(_cell(study, method, scan, noise, out / CACHE))
                 done += 1
                 progress(f"{method.title}, {noise.described()}", done, total)
-            told = [method.inside_training(scan) for scan in noisy]
-            level.inside[method.title] = None if None in told else all(told)
+            inside = [method.inside_training(scan) for scan in noisy]
+            level.inside[method.title] = None if None in inside else all(inside)
     write_results(study, out, command)
     return study
 
@@ -94,16 +94,16 @@ def refuse_shared(scans: Sequence[StudyScan], tuning: Sequence[StudyScan]) -> No
 
 def tuning_pairs(tuning: Sequence[StudyScan], noise: Degradation, seed: int) -> Pairs:
     """The validation images with this noise; it is not the noise of any test slice."""
-    said = "\n".join([level_key(noise), str(seed), *(scan.digest for scan in tuning)])
-    return Pairs([add_noise(s, noise, seed) for s in tuning], hashlib.sha256(said.encode()).hexdigest()[:16])
+    content = "\n".join([level_key(noise), str(seed), *(scan.digest for scan in tuning)])
+    return Pairs([add_noise(s, noise, seed) for s in tuning], hashlib.sha256(content.encode()).hexdigest()[:16])
 
 
 def _cell(study: StudyRun, method: StudyMethod, noisy: NoisyScan, noise: Degradation, cache: Path) -> Cell:
     config = study.config
-    known = config.level == "known"
-    file = cache / f"{cell_key(method, noisy, noise, study.protocols, config.seed, known)}.npz"
+    given = config.level == "known"
+    file = cache / f"{cell_key(method, noisy, noise, study.protocols, config.seed, given)}.npz"
     cell = load_cell(file, method.title, noisy)
     if cell is None:
-        cell = make_cell(method, noisy, study.protocols, config.seed, known, config.batch)
+        cell = make_cell(method, noisy, study.protocols, config.seed, given, config.batch)
         save_cell(file, cell)
     return cell

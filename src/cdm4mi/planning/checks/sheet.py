@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.io.atomic import replacing_file
+from cdm4mi.files import replacing_file
 from cdm4mi.measure.pictures import DIFFERENCE
 from cdm4mi.models import build_process
 from cdm4mi.planning.checks.subject import Subject, spread_out

@@ -1,0 +1,84 @@
+"""Intensities of a scan: its modality, the patient in it, and the window that maps its physical units to [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from cdm4mi.errors import UserError
+from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
+
+COLOUR = "RGB"
+"""What stands in the place of a modality for a colour image."""
+AIR = (-3100.0, -850.0)
+"""HU between which the first percentile of a CT lies: air, or what scanners pad with."""
+CT_MOST = 4000.0
+"""HU above which the 99th percentile of a CT does not lie."""
+
+
+def modality_of(volume: Volume) -> str:
+    """CT, MR or PT: what the header says, else CT for values as in HU (``AIR``, ``CT_MOST``), and MR otherwise.
+
+    RGB for a colour image.
+    """
+    if volume.channel_axis is not None:
+        return COLOUR
+    if volume.modality in ("CT", "MR", "PT"):
+        return volume.modality
+    low, high = np.percentile(volume.array, (1, 99))
+    return "CT" if AIR[0] <= low <= AIR[1] and high < CT_MOST else "MR"
+
+
+def foreground(array: NDArray[Any], modality: str | None) -> NDArray[Any]:
+    """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for others.
+
+    All of a colour image (..., channels).
+    """
+    if modality == COLOUR:
+        return np.ones(array.shape[:-1], bool)
+    return array > foreground_threshold(array, modality)
+
+
+def foreground_threshold(array: NDArray[Any], modality: str | None) -> float:
+    """The value above which a voxel counts as the patient's, physical units."""
+    return -500.0 if modality == "CT" else 0.5 * float(array.mean())
+
+
+def window_for(
+    volume: Volume, window: Sequence[float] = (-1000.0, 1000.0), percentiles: Sequence[float] = (0.0, 99.5)
+) -> IntensityWindow:
+    """The map for one scan: ``window`` in HU for CT; for MR and PET the ``percentiles`` of its foreground.
+
+    A lower percentile of 0 stands for the value 0, which is air in a magnitude image whatever noise does to it. The
+    percentiles are those of 3 x 3 means, so that noise hardly moves them. A colour image keeps its colours:
+    all that its stored type holds, 0 to 255 or 65535, and 0 to 1 for floats, as in scikit-image. Raises UserError for a
+    scan that is constant or not finite, and for colours of floats outside 0 to 1.
+    """
+    modality = modality_of(volume)
+    if not np.isfinite(volume.array).all():
+        raise UserError("scan: found values that are not finite, expected numbers")
+    if modality == COLOUR:
+        return _colour_range(volume)
+    if modality == "CT":
+        return IntensityWindow(float(window[0]), float(window[1]), modality)
+    smooth = uniform_filter(volume.slices(), (0, 3, 3))
+    inside = smooth[foreground(smooth, modality)]
+    if volume.array.min() == volume.array.max() or inside.size == 0:
+        raise UserError(f"scan: found the one value {float(volume.array.flat[0]):g} everywhere, expected an image")
+    low = 0.0 if percentiles[0] == 0 else float(np.percentile(inside, percentiles[0]))
+    return IntensityWindow(low, float(np.percentile(inside, percentiles[1])), modality)
+
+
+def _colour_range(volume: Volume) -> IntensityWindow:
+    dtype = volume.source.dtype if volume.source is not None else None
+    if dtype is not None and dtype.kind == "u":
+        return IntensityWindow(0.0, float(np.iinfo(dtype).max), COLOUR)
+    low, high = float(volume.array.min()), float(volume.array.max())
+    if low < 0 or high > 1:
+        raise UserError(f"scan: found colours from {low:g} to {high:g} as floats, expected 0 to 1")
+    return IntensityWindow(0.0, 1.0, COLOUR)

@@ -1,0 +1,70 @@
+"""The file formats beside DICOM. A new one is a module of this folder that defines FORMAT, and its name in MODULES."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cdm4mi.io.formats.format import Format
+from cdm4mi.io.scan_file import ending
+
+MODULES = (
+    "nifti",
+    "metaimage",
+    "nrrd",
+    "hdf5",
+    "tiff",
+    "png",
+)
+_DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+
+
+def entries(modules: Iterable[str]) -> Iterator[Format]:
+    """The ``FORMAT`` of each of these modules of the folder."""
+    for module in modules:
+        yield importlib.import_module(f"{__name__}.{module}").FORMAT
+
+
+FORMATS: dict[str, Format] = {entry.name: entry for entry in entries(MODULES)}
+"""Name of a format -> its entry, in the order in which messages list them."""
+
+
+def readable() -> str:
+    """What can be read, in words, for messages."""
+    return f"DICOM, {', '.join(entry.title for entry in FORMATS.values())} or a zip of them"
+
+
+def output_endings() -> dict[str, str]:
+    """Ending of an output -> the format that it asks for, "dicom" or a name in FORMATS."""
+    named = {end: entry.name for entry in FORMATS.values() for end in entry.endings}
+    return named | dict.fromkeys(_DICOM_ENDINGS, "dicom")
+
+
+def format_of_ending(path: Path) -> str | None:
+    """The format that the ending of a path asks for, "dicom" or a name in FORMATS; None: no ending of a format."""
+    return output_endings().get(ending(path))
+
+
+def without_ending(path: Path) -> str:
+    """The name of a file without the ending of its format; other endings stay."""
+    return path.name[: -len(ending(path))] if format_of_ending(path) else path.name
+
+
+def is_data_file(path: Path) -> bool:
+    """Whether the ending is that of voxels whose header is another file (.img, .raw, .zraw, .raw.gz)."""
+    return any(ending(path) == data for entry in FORMATS.values() for _, data in entry.data_endings)
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """A file and those beside it that belong to the same image: its voxels, or the header of its voxels."""
+    pairs = [pair for entry in FORMATS.values() for pair in entry.data_endings]
+    others = [data for header, data in pairs if header == ending(path)]
+    others += [header for header, data in pairs if data == ending(path)]
+    beside = (path.with_suffix(other) for other in others)
+    return (path, *(file for file in beside if file.is_file()))
+
+
+def is_positioned(kind: str | None) -> bool:
+    """Whether files of a format say where in the patient a scan lies, so that two grids can be told apart."""
+    return kind not in FORMATS or FORMATS[kind].positioned

@@ -1,0 +1,237 @@
+"""NIfTI 1 and 2 (.nii, .nii.gz, .hdr/.img) in and out, with the header kept."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_file
+from cdm4mi.io.formats.format import HEAD, Format
+from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
+from cdm4mi.io.geometry import require_independent_axes
+from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
+from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.volume import Source, Volume, check_memory
+
+_NEXT_DTYPES = [np.dtype(t) for t in (np.int16, np.int32)]
+
+
+def recognise_nifti(head: bytes, file: ScanFile) -> bool:
+    """Whether the magic is that of NIfTI 1 (offset 344) or 2 (offset 4), or the file is the data file of a pair."""
+    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):
+        return True
+    path = file.path
+    return path is not None and path.suffix.lower() == ".img" and path.with_suffix(".hdr").is_file()
+
+
+def read_nifti(file: ScanFile) -> Volume:
+    """Read a NIfTI file of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i)."""
+    opener: Any = gzip.open if _is_gzip(file) else contextlib.nullcontext
+    with file.open() as stored, opener(stored) as opened:
+        return _read(_load(file, opened), file)
+
+
+def _read(image: Any, file: ScanFile) -> Volume:
+    name, header = file.name, image.header
+    shape = _squeezed_shape(header.get_data_shape(), name)
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        what = "colour" if dtype.names else str(dtype)
+        raise UserError(f"{name}: the voxels are {what}, expected one grey value each")
+    pair = image.file_map["image"].filename
+    data_file = ScanFile(name, Path(pair)) if pair else file
+    try:
+        stored_bytes = data_file.size
+    except OSError:
+        raise UserError(f"{name}: the image data file (.img) that belongs to the header is missing") from None
+    check_memory(name, shape, stored_bytes // dtype.itemsize + 1, DEFLATE_GAIN if _is_gzip(data_file) else 1)
+    slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # the header's are reset by nibabel
+    try:
+        raw = np.asarray(image.dataobj.get_unscaled())
+    except Exception as error:
+        raise UserError(f"{name}: the image data cannot be read ({_one_line(error)})") from None
+    raw = raw.reshape(shape).T
+    raw = raw[None] if raw.ndim == 2 else raw
+    array = np.empty(raw.shape, dtype=np.float32)
+    for out, plane in zip(array.reshape(-1, *array.shape[-2:]), _planes(raw), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):
+            rescale(plane, slope, intercept, out)
+    warnings = []
+    if header["qform_code"] == 0 and header["sform_code"] == 0:
+        warnings.append("neither qform nor sform is set: the position in the patient is unknown")
+    affine = _millimetres(header) @ np.asarray(image.affine, dtype=np.float64)
+    require_independent_axes(affine, name, "qform or sform")
+    source = Source(
+        "nifti", tuple(dict.fromkeys((*file.paths, *data_file.paths))), header.copy(), dtype, slope, intercept
+    )
+    return Volume(array, affine, None, source, warnings)
+
+
+def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
+    """Write ``volume``; header fields and stored type come from ``template`` (a NIfTI source). Returns notes.
+
+    The stored type stays where it holds the values finely enough; otherwise the next one that does is taken and noted.
+    """
+    notes: list[str] = []
+    array = volume.array
+    source = template if template is not None and template.kind == "nifti" else None
+    grid = _grid(array, volume, source, dtype, notes)
+    data = array if grid is None else np.empty(array.shape, dtype=grid.dtype)
+    if grid is not None:
+        for out, plane in zip(_planes(data), _planes(array), strict=True):
+            out[...] = grid.encode(plane)
+    elif dtype is not None:
+        data = array.astype(dtype)
+    elif source is not None and source.dtype == np.float64:
+        data = array.astype(np.float64)
+    stored = data.T
+    if source is not None:
+        header = source.header.copy()
+        shape = header.get_data_shape()
+        if len(shape) < stored.ndim or len(shape) > stored.ndim:
+            stored = stored.reshape(shape)
+    else:
+        header = nib.Nifti1Header() if max(stored.shape) < 2**15 else nib.Nifti2Header()
+        header.set_xyzt_units("mm", "sec")
+    header.set_data_dtype(data.dtype)
+    lowered = path.name.lower()
+    pair = lowered.endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
+    image_class = _image_class(header, pair)
+    affine = np.linalg.inv(_millimetres(header)) @ volume.affine
+    image = image_class(stored, None, header)
+    if source is None or not np.allclose(header.get_best_affine(), affine, rtol=0, atol=1e-9):
+        image.set_sform(affine, 1)
+        image.set_qform(affine, 1, strip_shears=True)
+        if not np.allclose(image.get_qform(), affine, atol=1e-3):
+            image.set_qform(None, 0)  # a sheared stack (gantry tilt) has no rotation alone: only the sform says it
+    if data.dtype.kind == "f":
+        image.header.set_slope_inter(1.0, 0.0)
+    else:
+        assert grid is not None
+        image.header.set_slope_inter(grid.slope, grid.intercept)
+    image.header["cal_min"] = image.header["cal_max"] = 0  # the display range of the source need not fit
+    _save(image, path, pair)
+    return notes
+
+
+def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
+    """What turns the header's units of length into millimetres, as a matrix; unknown units are millimetres."""
+    units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
+    scale = {1: 1e3, 3: 1e-3}.get(units, 1.0)
+    return np.diag([scale, scale, scale, 1.0])
+
+
+def _is_gzip(file: ScanFile) -> bool:
+    return file.head(2) == b"\x1f\x8b"
+
+
+def _load(file: ScanFile, opened: Any) -> Any:
+    """The image as nibabel sees it: one file by its content, a pair by its two names."""
+    try:
+        head = opened.read(HEAD)
+        opened.seek(0)
+        single = {b"n+1\0": nib.Nifti1Image, b"n+2\0": nib.Nifti2Image}
+        kind: Any = single.get(head[344:348]) or single.get(head[4:8])
+        image: Any
+        if kind is not None:
+            image = kind.from_file_map({"image": nib.FileHolder(fileobj=opened)})
+        elif file.path is not None:
+            image = nib.load(file.path)
+        else:
+            raise UserError(f"{file.name}: is one of the two files of a NIfTI pair, expected the path of one of them")
+        if not isinstance(image, nib.Nifti1Pair):
+            raise UserError(f"{file.name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")
+        image.header.get_data_shape()
+        image.header.get_data_dtype()
+        _ = image.affine
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{file.name}: not a readable NIfTI file ({_one_line(error)})") from None
+    return image
+
+
+def _squeezed_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Shape without trailing axes of length 1 beyond the fourth, and without a time axis of length 1."""
+    shape = tuple(int(n) for n in shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if not 2 <= len(shape) <= 4:
+        raise UserError(f"{name}: has {len(shape)} axes {shape}, expected 2 to 4")
+    return shape
+
+
+def _grid(
+    array: NDArray[Any], volume: Volume, source: Source | None, dtype: np.dtype[Any] | None, notes: list[str]
+) -> Grid | None:
+    """How to store integers, or None for floats."""
+    wanted = np.dtype(dtype) if dtype is not None else None
+    if wanted is not None and wanted.kind == "f":
+        return None
+    origin = source or volume.source
+    first = wanted or (origin.dtype if origin is not None and origin.dtype is not None else np.dtype(np.float32))
+    if first.kind == "f":
+        return None
+    if not np.isfinite(array).all():
+        notes.append(f"stored as float32 instead of {first}: some values are not finite")
+        return None
+    slope, intercept = (origin.slope, origin.intercept) if origin is not None else (1.0, 0.0)
+    single = lambda x: float(np.float32(x))  # noqa: E731
+    tried = [first, *(t for t in _NEXT_DTYPES if t.itemsize > first.itemsize or (t.kind == "i" and first.kind == "u"))]
+    for candidate in tried:
+        grid = refine(array, [Grid(candidate, slope, intercept)], single)
+        if grid is not None and (fine_enough(grid, array, slope) or grid.exact(array)):
+            if candidate != first:
+                notes.append(f"stored as {candidate} instead of {first}: the values do not fit the source's type")
+            return grid
+    notes.append(f"stored as float32 instead of {first}: the values do not fit the source's type")
+    return None
+
+
+def _image_class(header: nib.Nifti1Header, pair: bool) -> type:
+    if isinstance(header, nib.Nifti2Header):
+        return nib.Nifti2Pair if pair else nib.Nifti2Image
+    return nib.Nifti1Pair if pair else nib.Nifti1Image
+
+
+def _save(image: Any, path: Path, pair: bool) -> None:
+    if not pair:
+        with replacing_file(path) as temporary:
+            image.to_filename(temporary)
+        return
+    names = image.filespec_to_file_map(path)
+    with (
+        replacing_file(Path(names["image"].filename)) as data,
+        replacing_file(Path(names["header"].filename)) as head,
+    ):
+        image.file_map["image"].filename, image.file_map["header"].filename = os.fspath(data), os.fspath(head)
+        image.to_file_map()
+
+
+def _planes(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """The last two axes, one after the other, without copying (also of a transposed array)."""
+    return [array[index] for index in np.ndindex(array.shape[:-2])]
+
+
+def _one_line(error: BaseException) -> str:
+    """What nibabel says, on one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+FORMAT = Format(
+    name="nifti",
+    title="NIfTI",
+    endings=(".nii.gz", ".nii", ".hdr", ".img"),
+    read=read_nifti,
+    write=write_nifti,
+    recognise=recognise_nifti,
+    data_endings=((".hdr", ".img"), (".hdr", ".img.gz")),
+)

@@ -1,0 +1,58 @@
+"""A text header and raw or deflated voxels in one file or two, as MetaImage and NRRD have them."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_file
+from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.volume import check_memory
+
+DEFLATE_GAIN = 1040
+"""More bytes than deflate can make of one (about 1032): the bound for what the header of a packed file may claim."""
+
+
+def read_raw_data(
+    file: ScanFile,
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    compressed: bool,
+    from_end: bool = False,
+) -> NDArray[Any]:
+    """Voxels of ``shape`` (slowest axis first) that begin ``offset`` bytes into the file, or are its last bytes.
+
+    Compressed data may be in zlib or gzip form. UserError where the file holds less than the header claims.
+    """
+    stored = max(0, file.size - (0 if from_end else offset))
+    check_memory(file.name, shape, stored // dtype.itemsize + bool(compressed), DEFLATE_GAIN if compressed else 1)
+    needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    with file.open() as opened:
+        opened.seek(file.size - needed if from_end else offset)
+        if not compressed:
+            data = opened.read(needed)
+        else:
+            try:
+                data = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(opened.read(), needed)
+            except zlib.error:
+                raise UserError(f"{file.name}: the compressed voxel data are damaged") from None
+    if len(data) < needed:
+        raise UserError(f"{file.name}: holds {len(data)} bytes of voxel data, expected {needed} as its header says")
+    return np.frombuffer(data, dtype).reshape(shape)
+
+
+def write_header_and_data(path: Path, header: bytes, data: bytes, data_path: Path | None) -> None:
+    """Write both to one file, or the voxels to ``data_path`` beside the header. Neither appears without the other."""
+    if data_path is None:
+        with replacing_file(path) as temporary:
+            temporary.write_bytes(header + data)
+        return
+    with replacing_file(data_path) as first, replacing_file(path) as second:
+        first.write_bytes(data)
+        second.write_bytes(header)

@@ -1,0 +1,112 @@
+"""Write a volume in the format of the output's ending, with the headers of the scan that it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdm4mi.errors import UserError
+from cdm4mi.files import refuse_inputs
+from cdm4mi.io import geometry
+from cdm4mi.io.derivation import Derivation
+from cdm4mi.io.dicom.write import write_dicom
+from cdm4mi.io.formats import FORMATS, format_of_ending, output_endings
+from cdm4mi.io.quiet import quiet
+from cdm4mi.io.volume import Source, Volume
+
+
+def write(
+    volume: Volume,
+    path: str | Path,
+    like: Volume | None = None,
+    *,
+    derivation: Derivation | None = None,
+    dtype: np.dtype[Any] | str | None = None,
+    deidentify: bool = False,
+) -> list[str]:
+    """Write ``volume``; the ending of ``path`` says the format; without one, a DICOM source gives a folder.
+
+    ``like`` is the scan whose headers and voxel grid are used (default: those that the volume was read with); a
+    DICOM output needs one that is DICOM. ``derivation`` says what was done, in a DICOM output (default: what the volume
+    knows of itself). ``dtype`` asks for a stored type, where the format has several.
+    ``deidentify`` applies the Basic Profile of PS3.15 to DICOM and leaves the header of other formats out. Returns
+    notes on what had to be changed. An input is never overwritten; nothing is left behind on an error.
+    """
+    path = Path(path)
+    template = like.source if like is not None else volume.source
+    kind = check_target(volume, path, like)
+    volume = on_grid_of(like, volume)
+    stored = None if dtype is None else np.dtype(dtype)
+    if kind == "dicom":
+        assert template is not None
+        with quiet():
+            write_dicom(volume, path, template.header, derivation or volume.derivation, deidentify)
+        return []
+    entry = FORMATS[kind]
+    if deidentify:
+        header = entry.anonymous(template.header) if template is not None and template.kind == kind else None
+        template = None if template is None or header is None else replace(template, header=header)
+        if volume.source is not None:
+            # The stored type is kept, the header is not.
+            volume = replace(volume, source=replace(volume.source, kind="", header=None))
+    with quiet():
+        return entry.write(volume, path, template, stored)
+
+
+def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
+    """The format in which ``write`` would write ``volume`` with any values: a check before long work.
+
+    Raises UserError for an output path, a template or a format that cannot take the volume.
+    """
+    template = like.source if like is not None else volume.source
+    kind = format_of(path, template)
+    refuse_inputs(path, [p for s in (template, volume.source) if s is not None for p in s.paths])
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path}: exists and is not an empty folder, expected a new place for the output")
+    if kind == "dicom" and (template is None or template.kind != "dicom"):
+        found = template.kind if template is not None else "none"
+        raise UserError(
+            f"{path}: a DICOM output needs the headers of a DICOM series as a template, found {found}, "
+            "expected a series in `like`"
+        )
+    volume = on_grid_of(like, volume)
+    if kind == "dicom" or not FORMATS[kind].colour:
+        colour = " or ".join(entry.endings[0] for entry in FORMATS.values() if entry.colour)
+        volume.refuse_colour(str(path), f"a grey one for {kind} (colour goes to {colour})")
+    if kind != "dicom":
+        geometry.require_even(volume.slice_origins, str(path), kind)
+        FORMATS[kind].check(volume, path)
+        return kind
+    assert template is not None
+    instances = len(template.header.datasets)
+    if instances > 1 and format_of_ending(path) == "dicom":
+        raise UserError(f"{path}: the series has {instances} instances, expected a folder name for the output")
+    return kind
+
+
+def on_grid_of(like: Volume | None, volume: Volume) -> Volume:
+    """The volume on the voxel grid and with the headers of ``like``; refused where the two are not the same voxels."""
+    if like is None or like is volume or volume.source is like.source:
+        return volume
+    for scan, what in ((volume, "the scan"), (like, "the template")):
+        scan.refuse_colour(what, "a grey one for `like`")
+    array = geometry.reorient(volume.array, volume.affine, like.array.shape, like.affine)
+    if array.size != like.array.size:
+        raise UserError(
+            f"the template has {len(like.slices())} images, the volume {len(volume.slices())}, expected as many"
+        )
+    return replace(like, array=array.reshape(like.array.shape), warnings=volume.warnings, derivation=volume.derivation)
+
+
+def format_of(path: Path, template: Source | None) -> str:
+    """The format that an output path asks for; a path without an ending (or a folder) follows the template."""
+    kind = format_of_ending(path)
+    if kind is not None:
+        return kind
+    if template is not None and template.folder and (not path.suffix or path.is_dir()):
+        return template.kind
+    endings = ", ".join(output_endings())
+    raise UserError(f"{path}: names no format, expected an ending {endings}, or a folder for a DICOM source")
