@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs examples clean
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -28,6 +28,12 @@ lint: .venv/.test
 # The guide and the API reference, as a site in site/: a warning is an error.
 docs: .venv/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# Runs the examples (a minute each) and keeps their pictures for the guide.
+examples: .venv/.test
+	mkdir -p build/examples docs/examples
+	cd build/examples && for name in ../../examples/*.py; do ../../$(BIN)/python $$name || exit 1; done
+	cp build/examples/*/*.png docs/examples/
 
 clean:
 	rm -rf .venv build demo site

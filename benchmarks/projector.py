@@ -18,7 +18,7 @@ from skimage.data import shepp_logan_phantom
 from skimage.transform import radon, resize
 
 from cdm4mi.degradation.ct import ScanGeometry, fbp, project
-from cdm4mi.degradation.lowdose_ct import LowDoseCT
+from cdm4mi.degradation.noises.low_dose_ct import LowDoseCT
 
 SIZE, PIXEL = 512, 0.68
 

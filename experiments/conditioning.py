@@ -24,7 +24,6 @@ from torch import Tensor
 
 from cdm4mi.config.schema import Config
 from cdm4mi.data.pairs import PairDataset
-from cdm4mi.degradation.registry import make_degradation
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.models import build_network
 from cdm4mi.training.modules import ConditionDDPM
@@ -120,7 +119,7 @@ def measure(config: Config, folder: Path, pairs: int = 4) -> Scores:
 
 def held_out(config: Config, pairs: int) -> list[dict[str, Tensor]]:
     """A batch of some pairs for each patient that training did not see, those of one modality beside each other."""
-    size, degradation = config.model.image_size, make_degradation(config.data.noise)
+    size, degradation = config.model.image_size, config.data.noise
     batches = []
     for patient in chain(*PairData(config).val_pairs.sources):
         dataset = PairDataset([patient], degradation, size, config.seed, validation=True)

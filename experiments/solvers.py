@@ -28,8 +28,9 @@ from cdm4mi.diffusion import (
     sample,
     time_list,
 )
-from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.diffusion.sampling import Denoiser
+from cdm4mi.diffusion.sdedit import FACTOR, start_from, start_time
 
 WEIGHTS, MEANS, STD = (0.3, 0.7), (-0.3, 0.5), 0.3
 RANDOM = ("ddpm", "euler_ancestral", "dpmpp_2m_sde")
@@ -41,7 +42,7 @@ def mixture(path: GaussianPath, means: tuple[float, ...] = MEANS, std: float = S
     """E[x0 | x_t] for pixels from a mixture of Gaussians of one spread; with one mean, for a Gaussian."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        a, _, c = (v.to(x.dtype) for v in path.at(t))
+        a, _, c = (broadcast(v, x) for v in path.at(t))
         spread = a**2 * std**2 + c**2
         answers = torch.stack([m + a * std**2 / spread * (x - a * m) for m in means])
         weights = WEIGHTS[: len(means)]
@@ -121,7 +122,7 @@ def middle() -> Iterator[str]:
         path = DDPMPath(make_betas(schedule, 1000))
 
         def denoise(x: Tensor, t: Tensor, path: GaussianPath = path) -> Tensor:
-            a, _, c = (v.to(x.dtype) for v in path.at(t))
+            a, _, c = (broadcast(v, x) for v in path.at(t))
             return mean + a * rho2 / (a**2 * rho2 + c**2) * (x - a * mean)
 
         noise = SeededNoise(0, range(k), (1, 128, 128))

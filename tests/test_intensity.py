@@ -8,8 +8,9 @@ from scipy.ndimage import uniform_filter
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow, modality_of, window_for
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
 
 def volume(array, modality=None):

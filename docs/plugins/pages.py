@@ -1,4 +1,4 @@
-"""MkDocs hook: pages that lie outside docs/ (README, records ...), and links between files as links between pages."""
+"""MkDocs hook: pages that lie outside docs/ (README, examples, records ...), links between files as between pages."""
 
 from __future__ import annotations
 
@@ -17,16 +17,30 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "benchmarks.md",
     "src/cdm4mi/models/weights/README.md": "model-card.md",
+    **{f"examples/{page.name}": f"examples/{page.stem}.md" for page in sorted((ROOT / "examples").glob("*.py"))},
     **{f"records/{page.name}": f"records/{page.name}" for page in sorted((ROOT / "records").glob("*.md"))},
 }
 """File of the repository -> page of the site."""
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
-IMAGE = re.compile(r"!\[([^\]]*)\]\(docs/([^)\s]+)\)")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+CELL = re.compile(r"^# %%(.*)\n", flags=re.MULTILINE)
+
+
+def notebook(script: str) -> str:
+    """A script in the percent format as Markdown: its text as text, its code between fences."""
+    _, *parts = CELL.split(script)
+    cells = []
+    for kind, body in zip(parts[::2], parts[1::2], strict=True):
+        body = body.strip("\n")
+        text = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
+        cells.append(text if "[markdown]" in kind else f"```python\n{body}\n```")
+    return "\n\n".join(cells) + "\n"
 
 
 def on_files(files: Files, config: Any) -> Files:
     for source, page in PAGES.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+        content = (ROOT / source).read_text(encoding="utf-8")
+        files.append(File.generated(config, page, content=notebook(content) if source.endswith(".py") else content))
     return files
 
 
@@ -44,6 +58,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return found[0]  # MkDocs reports it
         to = PAGES.get(target) or (target.removeprefix("docs/") if target.startswith("docs/") else None)
         # source files and folders are no pages: their name stays, as text
-        return text if to is None else f"[{text}]({posixpath.relpath(to, posixpath.dirname(here) or '.')}{anchor})"
+        return text if to is None else f"[{text}]({relative(to)}{anchor})"
 
-    return IMAGE.sub(r"![\1](\2)", LINK.sub(linked, markdown))
+    def image(found: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, found[2]))
+        return f"![{found[1]}]({relative(target.removeprefix('docs/'))})" if "://" not in found[2] else found[0]
+
+    def relative(page: str) -> str:
+        return posixpath.relpath(page, posixpath.dirname(here) or ".")
+
+    return IMAGE.sub(image, LINK.sub(linked, markdown))

@@ -20,9 +20,10 @@ import torch
 
 from cdm4mi.config.load import load_config
 from cdm4mi.config.yaml_text import plain, read_file
-from cdm4mi.evaluation.aggregate import Key, Scores, study_means
-from cdm4mi.evaluation.report.record import Record, number
-from cdm4mi.evaluation.report.tables import shown, stamp
+from cdm4mi.evaluation.aggregate import Key, study_means
+from cdm4mi.evaluation.benchmark.record import Record
+from cdm4mi.evaluation.metrics import Scores, shown
+from cdm4mi.evaluation.report.tables import stamp
 from cdm4mi.models import build_network
 from cdm4mi.networks import NetworkCondition
 from experiments.shared import moved
@@ -86,20 +87,20 @@ def table(out: Path) -> None:
     """Means over the patients of all folds, then every patient."""
     folds = [Record(out / f"fold-{place + 1}") for place in range(len(PATIENTS))]
     first = folds[0]
-    slices = sum(len(scan["slices"]) for record in folds for scan in record.said["scans"])
+    slices = sum(len(scan.slices) for record in folds for scan in record.study.scans)
     print(f"{len(folds)} patients, each held out in turn; {slices} slices. Splits: ", end="")
-    print(", ".join(record.said["split"] for record in folds) + ".")
-    for protocol in first.protocols:
-        label = protocol["label"]
-        for region in protocol["regions"]:
-            print(f"\n### {protocol['name']}, {'whole image' if region == 'image' else region}\n")
-            metrics = [*protocol["main_metrics"], "spectrum"]
+    print(", ".join(record.study.split for record in folds) + ".")
+    for protocol in first.study.protocols:
+        label = protocol.label
+        for region in protocol.regions:
+            print(f"\n### {protocol.name}, {'whole image' if region == 'image' else region}\n")
+            metrics = [*protocol.main_metrics, "spectrum"]
             print(
                 f"{stamp(first, protocol).split(',')[0]}. PSNR (dB) [95 % bootstrap interval over patients] / "
                 f"{SSIM[metrics[1]]} / MAE (HU) / spectrum distance (dB).\n"
             )
             means = [study_means(patients(folds, number_, label)) for number_ in range(len(first.levels))]
-            head = ["method", *(level["short"] for level in first.levels), "calls", "s a slice"]
+            head = ["method", *(level.short for level in first.levels), "calls", "s a slice"]
             print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
             for method in first.methods:
                 cells = [cell(by[method, region], metrics) for by in means]
@@ -112,9 +113,8 @@ def patients(folds: list[Record], level: int, label: str) -> dict[Key, dict[str,
     """Scores by (method, region), then by patient, of all folds."""
     found: dict[Key, dict[str, Scores]] = {}
     for record in folds:
-        for entry in record.patients(level, label):
-            scores = {name: number(value) for name, value in entry["scores"].items()}
-            found.setdefault((entry["method"], entry["region"]), {})[entry["patient"]] = scores
+        for of in record.scores[level][label].patients:
+            found.setdefault((of.method, of.region), {})[of.patient] = of.scores
     return found
 
 
@@ -130,21 +130,21 @@ def differences(first: Record, means: list[dict[Key, dict[str, Any]]], region: s
     """The main method against the ones that it has to beat."""
     print()
     for rival in RIVALS:
-        by_level = [by[first.main, region]["psnr"].value - by[rival, region]["psnr"].value for by in means]
-        said = ", ".join(f"{gap:+.2f} at {level['short']}" for gap, level in zip(by_level, first.levels, strict=True))
-        print(f"- {first.main} over {rival}, PSNR in dB: {said}")
+        by_level = [by[first.study.main, region]["psnr"].value - by[rival, region]["psnr"].value for by in means]
+        said = ", ".join(f"{gap:+.2f} at {level.short}" for gap, level in zip(by_level, first.levels, strict=True))
+        print(f"- {first.study.main} over {rival}, PSNR in dB: {said}")
 
 
 def each(folds: list[Record]) -> None:
     """PSNR of every patient, whole image, first protocol."""
     first = folds[0]
-    label = first.protocols[0]["label"]
+    label = first.study.protocols[0].label
     print(f"\n### Every patient: PSNR (dB), whole image, {label}\n")
-    heads = [f"{place + 1}: {level['short']}" for place in range(len(folds)) for level in first.levels]
+    heads = [f"{place + 1}: {level.short}" for place in range(len(folds)) for level in first.levels]
     print(f"| method | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 1)}")
     for method in first.methods:
         values = [
-            record.mean(level, label, method, "image", "psnr").value
+            record.scores[level][label].mean(method, "image", "psnr").value
             for record in folds
             for level in range(len(first.levels))
         ]
@@ -153,12 +153,12 @@ def each(folds: list[Record]) -> None:
 
 def calls(folds: list[Record], method: str) -> str:
     """Network calls."""
-    return str(folds[0].levels[0]["calls"][method] or "-")
+    return str(folds[0].levels[0].calls[method] or "-")
 
 
 def seconds(folds: list[Record], method: str) -> float:
     """Processor seconds of a slice, mean over folds and levels."""
-    values = [level["seconds"][method] for record in folds for level in record.levels]
+    values = [level.seconds[method] for record in folds for level in record.levels]
     return sum(values) / len(values)
 
 

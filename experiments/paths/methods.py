@@ -12,7 +12,7 @@ METHODS: dict[str, list[str]] = {
     "ddpm-x0": ["beta_schedule=linear", "parameterization=x0"],
     "ddpm-v": ["beta_schedule=linear", "zero_terminal_snr=true", "parameterization=v"],
     # the default: half of the training where the mean is decided, and every time's loss of one size
-    "default": ["path=residual", "start_fraction=0.5", "detail=0.05"],
+    "default": ["path=residual", "start_fraction=0.5", "neighbour_std=0.05"],
     # the same without that weight, and with more training where the mean is decided
     "precond-75": ["path=residual", "start_fraction=0.75"],
     # told the noise level and trained for a range of it, beside the others' one level

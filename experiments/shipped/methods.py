@@ -5,7 +5,7 @@ METHODS: dict[str, list[str]] = {
     "default": [
         "path=residual",
         "start_fraction=0.5",
-        "detail=0.05",
+        "neighbour_std=0.05",
         "sampling.solver=dpmpp_2m",
         "spacing=logsnr",
         "steps=10",

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from cdm4mi.config import load_config
     from cdm4mi.data.add_noise import add_noise
     from cdm4mi.data.phantom_pairs import phantom_pairs
+    from cdm4mi.data.phantoms import phantom
+    from cdm4mi.data.prepare import prepare
     from cdm4mi.errors import UserError
-    from cdm4mi.inference.denoise import denoise
+    from cdm4mi.inference.denoise import denoise, denoise_file
     from cdm4mi.inference.restorer import Restoration, Restorer
     from cdm4mi.io import Volume, read, write
     from cdm4mi.models.checkpoint import load_model, save_model
     from cdm4mi.networks import DiffusionWrapper, UNet
+    from cdm4mi.planning.checks.run import check
+    from cdm4mi.planning.plan_file import load_plan
     from cdm4mi.training.modules import DDPM, ConditionDDPM
     from cdm4mi.training.run import train
 
@@ -38,10 +42,15 @@ __all__ = [
     "Volume",
     "__version__",
     "add_noise",
+    "check",
     "denoise",
+    "denoise_file",
     "load_config",
     "load_model",
+    "load_plan",
+    "phantom",
     "phantom_pairs",
+    "prepare",
     "read",
     "save_model",
     "train",
@@ -58,10 +67,15 @@ _HOMES = {
     "UserError": "cdm4mi.errors",
     "Volume": "cdm4mi.io",
     "add_noise": "cdm4mi.data.add_noise",
+    "check": "cdm4mi.planning.checks.run",
     "denoise": "cdm4mi.inference.denoise",
+    "denoise_file": "cdm4mi.inference.denoise",
     "load_config": "cdm4mi.config",
     "load_model": "cdm4mi.models.checkpoint",
+    "load_plan": "cdm4mi.planning.plan_file",
+    "phantom": "cdm4mi.data.phantoms",
     "phantom_pairs": "cdm4mi.data.phantom_pairs",
+    "prepare": "cdm4mi.data.prepare",
     "read": "cdm4mi.io",
     "save_model": "cdm4mi.models.checkpoint",
     "train": "cdm4mi.training.run",

@@ -1,23 +1,68 @@
-"""Names that commands and configuration take alike; without imports, so that ``--help`` stays instant."""
+"""Names that commands and configuration take alike, and the table of solvers; without torch: ``--help`` is instant."""
 
-from typing import Literal
+from __future__ import annotations
 
-SolverName = Literal[
-    "ddpm",
-    "ddim",
-    "euler",
-    "euler_ancestral",
-    "heun",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "dpmpp_3m",
-    "unipc_2",
-    "unipc_3",
-]
-"""How a sample is drawn: the keys of ``diffusion.registry.SOLVERS``."""
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+
+@dataclass(frozen=True)
+class SolverEntry:
+    """A solver and what it needs.
+
+    function: the solver (``diffusion.solvers.step.Solver``), or "file:name" in ``diffusion/solvers/``, which is loaded
+    when it is first used. title: in tables and pictures. calls: of the denoiser in a step, but for the last (one).
+    bridges: whether it takes paths with b != 0 as they are (another is run on the residual). takes_eta: whether the
+    function has a parameter ``eta``, the share of new noise. study: the spacing with which ``cdm4mi steps`` tries it;
+    None: it is not tried.
+    """
+
+    function: str | Callable[..., Any]
+    title: str
+    calls: int = 1
+    bridges: bool = False
+    takes_eta: bool = False
+    study: str | None = None
+
+
+SOLVERS: dict[str, SolverEntry] = {
+    "ddpm": SolverEntry("ddim:ddpm", "DDPM"),
+    "ddim": SolverEntry("ddim:ddim", "DDIM", bridges=True, takes_eta=True, study="trailing"),
+    # the same function, no twin: Euler's step on a path's own increments is DDIM's, see ``ddim``
+    "euler": SolverEntry("ddim:ddim", "Euler", bridges=True),
+    "euler_ancestral": SolverEntry("ddim:euler_ancestral", "Euler ancestral", bridges=True),
+    "heun": SolverEntry("heun:heun", "Heun", calls=2, study="logsnr"),
+    "dpmpp_2m": SolverEntry("dpm_solver:dpmpp_2m", "DPM-Solver++ 2M", study="logsnr"),
+    "dpmpp_2m_sde": SolverEntry("dpm_solver:dpmpp_2m_sde", "DPM-Solver++ 2M SDE", study="logsnr"),
+    "dpmpp_3m": SolverEntry("dpm_solver:dpmpp_3m", "DPM-Solver++ 3M"),
+    "unipc_2": SolverEntry("unipc:unipc_2", "UniPC-2", study="logsnr"),
+    "unipc_3": SolverEntry("unipc:unipc_3", "UniPC-3"),
+}
+"""How a sample is drawn. An entry that a program adds is known to configuration, commands and studies from then on."""
+
+if TYPE_CHECKING:
+    SolverName: TypeAlias = str
+else:
+
+    def __getattr__(name: str) -> Any:
+        """``SolverName``, the type of a command's option: the names that the table has when it is asked for."""
+        if name != "SolverName":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return Literal[tuple(SOLVERS)]
+
 
 SpacingName = Literal["linspace", "trailing", "leading", "quadratic", "logsnr", "karras"]
 """Which times of the path a solver visits: see ``diffusion.times.time_list``."""
+
+ScheduleName = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
+"""The betas of a diffusion: see ``diffusion.schedules``."""
+
+ParameterizationName = Literal["eps", "x0", "v", "precond"]
+"""What a network predicts: see ``diffusion.parameterizations``."""
+
+LossName = Literal["l1", "l2", "huber"]
+"""The loss of a pixel: see ``diffusion.losses``."""
 
 StartName = Literal["noise", "y"]
 """Where a sample begins: at the noisy end, or in the middle of the path from the condition."""

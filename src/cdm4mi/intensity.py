@@ -1,18 +1,17 @@
-"""Intensities of a scan: its modality, the window that maps its physical units to [-1, 1], and the patient in it."""
+"""Intensities of a scan: its modality, the patient in it, and the window that maps its physical units to [-1, 1]."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
 COLOUR = "RGB"
 """What stands in the place of a modality for a colour image."""
@@ -20,46 +19,6 @@ AIR = (-3100.0, -850.0)
 """HU between which the first percentile of a CT lies: air, or what scanners pad with."""
 CT_MOST = 4000.0
 """HU above which the 99th percentile of a CT does not lie."""
-
-Values = TypeVar("Values", NDArray[Any], torch.Tensor)
-
-
-@dataclass(frozen=True)
-class IntensityWindow:
-    """The linear map low -> -1, high -> +1 of physical units; for arrays and tensors alike.
-
-    low, high: HU, scanner units or activity. modality: "CT", "MR", "PT", "RGB", or None where nothing says.
-    Raises UserError where low is not below high.
-    """
-
-    low: float
-    high: float
-    modality: str | None = None
-
-    def __post_init__(self) -> None:
-        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
-            raise UserError(f"intensity window: found {self.low:g} to {self.high:g}, expected low below high")
-
-    @property
-    def scale(self) -> float:
-        """What a difference of one physical unit is on [-1, 1]."""
-        return 2.0 / (self.high - self.low)
-
-    def normalised(self, values: Values) -> Values:
-        """Physical units to [-1, 1]; values outside the window go outside. An array comes back as float32."""
-        return (_as_float(values) - self.low) * self.scale - 1.0
-
-    def physical(self, x: Values) -> Values:
-        """[-1, 1] to physical units; values outside go outside. An array comes back as float32."""
-        return (_as_float(x) + 1.0) * ((self.high - self.low) / 2) + self.low
-
-    def to_dict(self) -> dict[str, float | str | None]:
-        """For the record beside an output."""
-        return {"low": self.low, "high": self.high, "modality": self.modality}
-
-
-def _as_float(values: Values) -> Values:
-    return values if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
 
 
 def modality_of(volume: Volume) -> str:

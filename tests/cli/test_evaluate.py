@@ -17,7 +17,7 @@ from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import compare as judge
 from cdm4mi.evaluation.protocol import load_protocol
-from cdm4mi.evaluation.ruler import ruler_for
+from cdm4mi.evaluation.resolve import resolve
 from cdm4mi.measure.metrics import psnr, ssim
 
 app = typer.Typer()
@@ -123,7 +123,7 @@ def test_the_same_scan_stored_mirrored_is_the_same_scan(tmp_path, scans):
     flipped = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
     flipped[:3, 3] = AFFINE[:3, 0] * (volume.shape[-1] - 1)
     mirrored = save(tmp_path / "mirrored.nii.gz", volume.array[:, :, ::-1], flipped)
-    rows = judge.compare("x", "x", io.read(mirrored), volume, ruler_for(load_protocol("ct-1000"), volume))
+    rows = judge.compare("x", "x", io.read(mirrored), volume, resolve(load_protocol("ct-1000"), volume))
     assert rows
     assert all(row.scores["mae"] == 0 for row in rows)
 

@@ -165,7 +165,7 @@ def place(tmp_path, save_nifti):
             "ct.nii.gz",
             "out.nii.gz",
             ["--type", "rice"],
-            "type: found 'rice', expected one of gaussian, salt_and_pepper",
+            "type: found 'rice', expected one of gaussian, coloured",
         ),
         ("ct.nii.gz", "out.nii.gz", ["--type", "identity"], "type: found 'identity', expected one of"),
         ("ct.nii.gz", "out.nii.gz", ["--type", ""], "type: found '', expected one of"),

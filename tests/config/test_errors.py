@@ -99,8 +99,14 @@ def test_a_mistake_in_an_experiment_file_is_named_as_the_file_has_it(refused, ol
         ("data: {noise: {variance: [0, -1]}}", "data.noise.variance[1]: found -1, expected at least 0"),
         ("data: {noise: {variance: [0.2, 0.1]}}", "data.noise.variance: found [0.2, 0.1], expected the least first"),
         ("data: {noise: 3}", "exp.yaml: data.noise: found 3, expected a mapping of keys"),
-        ("data: {noise: {type: 3}}", "exp.yaml: data.noise.type: found 3, expected 'gaussian', 'salt_and_pepper',"),
-        ("data: {noise: {type: rice}}", "exp.yaml: data.noise.type: found 'rice', expected 'gaussian', 'salt_and_"),
+        (
+            "data: {noise: {type: 3}}",
+            "exp.yaml: data.noise.type: found 3, expected 'gaussian', 'coloured', 'downsampled',",
+        ),
+        (
+            "data: {noise: {type: rice}}",
+            "exp.yaml: data.noise.type: found 'rice', expected 'gaussian', 'coloured', 'downsampled',",
+        ),
         (
             "data: {noise: {type: rician, variance: 0.1}}",
             "exp.yaml: unknown key 'data.noise.variance' of type rician; known keys: type, percent, variation",
@@ -131,12 +137,12 @@ def test_a_mistake_in_an_experiment_file_is_named_as_the_file_has_it(refused, ol
         ("data: {paths: [1]}", "data.paths[0]: found 1, expected text (in quotes if it looks like a number)"),
         ("model: {beta_schedule: custom}", "exp.yaml: model: beta_schedule custom needs betas, found none"),
         (
-            "training: {detail: 0.1, min_snr_gamma: 5}",
-            "exp.yaml: min_snr_gamma and detail are given, expected one of them",
+            "training: {neighbour_std: 0.1, min_snr_gamma: 5}",
+            "exp.yaml: min_snr_gamma and neighbour_std are given, expected one of them",
         ),
         (
-            "model: {conditioning_key: none}\ntraining: {detail: 0.1}",
-            "exp.yaml: detail is given with conditioning_key none, expected a condition",
+            "model: {conditioning_key: none}\ntraining: {neighbour_std: 0.1}",
+            "exp.yaml: neighbour_std is given with conditioning_key none, expected a condition",
         ),
         ("timestep: 3", "exp.yaml: unknown key 'timestep'; the nearest known key is 'timesteps'"),
         ("trainin: {seed: 3}", "exp.yaml: unknown key 'trainin'; the nearest known key is 'training'"),

@@ -295,3 +295,9 @@ def test_capital_letters_of_a_loss_are_small_ones(name, tmp_path):
     assert load_config("mission", [f"loss_type={name}"]).training.loss_type == name.lower()
     with pytest.raises(UserError, match=r"loss_type: found 'L3', expected 'l1', 'l2' or 'huber'"):
         load_config(EXPERIMENT, ["loss_type=L3"])
+
+
+def test_a_key_of_an_earlier_version_is_read_under_its_present_name():
+    assert parse_config({"training": {"detail": 0.1, "batch_size": 3}}) == parse_config(
+        {"training": {"neighbour_std": 0.1, "batch_size": 3}}
+    )

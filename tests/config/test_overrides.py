@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cdm4mi.config import load_config, parse_config
-from cdm4mi.config.overrides import the_one
+from cdm4mi.config.fields import find
 from cdm4mi.errors import UserError
 
 EXPERIMENT = Path(__file__).parents[1] / "support" / "original_experiment.yaml"
@@ -124,7 +124,7 @@ def test_a_bad_value_for_a_raw_path_is_the_command_lines():
 
 def test_a_name_with_two_places_is_refused_with_both():
     with pytest.raises(UserError, match=r"'steps' is ambiguous, expected one of sampling.steps, training.steps"):
-        the_one("steps", [("sampling", "steps"), ("training", "steps")], foreign=False)
+        find("steps", "command line", among=[("sampling", "steps"), ("training", "steps")])
 
 
 @pytest.mark.parametrize("order", [1, -1])

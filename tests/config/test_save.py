@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from cdm4mi.config import Config, load_config, load_preset, parse_config, save_config
-from cdm4mi.config.noise import CompositionConfig, GaussianConfig, RicianConfig
 from cdm4mi.config.schema import DataConfig, ModelConfig, SamplingConfig, TrainingConfig, UNetConfig
+from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation.noises.rician import RicianNoise
+from cdm4mi.degradation.registry import Composition
 from cdm4mi.errors import UserError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda t: "${" not in t and t != "???")
@@ -16,11 +18,11 @@ positives = st.floats(1e-300, 1e300)
 fractions = st.floats(0, 1)
 pairs = st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=2)
 ranges = positives | st.lists(positives, min_size=2, max_size=2).map(sorted)
-simple_noises = st.builds(GaussianConfig, variance=ranges) | st.builds(RicianConfig, percent=ranges)
+simple_noises = st.builds(GaussianNoise, variance=ranges) | st.builds(RicianNoise, percent=ranges)
 noises = (
     simple_noises
-    | st.builds(GaussianConfig, variance=st.none(), sigma_hu=ranges)
-    | st.builds(CompositionConfig, parts=st.lists(simple_noises, min_size=1, max_size=3))
+    | st.builds(GaussianNoise, variance=st.none(), sigma_hu=ranges)
+    | st.builds(Composition, parts=st.lists(simple_noises, min_size=1, max_size=3))
 )
 
 configs = st.builds(

@@ -11,7 +11,7 @@ from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
-from cdm4mi.degradation.identity import Identity
+from cdm4mi.degradation.noises.identity import Identity
 from cdm4mi.errors import UserError
 from cdm4mi.training.run import PairData
 
@@ -38,7 +38,7 @@ def pairs(image, noise=0.0, validation=False, **augment):
     options = {key: augment.pop(key) for key in ("patches_per_slice",) if key in augment}
     config = AugmentConfig(**augment) if augment else None
     return PairDataset(
-        [patient(image)], GaussianNoise(noise), SIZE, 3, validation=validation, augment=config, **options
+        [patient(image)], GaussianNoise(variance=noise), SIZE, 3, validation=validation, augment=config, **options
     )
 
 
@@ -91,7 +91,7 @@ def test_contrast_scales_about_the_mean_and_noise_comes_after_it():
         torch.testing.assert_close(after["x0"].mean(), before["x0"].mean(), atol=1e-5, rtol=0)
         factors.append(float(after["x0"].std() / before["x0"].std()))
         noises.append(after["y"] - after["x0"])
-        assert after["level"] == before["level"]
+        assert after["sigma"] == before["sigma"]
         torch.testing.assert_close(noises[-1], before["y"] - before["x0"], atol=1e-6, rtol=0)
     assert 0.5 <= min(factors) < 0.7 < 1.4 < max(factors) <= 2.0
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.degradation import Frame, GaussianNoise
-from cdm4mi.degradation.identity import Identity
-from cdm4mi.degradation.pet import PetThinning
-from cdm4mi.degradation.rician import RicianNoise
-from cdm4mi.degradation.undersampled import Undersampled
+from cdm4mi.degradation.noises.identity import Identity
+from cdm4mi.degradation.noises.pet import PetThinning
+from cdm4mi.degradation.noises.rician import RicianNoise
+from cdm4mi.degradation.noises.undersampled import Undersampled
 from cdm4mi.errors import UserError
 
 
@@ -33,7 +34,7 @@ def patients():
 
 
 def pairs(patients, seed=0, noise=(0.01, 0.2), **options):
-    return PairDataset(patients, GaussianNoise(noise), 32, seed, **options)
+    return PairDataset(patients, GaussianNoise(variance=noise), 32, seed, **options)
 
 
 def equal(a, b):
@@ -76,13 +77,13 @@ def test_noise_has_the_stated_variance_and_is_not_clipped(patients, variance):
     assert float(noise.var()) == pytest.approx(variance, rel=0.01)
     assert abs(float(noise.mean())) < 0.01 * variance**0.5
     assert float(torch.stack(drawn["y"]).min()) < -1.1
-    torch.testing.assert_close(torch.stack(drawn["level"]), torch.full((200,), variance**0.5))
+    torch.testing.assert_close(torch.stack(drawn["sigma"]), torch.full((200,), variance**0.5))
 
 
 def test_a_range_of_variances_is_uniform_in_the_logarithm_and_told(patients):
     dataset = pairs(patients, noise=(0.01, 0.16))
     drawn = zip_dicts(dataset[i] for i in range(400))
-    level = torch.stack(drawn["level"])
+    level = torch.stack(drawn["sigma"])
     place = torch.log(level / 0.1) / np.log(4.0)
     assert 0 <= float(place.min()) < 0.02
     assert 0.98 < float(place.max()) <= 1
@@ -128,7 +129,7 @@ def test_sources_are_drawn_as_they_weigh():
 
 def test_a_slice_smaller_than_the_patch_is_one_clear_line(patients):
     with pytest.raises(UserError, match="patient a: a slice is 40 x 40, expected at least image_size = 48"):
-        PairDataset(patients, GaussianNoise(0.1), 48, 0)
+        PairDataset(patients, GaussianNoise(variance=0.1), 48, 0)
 
 
 def mr(name="m", size=48, frames=None):
@@ -137,16 +138,23 @@ def mr(name="m", size=48, frames=None):
     return Patient(name, "MR-a", slices, [i > -0.8 for i in images], frames=frames)
 
 
+UNDERSAMPLED = Undersampled(acceleration=(2.0, 6.0))
+
+
 def whole(degradation=None, patients=None, **options):
-    return PairDataset(patients or [mr(), mr("n")], degradation or Undersampled((2.0, 6.0)), 32, 3, **options)
+    return PairDataset(patients or [mr(), mr("n")], degradation or UNDERSAMPLED, 32, 3, **options)
 
 
-@pytest.mark.parametrize("degradation", [Undersampled((2.0, 6.0)), RicianNoise((2.0, 9.0), 0.4), PetThinning(0.3)])
+@pytest.mark.parametrize(
+    "degradation",
+    [UNDERSAMPLED, RicianNoise(percent=(2.0, 9.0), variation=0.4), PetThinning(count_fraction=0.3)],
+    ids=lambda noise: noise.type,
+)
 def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
     """16 pairs in a row: one slice and level, other places; x0 and y of a place fit together."""
     dataset = whole(degradation)
     block = [dataset[i] for i in range(16, 32)]
-    assert len({float(pair["level"]) for pair in block}) == 1
+    assert len({float(pair["sigma"]) for pair in block}) == 1
     assert len({pair["x0"].numpy().tobytes() for pair in block}) > 8
     kept = dataset._slice(1)
     assert kept.x0.shape == kept.y.shape == (1, 48, 48)
@@ -162,7 +170,7 @@ def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
             if np.array_equal(whole_x0[r : r + 32, c : c + 32], x0)
         ]
         assert any(found)
-    assert not torch.equal(dataset[32]["level"], block[0]["level"]) or not isinstance(degradation, Undersampled)
+    assert not torch.equal(dataset[32]["sigma"], block[0]["sigma"]) or not isinstance(degradation, Undersampled)
 
 
 def turn_like(image, quarter, flip):
@@ -185,9 +193,9 @@ def test_a_pair_of_a_block_depends_on_seed_and_index_alone():
 def test_slices_take_turns_where_it_is_asked_for():
     """Four noisy slices of three patches each: a batch of four holds all of them, and none is made twice."""
     alone, mixed = whole(patches_per_slice=3), whole(patches_per_slice=3, slices_mixed=4)
-    slices = [float(alone[3 * block]["level"]) for block in range(8)]
+    slices = [float(alone[3 * block]["sigma"]) for block in range(8)]
     assert len(set(slices)) == 8
-    assert [float(mixed[i]["level"]) for i in range(24)] == 3 * slices[:4] + 3 * slices[4:]
+    assert [float(mixed[i]["sigma"]) for i in range(24)] == 3 * slices[:4] + 3 * slices[4:]
     assert set(mixed._kept) == {4, 5, 6, 7}
     assert equal(mixed[23], whole(patches_per_slice=3, slices_mixed=4)[23])
 
@@ -195,23 +203,23 @@ def test_slices_take_turns_where_it_is_asked_for():
 def test_the_level_of_a_block_is_that_of_its_whole_slice():
     dataset = whole()
     kept = dataset._slice(0)
-    assert float(dataset[0]["level"]) == pytest.approx(float((kept.y - kept.x0).square().mean().sqrt()))
+    assert float(dataset[0]["sigma"]) == pytest.approx(float((kept.y - kept.x0).square().mean().sqrt()))
 
 
 @pytest.mark.parametrize(("asked", "together"), [(None, 1), (1, 1), (4, 4)])
 def test_pairs_of_white_noise_share_a_slice_where_it_is_asked_for(patients, asked, together):
     dataset = pairs(patients, patches_per_slice=asked)
-    levels = [float(dataset[i]["level"]) for i in range(12)]
+    levels = [float(dataset[i]["sigma"]) for i in range(12)]
     assert [levels[i] == levels[i + 1] for i in range(11)] == [(i + 1) % together != 0 for i in range(11)]
 
 
 def test_units_follow_each_slice_of_a_patient():
     """Percent of the window's upper end, which two scans of one patient do not share: on [-1, 1] it is the same."""
     frames = [Frame(0.0, high, modality="MR") for high in (100.0, 900.0, 50.0)]
-    dataset = whole(RicianNoise(5.0), [mr(frames=frames)])
-    assert [float(dataset[i]["level"]) for i in range(8)] == pytest.approx([0.1] * 8)
+    dataset = whole(RicianNoise(percent=5.0), [mr(frames=frames)])
+    assert [float(dataset[i]["sigma"]) for i in range(8)] == pytest.approx([0.1] * 8)
     frames = [Frame(-500.0, 1500.0, modality="CT")] * 3
-    assert float(whole(GaussianNoise(30.0, "sigma_hu"), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
+    assert float(whole(GaussianNoise(sigma_hu=30.0), [mr(frames=frames)])[0]["sigma"]) == pytest.approx(0.03)
 
 
 def real(patient, offset=0.25):
@@ -225,20 +233,84 @@ def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(to
     for i in range(12):
         pair = dataset[i]
         torch.testing.assert_close(pair["y"], pair["x0"] + 0.25, atol=2e-3, rtol=0)
-        assert float(pair["level"]) == pytest.approx(0.25, abs=2e-3)
+        assert float(pair["sigma"]) == pytest.approx(0.25, abs=2e-3)
     assert len({dataset[i]["x0"].numpy().tobytes() for i in range(12)}) > 6
 
 
 @pytest.mark.parametrize(
     ("degradation", "people", "said"),
     [
-        (GaussianNoise(0.1), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
+        (GaussianNoise(), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
         (Identity(), [mr()], "data.noise.type: found identity without real noisy scans"),
         (Identity(), [mr(), real(mr("n"))], "found real noisy scans for some patients"),
-        (RicianNoise(5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
-        (GaussianNoise(30.0, "sigma_hu"), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
+        (RicianNoise(percent=5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
+        (GaussianNoise(sigma_hu=30.0), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
     ],
 )
 def test_noise_that_does_not_fit_the_scans_is_one_clear_line(degradation, people, said):
     with pytest.raises(UserError, match=said):
         whole(degradation, people)
+
+
+def test_a_told_level_is_wrong_by_the_jitter_and_nothing_else_changes(patients):
+    exact, told = pairs(patients), pairs(patients, level_jitter=0.12)
+    ratios = []
+    for i in range(300):
+        a, b = exact[i], told[i]
+        assert torch.equal(a["x0"], b["x0"])
+        assert torch.equal(a["y"], b["y"])
+        ratios.append(float(b["sigma"] / a["sigma"]))
+    logarithms = np.log(ratios)
+    assert logarithms.std() == pytest.approx(0.12, rel=0.15)
+    assert abs(logarithms.mean()) < 0.03
+    assert equal(told[7], pairs(patients, level_jitter=0.12)[7])
+    assert equal(pairs(patients, validation=True)[3], pairs(patients, validation=True, level_jitter=0.12)[3])
+
+
+@pytest.mark.parametrize("whole", [None, 4])
+def test_shrunk_patches_are_means_of_four_pixels_with_twice_the_spacing(whole):
+    slices = [np.random.default_rng(k).uniform(-1, 1, (80, 72)).astype(np.float32) for k in range(2)]
+    frames = [Frame(-1000.0, 1000.0, "CT", (0.5, 0.75))] * 2
+    patient = Patient("a", "CT-a", slices, [s > -2 for s in slices], (2.0, 0.5, 0.75), frames)
+    means = [torch.from_numpy(s.reshape(40, 2, 36, 2).mean((1, 3))) for s in slices]
+    options = {"acquisition": ["pixel_spacing"], "patches_per_slice": whole}
+    shares = {}
+    for share in (0.0, 0.4, 1.0):
+        augment = AugmentConfig(flip=False, rotation=0, shrink=share)
+        found = [pairs([patient], noise=0.0, augment=augment, **options)[i] for i in range(60)]
+        shrunk = [float(p["vector"]) == pytest.approx(np.log(1.0)) for p in found]
+        shares[share] = np.mean(shrunk)
+        for pair, small in zip(found, shrunk, strict=True):
+            assert pair["x0"].shape == (1, 32, 32)
+            assert torch.equal(pair["x0"], pair["y"])
+            assert float(pair["vector"]) == pytest.approx(np.log(1.0 if small else 0.5))
+    assert shares[0.0] == 0
+    assert 0.1 < shares[0.4] < 0.7
+    assert shares[1.0] == 1
+    if whole:  # on the grid of the slice; a patch of its own begins anywhere
+        windows = [m.unfold(0, 32, 1).unfold(1, 32, 1).reshape(-1, 32, 32) for m in means]
+        errors = [min(float((w - p["x0"]).abs().amax((1, 2)).min()) for w in windows) for p in found]
+        assert max(errors) < 1e-6
+
+
+def test_a_slice_that_is_too_small_is_not_shrunk(patients):
+    small = pairs(patients[:1], augment=AugmentConfig(shrink=1.0))  # 40 x 40 for patches of 32
+    plain = pairs(patients[:1])
+    assert small[0]["x0"].shape == plain[0]["x0"].shape
+
+
+def test_a_curve_changes_the_contrast_of_mr_alone(patients):
+    """Air stays, equal values stay equal, and the brightest is what it was meant to be: at most 1."""
+    changed, plain = (pairs(patients, augment=AugmentConfig(curve=share)) for share in (1.0, 0.0))
+    seen = set()
+    for i in range(40):
+        a, b = changed[i]["x0"], plain[i]["x0"]
+        if torch.equal(a, b):
+            seen.add("same")
+            continue
+        seen.add("curve")
+        assert float(a.abs().max()) <= 1
+        assert bool((a[b == -1] == -1).all())
+        values, where = b.unique(return_inverse=True)
+        assert all(float(a[where == k].std(unbiased=False)) < 1e-6 for k in range(0, len(values), 37))
+    assert seen == {"same", "curve"}

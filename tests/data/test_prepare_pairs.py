@@ -7,8 +7,8 @@ import scans_to_prepare as made
 from scipy.ndimage import shift
 
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
 WINDOW = IntensityWindow(0.0, 1000.0, "MR")
 

@@ -13,8 +13,8 @@ from cdm4mi.data.prepare import prepare
 from cdm4mi.data.store import choose_grid, slice_hash, write_scan
 from cdm4mi.data.stored import scan_of
 from cdm4mi.data.tasks import all_scans
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io.volume import Source
+from cdm4mi.window import IntensityWindow
 
 
 def stored(path, out):

@@ -8,9 +8,9 @@ import torch
 
 from cdm4mi.config import parse_config
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.degradation import Frame, make_degradation, second_moment_correction
-from cdm4mi.degradation.noncentral_chi import NoncentralChiNoise
-from cdm4mi.degradation.pet import FWHM, gaussian_blur
+from cdm4mi.degradation import Frame, second_moment_correction
+from cdm4mi.degradation.noises.noncentral_chi import NoncentralChiNoise
+from cdm4mi.degradation.noises.pet import FWHM, gaussian_blur
 from cdm4mi.degradation.varying import smooth_map
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
@@ -23,6 +23,7 @@ SIDE = 512
 
 TYPES = {
     "gaussian": ({"variance": [0.01, 0.1]}, "CT"),
+    "coloured": ({"variance": [0.0025, 0.04], "variation": 0.3, "magnitude": 1.0}, "MR"),
     "salt_and_pepper": ({"fraction": [0.01, 0.1]}, "CT"),
     "downsampled": ({"factor": [2, 4]}, "CT"),
     "speckle": ({"relative": [0.05, 0.2]}, "MR"),
@@ -30,13 +31,14 @@ TYPES = {
     "noncentral_chi": ({"percent": [2, 10], "coils": 4}, "MR"),
     "undersampled": ({"acceleration": [2, 6]}, "MR"),
     "pet": ({"count_fraction": [0.1, 0.5]}, "PT"),
+    "mixture": ({"parts": [{"noise": {"type": "gaussian", "variance": [0.01, 0.1]}}]}, "CT"),
     "composition": ({"parts": [{"type": "rician", "percent": [2, 5]}, {"type": "speckle", "relative": 0.1}]}, "MR"),
 }
 """A configuration with a range for every type that makes noise, and a scan that it is for."""
 
 
 def noise(**section):
-    return make_degradation(parse_config({"data": {"noise": section}}).data.noise)
+    return parse_config({"data": {"noise": section}}).data.noise
 
 
 def flat(value, side=SIDE, n=4):
@@ -44,10 +46,7 @@ def flat(value, side=SIDE, n=4):
 
 
 def drawn(degradation, x0, frame, seed=0):
-    gen = generator(seed)
-    parameter = degradation.draw(gen)
-    y = degradation.apply(x0, parameter, gen, frame)
-    return y, degradation.level(x0, y, parameter, frame)
+    return degradation.degrade(x0, generator(seed), frame)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +126,7 @@ def test_noncentral_chi_moments(coils):
 
 def test_rician_is_the_chi_noise_of_one_coil():
     x0 = flat(-0.5, 32)
-    a, b = (NoncentralChiNoise(5.0, coils=1), noise(type="rician", percent=5))
+    a, b = (NoncentralChiNoise(percent=5.0, coils=1), noise(type="rician", percent=5))
     assert torch.equal(drawn(a, x0, MR)[0], drawn(b, x0, MR)[0])
 
 
@@ -294,7 +293,7 @@ def test_a_seed_decides_noise_and_level_and_the_image_is_left_alone(name, anatom
     assert 0 < a[1] < 1
 
 
-@pytest.mark.parametrize("name", [n for n in TYPES if n != "composition"])
+@pytest.mark.parametrize("name", [n for n in TYPES if n not in ("coloured", "composition", "mixture")])
 def test_a_parameter_from_a_range_is_uniform_in_its_logarithm(name):
     section, _ = TYPES[name]
     low, high = next(v for v in section.values() if isinstance(v, list))
@@ -306,21 +305,21 @@ def test_a_parameter_from_a_range_is_uniform_in_its_logarithm(name):
     assert [place.mean(), place.std()] == pytest.approx([0.5, 12**-0.5], abs=0.04)
 
 
-@pytest.mark.parametrize("name", ["gaussian", "rician", "noncentral_chi"])
+@pytest.mark.parametrize("name", ["gaussian", "coloured", "rician", "noncentral_chi", "mixture"])
 def test_the_range_of_levels_that_a_configuration_states_is_the_one_drawn(name, anatomy):
     section, frame = TYPES[name][0], FRAMES[TYPES[name][1]]
     config = parse_config({"data": {"noise": {"type": name, **section}}}).data.noise
-    low, high = config.deviations((frame.low, frame.high))
-    levels = [drawn(make_degradation(config), anatomy, frame, seed)[1] for seed in range(40)]
+    low, high = config.sigma_range(frame)
+    levels = [drawn(config, anatomy, frame, seed)[1] for seed in range(40)]
     assert low <= min(levels) < low * 1.3
     assert high / 1.3 < max(levels) <= high
 
 
 def test_what_cannot_be_known_without_the_image_is_not_stated():
     for name in ("speckle", "salt_and_pepper", "undersampled", "downsampled", "pet"):
-        assert parse_config({}, [f"data.noise.type={name}"]).data.noise.deviations((0.0, 1.0)) is None
+        assert parse_config({}, [f"data.noise.type={name}"]).data.noise.sigma_range(Frame(0.0, 1.0)) is None
     rician = parse_config({}, ["data.noise.type=rician"]).data.noise
-    assert rician.deviations() is None
+    assert rician.sigma_range() is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -11,7 +11,7 @@ from skimage.transform import iradon
 from cdm4mi.degradation.base import Frame
 from cdm4mi.degradation.ct import ScanGeometry, fbp, project
 from cdm4mi.degradation.ct.counts import log_variance, measured_error
-from cdm4mi.degradation.lowdose_ct import MU_WATER, LowDoseCT, attenuation, middle_of_body
+from cdm4mi.degradation.noises.low_dose_ct import MU_WATER, LowDoseCT, attenuation, middle_of_body
 from cdm4mi.errors import UserError
 from cdm4mi.measure.spectrum import noise_power_spectrum, radial_mean, regions_inside
 from experiments.shared import SCANS
@@ -49,7 +49,8 @@ def disc_noise():
     """Noise in HU by photons a ray: 30 cm of water, 0.68 mm pixels, 720 views, Hann, electronic variance 10."""
     disc = water(512, 0.68, 150)
     return {
-        i0: LowDoseCT(1.0, i0=i0).noise_hu(disc, 1.0, seeded(), (0.68, 0.68))[0] for i0 in (1e6, 1.5e5, 3.75e4, 2e4)
+        i0: LowDoseCT(dose=1.0, i0=i0).noise_hu(disc, 1.0, seeded(), (0.68, 0.68))[0]
+        for i0 in (1e6, 1.5e5, 3.75e4, 2e4)
     }
 
 
@@ -73,8 +74,8 @@ def test_the_middle_is_noisier_than_the_edge(disc_noise):
 
 def test_a_dose_of_many_photons_is_that_many_photons():
     disc = water(96, 3.0, 100)
-    tenth = LowDoseCT(0.1, i0=1e6, views=90).noise_hu(disc, 0.1, seeded(), (3.0, 3.0))
-    few = LowDoseCT(1.0, i0=1e5, views=90).noise_hu(disc, 1.0, seeded(), (3.0, 3.0))
+    tenth = LowDoseCT(dose=0.1, i0=1e6, views=90).noise_hu(disc, 0.1, seeded(), (3.0, 3.0))
+    few = LowDoseCT(dose=1.0, i0=1e5, views=90).noise_hu(disc, 1.0, seeded(), (3.0, 3.0))
     torch.testing.assert_close(tenth, few, rtol=1e-3, atol=1e-2)
 
 
@@ -133,7 +134,7 @@ def test_spectrum_of_the_inserted_noise_is_that_of_water_reconstructed_elsewhere
     frequency, expected = shape(elsewhere, (radius_mm(size, pixel) < 70).numpy())
 
     hu = patient(size, pixel)
-    noise = LowDoseCT(0.5, views=views, i0=1e5).noise_hu(hu.expand(draws, -1, -1), 0.5, seeded(2), (pixel, pixel))
+    noise = LowDoseCT(dose=0.5, views=views, i0=1e5).noise_hu(hu.expand(draws, -1, -1), 0.5, seeded(2), (pixel, pixel))
     _, found = shape(noise, middle_of_body(hu[0]).numpy())
     assert np.abs(found - expected).max() < 0.12 * expected.max()
     # nothing like white noise: little power at the highest frequencies, less at the lowest than in between
@@ -154,7 +155,7 @@ def test_thinning_a_noisy_scan_gives_the_noise_of_the_lower_dose():
     middle = middle_of_body(hu[0])
     deviation = {}
     for thinning in (False, True):
-        way = LowDoseCT(dose, i0=i0, views=360, filter="ram-lak", thinning=thinning)
+        way = LowDoseCT(dose=dose, i0=i0, views=360, filter="ram-lak", thinning=thinning)
         noisier = full + way.noise_hu(full, dose, seeded(3), (pixel, pixel))
         deviation[thinning] = float((noisier - hu)[:, middle].std())
     expected = float((low - hu)[:, middle].std())
@@ -164,7 +165,7 @@ def test_thinning_a_noisy_scan_gives_the_noise_of_the_lower_dose():
 
 def test_thinning_to_the_full_dose_changes_nothing():
     hu = patient(96, 4.0)
-    noise = LowDoseCT(1.0, views=60, thinning=True).noise_hu(hu, 1.0, seeded(), (4.0, 4.0))
+    noise = LowDoseCT(dose=1.0, views=60, thinning=True).noise_hu(hu, 1.0, seeded(), (4.0, 4.0))
     assert float(noise.abs().max()) == 0
 
 
@@ -172,7 +173,7 @@ def test_thinning_to_the_full_dose_changes_nothing():
 @pytest.mark.parametrize("thinning", [False, True])
 def test_a_seed_decides_the_noise_and_a_slice_does_not_depend_on_the_next(geometry, thinning):
     slices = torch.cat([patient(96, 4.0), water(96, 4.0, 120), patient(96, 4.0) + 30])
-    way = LowDoseCT(0.2, views=60, geometry=geometry, thinning=thinning)
+    way = LowDoseCT(dose=0.2, views=60, geometry=geometry, thinning=thinning)
     together = way.noise_hu(slices, 0.2, seeded(5), (4.0, 4.0))
     torch.testing.assert_close(together, way.noise_hu(slices, 0.2, seeded(5), (4.0, 4.0)), rtol=0, atol=0)
     assert float((together - way.noise_hu(slices, 0.2, seeded(6), (4.0, 4.0))).abs().mean()) > 1
@@ -200,10 +201,10 @@ def test_padding_keeps_its_value_and_other_modalities_are_refused():
     hu = patient(96, 4.0)
     outside = radius_mm(96, 4.0)[None] > 180
     hu[outside] = -3024
-    noise = LowDoseCT(0.1, views=60).noise_hu(hu, 0.1, seeded(), (4.0, 4.0))
+    noise = LowDoseCT(dose=0.1, views=60).noise_hu(hu, 0.1, seeded(), (4.0, 4.0))
     assert float(noise[outside].abs().max()) == 0 < float(noise[~outside].std())
     with pytest.raises(UserError, match="low_dose_ct: found a MR scan, expected CT"):
-        LowDoseCT(0.1).check(Frame(0.0, 1.0, modality="MR"))
+        LowDoseCT(dose=0.1).check(Frame(0.0, 1.0, modality="MR"))
 
 
 @pytest.mark.parametrize("electronic", [0.0, 10.0])

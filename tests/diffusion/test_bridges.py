@@ -8,8 +8,9 @@ import torch
 from cdm4mi.config.schema import ModelConfig
 from cdm4mi.diffusion import CLEAN, PARAMETERIZATIONS, GaussianPath, Latent
 from cdm4mi.diffusion.bridges import FlowBridge, SchroedingerBridge
-from cdm4mi.diffusion.registry import make_solver
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.diffusion.sampling import sample
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models.build import build_path
@@ -61,7 +62,7 @@ def test_outputs_and_targets_are_inverse_at_every_time(path: GaussianPath, name:
 
 def posterior_mean(path: GaussianPath, x_t: torch.Tensor, t: torch.Tensor, y: torch.Tensor, r: float) -> torch.Tensor:
     """E[x0 | x_t, y] for x0 ~ N(y, r^2)."""
-    a, b, c = (w.float() for w in path.at(t))
+    a, b, c = (broadcast(w, x_t) for w in path.at(t))
     gain = a * r**2 / (c**2 + (a * r) ** 2).clamp(min=1e-12)
     return y + gain * (x_t - (a + b) * y)
 

@@ -5,7 +5,7 @@ import torch
 
 from cdm4mi.config import parse_config
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.degradation import Frame, make_degradation
+from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.consistency import with_mean_of
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
@@ -40,7 +40,7 @@ def test_every_sub_grid_gets_the_mean_of_the_reference_and_the_rest_is_kept(fold
     ],
 )
 def test_the_mean_is_free_of_the_bias_of_the_noise(noise, level):
-    degradation = make_degradation(parse_config({"data": {"noise": noise}}).data.noise)
+    degradation = parse_config({"data": {"noise": noise}}).data.noise
     x0 = torch.stack([torch.from_numpy(phantom("MR", k, 128)).float() for k in range(4)])[:, None]
     x0 = HEAD.normalised(x0 * (1000.0 / x0.max()))
     generator = torch.Generator().manual_seed(2)

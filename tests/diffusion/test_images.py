@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cdm4mi.diffusion import SOLVERS, DDPMPath, SeededNoise, make_betas, make_solver, sample, time_list
+from cdm4mi.diffusion.paths import broadcast
 
 SIDE = 32
 PATH = DDPMPath(make_betas("cosine", 1000))
@@ -26,7 +27,7 @@ def test_a_texture_keeps_its_power_spectrum(solver):
     power = 1 / (1 + f**2)  # of unit white noise 1
 
     def wiener(x, t):
-        a, _, c = (v.float() for v in PATH.at(t))
+        a, _, c = (broadcast(v, x) for v in PATH.at(t))
         gain = a * power / (a**2 * power + c**2)
         return torch.fft.irfft2(gain * torch.fft.rfft2(x), s=(SIDE, SIDE))
 
@@ -49,7 +50,7 @@ def test_a_choice_between_whole_images_is_made_for_the_whole_image(solver):
     weights, s = torch.tensor([0.2, 0.3, 0.5]), 0.05
 
     def denoise(x, t):
-        a, _, c = (v.double() for v in PATH.at(t))
+        a, _, c = (broadcast(v, x.double()) for v in PATH.at(t))
         spread = a**2 * s**2 + c**2
         misfit = ((x[:, None].double() - a[..., None] * templates) ** 2).sum((2, 3, 4))
         share = (weights.log() - misfit / (2 * spread.flatten()[:, None])).softmax(1).float()

@@ -15,6 +15,7 @@ from cdm4mi.diffusion import (
     posterior_weight,
 )
 from cdm4mi.diffusion.bridges import SchroedingerBridge
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 
 TORCH = {
@@ -122,19 +123,19 @@ def test_min_snr_counts_an_error_of_the_image_the_same_for_every_output(name):
 @pytest.mark.parametrize("level", [0.03, 0.3])
 @pytest.mark.parametrize("name", ["eps", "x0", "v", "precond"])
 def test_posterior_weights_make_an_ideal_loss_one_at_every_time_and_level(name, level):
-    """x0 differs by ``detail`` from what is known (0 here), y = x0 + level noise: the posterior mean costs 1."""
-    detail, n = 0.06, 40000
+    """x0 differs by ``neighbour_std`` from its neighbours (0), y = x0 + level noise: the posterior mean costs 1."""
+    neighbour_std, n = 0.06, 40000
     path = DDPMPath(make_betas("log_sigma", 1000))
     own, noise, eps = torch.randn(3, 4, 1, 1, n, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    x0, t = detail * own, torch.tensor([0, 300, 700, 999])
+    x0, t = neighbour_std * own, torch.tensor([0, 300, 700, 999])
     y = x0 + level * noise
     z = Latent(path, path.q_sample(x0, t, eps), t, y, torch.full((4, 1, 1, 1), level))
-    a, snr = path.at(t).a, path.snr(t)
-    best = (snr * z.x_t / a + y / level**2) / (snr + level**-2 + detail**-2)
+    a, snr = broadcast(path.at(t).a, x0), broadcast(path.snr(t), x0)
+    best = (snr * z.x_t / a + y / level**2) / (snr + level**-2 + neighbour_std**-2)
     parameterization = PARAMETERIZATIONS[name]
     out = parameterization.target(best, path.eps(z.x_t, best, t), z)
     loss = ((out - parameterization.target(x0, eps, z)) ** 2).flatten(1).mean(1)
-    ideal = loss * posterior_weight(parameterization, z, detail)
+    ideal = loss * posterior_weight(parameterization, z, neighbour_std)
     assert torch.allclose(ideal, torch.ones(4, dtype=torch.float64), rtol=0.03)
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdm4mi.diffusion import CLEAN, PARAMETERIZATIONS, DDPMPath, GaussianPath, Latent, make_betas
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 
 NAMES = sorted(PARAMETERIZATIONS)
@@ -88,7 +89,7 @@ def test_x0_gain_is_how_an_error_of_the_output_shows_in_the_image(name):
     parameterization = PARAMETERIZATIONS[name]
     target = parameterization.target(x0, eps, z)
     moved = (parameterization.x0(target + 1.0, z) - parameterization.x0(target, z)).abs()
-    assert torch.allclose(moved, parameterization.x0_gain(z).expand_as(moved), rtol=1e-9)
+    assert torch.allclose(moved, broadcast(parameterization.x0_gain(z), moved).expand_as(moved), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["eps", "x0", "precond"])
@@ -115,7 +116,7 @@ def test_precond_is_the_formula_of_the_design():
     path = DDPMPath(make_betas("log_sigma", 100))
     x0, eps, y, r = batch(n=3, sigma_r=0.2)
     z = latent(path, torch.tensor([0, 50, 99]), x0, eps, y, r)
-    a, _, c = path.at(z.t)
+    a, _, c = (broadcast(v, z.x_t.double()) for v in path.at(z.t))
     sigma, r = c / a, 0.2
     w = r**2 / (sigma**2 + r**2)
     s = sigma * r / (sigma**2 + r**2).sqrt()
@@ -123,7 +124,8 @@ def test_precond_is_the_formula_of_the_design():
     precond = PARAMETERIZATIONS["precond"]
     assert torch.allclose(precond.x0(out, z), y + w * (z.x_t / a - y) + s * out, atol=1e-7)
     assert torch.allclose(precond.network_input(z), y + w * (z.x_t / a - y), atol=1e-7)
-    assert torch.allclose(precond.x0_gain(z), s, atol=1e-8)  # training with weight 1 / s^2 is the plain loss on F
+    # training with weight 1 / s^2 is the plain loss on F
+    assert torch.allclose(precond.x0_gain(z), s.flatten(), atol=1e-8)
 
 
 def test_precond_is_a_residual_regression_where_x_t_is_all_noise():

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cdm4mi.diffusion import SOLVERS, DDPMPath, GaussianPath, SeededNoise, make_betas, make_solver, sample, time_list
-from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
+from cdm4mi.diffusion.paths import broadcast
+from cdm4mi.diffusion.sdedit import FACTOR, start_from, start_time
 from cdm4mi.errors import UserError
 
 # x0 ~ N(M, S^2) a pixel, y = x0 + R noise: x0 given y is N(mu, RHO^2)
@@ -32,7 +33,7 @@ def denoiser(path, y):
     mu = posterior_mean(y)
 
     def denoise(x, t):
-        a, b, c = (v.to(x.dtype) for v in path.at(t))
+        a, b, c = (broadcast(v, x) for v in path.at(t))
         return mu + a * RHO**2 / (a**2 * RHO**2 + c**2) * (x - a * mu - b * y)
 
     return denoise

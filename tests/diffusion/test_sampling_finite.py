@@ -5,14 +5,14 @@ import itertools
 import pytest
 import torch
 
-from cdm4mi.choices import SolverName, SpacingName
+from cdm4mi.choices import SOLVERS, ParameterizationName, ScheduleName, SpacingName
 from cdm4mi.config import parse_config
-from cdm4mi.config.schema import BetaSchedule, ParameterizationName, PathName
+from cdm4mi.config.schema import PathName
 from cdm4mi.diffusion import PARAMETERIZATIONS, DDPMPath, Latent, SeededNoise, make_betas, make_solver, sample
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_process
 
-SCHEDULES = [name for name in BetaSchedule.__args__ if name != "custom"]
+SCHEDULES = [name for name in ScheduleName.__args__ if name != "custom"]
 KINDS = list(itertools.product(PathName.__args__, ParameterizationName.__args__, [False, True], [2, 1000]))
 
 
@@ -50,7 +50,7 @@ def test_an_arbitrary_network_gives_finite_images(schedule):
         except UserError:
             continue
         for name, (spacing, steps, clip) in itertools.product(
-            SolverName.__args__, zip(SpacingName.__args__, [1, 2, 4, 1, 2, 4], [True, False] * 3, strict=True)
+            SOLVERS, zip(SpacingName.__args__, [1, 2, 4, 1, 2, 4], [True, False] * 3, strict=True)
         ):
             try:
                 solver = make_solver(name, 0.5 if name == "ddim" else 0.0, process.path)

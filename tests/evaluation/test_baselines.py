@@ -1,6 +1,7 @@
 """Baselines denoise, do so alike in any units, and estimate the noise that was added."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from skimage import restoration
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import baselines
-from cdm4mi.evaluation.baselines import BASELINES, NlmSettings, nlm
-from cdm4mi.evaluation.baselines.tune import best_of
+from cdm4mi.evaluation.baselines import BASELINES, nlm
+from cdm4mi.evaluation.baselines.nlm import NlmSettings
 from cdm4mi.measure.metrics import psnr
 from cdm4mi.measure.noise_level import estimate_sigma
 
@@ -60,7 +61,7 @@ def test_tuning_finds_the_best_of_the_grid():
         clean = phantom("MR", seed, 64) / 500 - 1
         pairs.append((clean + 0.2 * np.random.default_rng(seed).standard_normal(clean.shape), clean, 0.2))
     grid = [NlmSettings(f, 5, 6) for f in (0.1, 0.6, 3.0)]
-    best = best_of(nlm, grid, pairs)
+    best = replace(nlm, grid=grid).tuned(pairs)
     score = {s: np.mean([psnr(nlm(y, sigma, s), x, 2) for y, x, sigma in pairs]) for s in grid}
     assert best == max(score, key=score.get)
     assert best.factor == 0.6

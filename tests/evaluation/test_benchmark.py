@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.baselines import NlmSettings
+from cdm4mi.evaluation.baselines.nlm import NlmSettings
 from cdm4mi.evaluation.benchmark import run as benchmark
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
 from cdm4mi.evaluation.benchmark.methods import at_an_end
 from cdm4mi.evaluation.benchmark.run import run_benchmark
+from cdm4mi.evaluation.benchmark.scans import StudyScan, split_hash
 from cdm4mi.measure.metrics import psnr
+from cdm4mi.window import IntensityWindow
 
 
 def scores_of(folder):
@@ -68,7 +70,9 @@ def test_figures_are_those_of_the_images(study, tmp_path, scans):
     cell = found.levels[1].cells["noisy input"][number]
     noisy = scan.norm.physical(cell.images[1].astype(np.float32))
     assert np.std((noisy - scan.target[1]) / 1000) == pytest.approx(0.2**0.5, rel=0.05)
-    row = next(r for rows in cell.rows.values() for r in rows if r.slice == scan.places[1] and r.region == "image")
+    row = next(
+        r for rows in cell.rows.values() for r in rows if r.slice == scan.slice_numbers[1] and r.region == "image"
+    )
     by_hand = psnr(noisy.clip(-1000, 1000), scan.target[1].clip(-1000, 1000), 2000)
     assert row.scores["psnr"] == pytest.approx(by_hand, abs=0.02)
     # the blur was tuned: wider where there is more noise
@@ -130,7 +134,7 @@ def test_what_is_missing_is_trained_and_a_finished_run_is_used(study, tmp_path, 
     study["levels"] = study["levels"][:1]
     run_benchmark(parse_benchmark(study), tmp_path / "run")
     facts = record_of(tmp_path / "run")["methods"][1]
-    assert facts["training steps"] == 2 and facts["trained by this study"]
+    assert facts["training_steps"] == 2 and facts["trained_by_this_study"]
     monkeypatch.setattr(training, "train", None)
     run_benchmark(parse_benchmark(study), tmp_path / "run")
 
@@ -154,3 +158,20 @@ def test_mistakes_are_one_line(study, tmp_path, scans, change, message):
     with pytest.raises(UserError, match=message) as error:
         run_benchmark(parse_benchmark(study | change), tmp_path / "run")
     assert "\n" not in str(error.value)
+
+
+def test_the_split_of_a_record_stays_what_it_is():
+    """A hash of pixels and window, stated beside every figure that was published: it follows no class's name."""
+    scan = StudyScan(
+        name="a",
+        patient="a",
+        names=frozenset(),
+        slice_numbers=[3, 5],
+        target=np.arange(8, dtype=np.float32).reshape(2, 2, 2),
+        norm=IntensityWindow(-1000.0, 1000.0, "CT"),
+        spacing=(2.5, 0.7, 0.8),
+        hashes=frozenset(),
+        resolved={},
+    )
+    assert scan.digest[:16] == "79812fa50905901f"
+    assert split_hash([scan], []) == "c18e66b4"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cdm4mi.config.noise import GaussianConfig
+from cdm4mi.degradation import GaussianNoise
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import FixedWindow, Protocol, TrainingWindow, load_protocol, protocol_names
 
@@ -57,7 +57,7 @@ def test_the_windows_are_those_of_the_field():
     mr = load_protocol("cdm4mi-mr-gaussian")
     assert isinstance(mr.window, TrainingWindow)
     assert mr.scale == [-1, 1]
-    assert all(isinstance(noise, GaussianConfig) for noise in mr.noise)
+    assert all(isinstance(noise, GaussianNoise) for noise in mr.noise)
     assert [noise.variance for noise in mr.noise] == [0.01, 0.05, 0.1, 0.2]
     for foreign in ("original", "corediff"):
         assert load_protocol(foreign).faults

@@ -9,11 +9,11 @@ import pytest
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
+from cdm4mi.evaluation.benchmark.record import Record
 from cdm4mi.evaluation.benchmark.run import run_benchmark
 from cdm4mi.evaluation.report import write_report
-from cdm4mi.evaluation.report.record import Record
-from cdm4mi.evaluation.report.table import as_latex
 from cdm4mi.evaluation.report.tables import tables, verdicts
+from cdm4mi.evaluation.table import as_latex
 
 
 class Page(HTMLParser):
@@ -59,7 +59,7 @@ def test_one_page_with_every_part(finished, tmp_path):
     panels = json.loads((finished / "study.json").read_text())["panels"]
     assert found.tags.count("section") == len(panels) >= 4  # a typical and the worst slice of each level
     record = Record(finished)
-    assert text.count(record.said["split"]) > 5 and text.count(record.protocols[0]["label"]) > 5
+    assert text.count(record.study.split) > 5 and text.count(record.study.protocols[0].label) > 5
     assert "&lt;TV &amp; co&gt;" in text and "<TV" not in text
     for word in ("typical", "worst", "Provenance", "Leakage", "cdm4mi benchmark study.yaml"):
         assert word in text
@@ -93,10 +93,39 @@ def test_tables_beside_it_hold_the_means_over_patients(finished):
 
 def test_the_summary_says_where_the_main_method_loses(finished):
     record = Record(finished)
-    record.said["main"] = "noisy input"
+    record.study.main = "noisy input"
     lines = list(verdicts(record))
     assert len(lines) == 2
     assert all("noisy input has" in line and "loses to" in line for line in lines)
+
+
+def in_format_1(folder):
+    """Rewrites a study as the first format had it: no number in the scores, spaces in the keys of a method."""
+    record = json.loads((folder / "study.json").read_text())
+    record["format"] = 1
+    record["methods"] = [
+        {key.replace("_", " "): value for key, value in method.items() if value is not None}
+        for method in record["methods"]
+    ]
+    (folder / "study.json").write_text(json.dumps(record))
+    for file in (folder / "scores").glob("*.json"):
+        scores = json.loads(file.read_text())
+        del scores["format"], scores["protocol"]["described"], scores["protocol"]["main_metrics"]
+        file.write_text(json.dumps(scores))
+
+
+def test_a_study_of_the_first_format_gives_the_same_report(finished):
+    text = write_report(finished).read_text()
+    in_format_1(finished)
+    assert write_report(finished).read_text() == text
+
+
+def test_a_study_of_a_later_format_or_with_a_damaged_field_is_refused(finished):
+    record = json.loads((finished / "study.json").read_text())
+    for key, value, message in (("format", 3, "format: .* less than or equal to 2"), ("levels", 7, "levels: ")):
+        (finished / "study.json").write_text(json.dumps(record | {key: value}))
+        with pytest.raises(UserError, match=rf"study.json: {message}.*, expected a study of format 1 to 2"):
+            write_report(finished)
 
 
 def test_what_is_no_study_is_refused(tmp_path, finished):

@@ -7,9 +7,10 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import patient_scores
+from cdm4mi.evaluation.metrics import Uncertainty
 from cdm4mi.evaluation.protocol import load_protocol
-from cdm4mi.evaluation.ruler import ruler_for
-from cdm4mi.evaluation.scores import Uncertainty, score_stack
+from cdm4mi.evaluation.resolve import resolve
+from cdm4mi.evaluation.scores import score_stack
 from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume
 from cdm4mi.measure.metrics import body_mask, ssim
@@ -25,7 +26,7 @@ def ct():
 
 def scored(name, x, ref, modality):
     volume = Volume(ref, np.eye(4), modality)
-    return score_stack("p", "s", {"m": x}, ref, ruler_for(load_protocol(name), volume))
+    return score_stack("p", "s", {"m": x}, ref, resolve(load_protocol(name), volume))
 
 
 def whole(rows, region="image"):
@@ -75,16 +76,16 @@ def test_mr_is_judged_on_the_units_of_training():
         volume = Volume(ref, np.eye(4), "MR")
         norm = window_for(volume)
         noisy = norm.physical(norm.normalised(ref) + np.sqrt(0.05) * rng.standard_normal(ref.shape))
-        ruler = ruler_for(load_protocol("cdm4mi-mr-gaussian"), volume)
-        assert (ruler.low, ruler.high) == (norm.low, norm.high)
+        resolved = resolve(load_protocol("cdm4mi-mr-gaussian"), volume)
+        assert (resolved.low, resolved.high) == (norm.low, norm.high)
         middle = np.full_like(ref, (norm.low + norm.high) / 2)
-        body = whole(score_stack("p", "s", {"m": noisy}, ref, ruler), "body")
+        body = whole(score_stack("p", "s", {"m": noisy}, ref, resolved), "body")
         assert 10 * np.log10(4 / 0.05) - 0.1 < body["psnr"] < 10 * np.log10(4 / 0.05) + 1.5  # clipping lowers noise
         # far from the ends nothing is clipped
-        rows = score_stack("p", "s", {"m": middle + noisy - ref}, middle, ruler, bodies=np.ones(ref.shape, bool))
+        rows = score_stack("p", "s", {"m": middle + noisy - ref}, middle, resolved, bodies=np.ones(ref.shape, bool))
         assert whole(rows)["psnr"] == pytest.approx(10 * np.log10(4 / 0.05), abs=0.1)
         assert whole(rows)["rmse"] == pytest.approx(np.sqrt(0.05), rel=0.01)
-        assert np.abs(ruler.windowed(ref)).max() <= 1
+        assert np.abs(resolved.windowed(ref)).max() <= 1
 
 
 def test_the_ldct_windows_are_those_of_the_benchmark(ct):
@@ -118,9 +119,9 @@ def test_the_original_pools_its_stack():
     sigmas = np.linspace(5, 60, 9)[:, None, None]  # patches of very different error
     x = (ref + sigmas * rng.standard_normal(ref.shape)).astype(np.float32)
     volume = Volume(ref, np.eye(4), "MR")
-    ruler = ruler_for(load_protocol("original"), volume)
-    scores = whole(score_stack("p", "s", {"m": x}, ref, ruler))
-    a, b = (np.clip(window_for(volume).apply(v).astype(float), -1, 1) for v in (x, ref))
+    resolved = resolve(load_protocol("original"), volume)
+    scores = whole(score_stack("p", "s", {"m": x}, ref, resolved))
+    a, b = (np.clip(window_for(volume).normalised(v).astype(float), -1, 1) for v in (x, ref))
     assert scores["psnr"] == pytest.approx(peak_signal_noise_ratio(b, a, data_range=2), rel=1e-5)
     theirs = structural_similarity(b[:, None], a[:, None], data_range=2, channel_axis=1)
     assert scores["ssim_uniform_3d"] == pytest.approx(theirs, rel=1e-4)
@@ -142,11 +143,11 @@ def test_slices_without_a_patient_do_not_count(ct):
 def test_patients_come_from_scans(ct):
     x, ref = ct
     volume = Volume(ref, np.eye(4), "CT")
-    ruler = ruler_for(load_protocol("ct-1000"), volume)
+    resolved = resolve(load_protocol("ct-1000"), volume)
     rows = [
         row
         for scan, part in (("a", slice(0, 6)), ("b", slice(6, 8)))
-        for row in score_stack("p", scan, {"m": x[part]}, ref[part], ruler)
+        for row in score_stack("p", scan, {"m": x[part]}, ref[part], resolved)
     ]
     scans = [row.scores["psnr"] for row in rows if row.slice is None and row.region == "image"]
     assert patient_scores(rows)["m", "image"]["p"]["psnr"] == pytest.approx(np.mean(scans))
@@ -155,18 +156,18 @@ def test_patients_come_from_scans(ct):
 def test_mistakes_name_scan_slice_and_method(ct):
     x, ref = ct
     volume = Volume(ref, np.eye(4), "CT")
-    ruler = ruler_for(load_protocol("ct-1000"), volume)
+    resolved = resolve(load_protocol("ct-1000"), volume)
     with pytest.raises(UserError, match=r"s, m: has shape \(7, 64, 64\)"):
-        score_stack("p", "s", {"m": x[1:]}, ref, ruler)
+        score_stack("p", "s", {"m": x[1:]}, ref, resolved)
     for value in (np.nan, np.inf):  # clipping to a window would hide an infinity
         broken = x.copy()
         broken[2, 3, 4] = value
         with pytest.raises(UserError, match=r"s, slice 2, m: image has 1 pixels .*not finite"):
-            score_stack("p", "s", {"m": broken}, ref, ruler)
+            score_stack("p", "s", {"m": broken}, ref, resolved)
     told = {"m": Uncertainty(sd=np.full_like(ref, 40))}
-    covered = whole(score_stack("p", "s", {"m": x}, ref, ruler, told))
+    covered = whole(score_stack("p", "s", {"m": x}, ref, resolved, told))
     assert covered["coverage"] == pytest.approx(0.9, abs=0.01)
     with pytest.raises(UserError, match="at least 7 slices"):
-        score_stack("p", "s", {"m": x[:4]}, ref[:4], ruler_for(load_protocol("original"), volume))
+        score_stack("p", "s", {"m": x[:4]}, ref[:4], resolve(load_protocol("original"), volume))
     with pytest.raises(UserError, match="is MR, expected CT"):
-        ruler_for(load_protocol("ct-1000"), Volume(ref, np.eye(4), "MR"))
+        resolve(load_protocol("ct-1000"), Volume(ref, np.eye(4), "MR"))

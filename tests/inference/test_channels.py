@@ -16,7 +16,6 @@ from cdm4mi.data.beside import neighbours_of
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.sources import load_patients
-from cdm4mi.degradation import make_degradation
 from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models import build_network, build_process
@@ -88,7 +87,7 @@ def test_colours_are_a_batch_of_channels(pictures):
     """What a pair holds is what the picture holds: turned, cut, and in its own colours."""
     config = configured(7, {"paths": [f"{pictures}/*.png"]}, channels=3, **PRECOND)
     patients = load_patients(config.data, 16, 0)
-    pair = PairDataset(patients, make_degradation(config.data.noise), 32, 0, channels=3)[5]
+    pair = PairDataset(patients, config.data.noise, 32, 0, channels=3)[5]
     assert pair["x0"].shape == pair["y"].shape == (3, 32, 32)
     whole = [np.asarray(Image.open(f)).astype(np.float32) / 127.5 - 1 for f in sorted(pictures.iterdir())]
     turned = [np.rot90(i, q)[:, ::s].transpose(2, 0, 1) for i in whole for q in range(4) for s in (1, -1)]
@@ -158,7 +157,7 @@ def test_a_pair_holds_the_slices_beside_its_own(together, tmp_path):
     config = configured(6, {"paths": [save(tmp_path / "a.nii.gz", array)], "neighbours": 1, "slice_step": 2})
     (patient,) = load_patients(config.data, 16, 0)
     assert len(patient.slices) == 3
-    data = PairDataset([patient], make_degradation(config.data.noise), 31, 0, patches_per_slice=together)
+    data = PairDataset([patient], config.data.noise, 31, 0, patches_per_slice=together)
     known = {
         float(np.median(np.asarray(plane, np.float32))): k for k, plane in zip((0, 2, 4), patient.slices, strict=True)
     }
@@ -185,7 +184,7 @@ def test_neighbours_leave_the_slices_own_pair_as_it_is(tmp_path):
     paths = [save(tmp_path / "a.nii.gz", head(0))]
     alone, beside = (
         PairDataset(load_patients(configured(2, {"paths": paths, "neighbours": n}).data, 16, 0),
-                    make_degradation(configured(2).data.noise), 16, 3) for n in (0, 1)
+                    configured(2).data.noise, 16, 3) for n in (0, 1)
     )  # fmt: skip
     for i in range(5):
         one, other = alone[i], beside[i]
@@ -199,9 +198,9 @@ def test_a_volume_is_restored_with_its_noisy_neighbours(model):
     scan = io.Volume(head(0) + 20 * np.random.default_rng(0).standard_normal((5, 32, 32)), np.eye(4), "MR")
 
     def restored(volume):
-        from cdm4mi.intensity import IntensityWindow
+        from cdm4mi.window import IntensityWindow
 
-        given = {"level": 20.0, "seed": 3, "batch": 2, "normalisation": IntensityWindow(0, 1000, "MR")}
+        given = {"noise": 20.0, "seed": 3, "batch": 2, "normalisation": IntensityWindow(0, 1000, "MR")}
         return restorer.restore(volume, **given).volume.array
 
     before = restored(scan)
@@ -255,7 +254,7 @@ def two_contrasts(folder, people=2):
 def test_a_second_contrast_is_the_same_place_in_its_own_window(tmp_path):
     config = configured(3, two_contrasts(tmp_path))
     patients = load_patients(config.data, 16, 0)
-    data = PairDataset(patients, make_degradation(config.data.noise), 16, 0)
+    data = PairDataset(patients, config.data.noise, 16, 0)
     for i in range(4):
         x0, y = data[i]["x0"], data[i]["y"]
         assert y.shape == (2, 16, 16)

@@ -9,8 +9,9 @@ import torch
 from cdm4mi.config import parse_config
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer, measured_level
+from cdm4mi.inference.restorer import Restorer, measured_sigma
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
 from cdm4mi.models import build_network, build_process
@@ -63,7 +64,7 @@ def test_it_denoises_in_the_scans_own_units(tiny):
 @pytest.mark.parametrize("rows, columns", [(67, 93), (20, 25), (5, 70), (32, 32), (4, 33)])
 def test_any_size_works_by_padding(tiny, rows, columns):
     clean, noisy = ct(rows, columns, slices=2)
-    out = Restorer(tiny).restore(noisy, level=150.0).volume.array
+    out = Restorer(tiny).restore(noisy, noise=150.0).volume.array
     assert out.shape == clean.shape
     assert np.isfinite(out).all()
     if min(rows, columns) > 32:
@@ -187,7 +188,7 @@ def test_a_sample_from_the_noisy_scan_starts_where_the_path_is_three_times_as_no
 def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
     _, noisy = ct(32, 32, slices=1, sigma=100.0)
     restorer = asked(tiny, estimate="sample", steps=90, start_from="y")
-    passes, record = calls_of(restorer, noisy, level=100.0)
+    passes, record = calls_of(restorer, noisy, noise=100.0)
     times = restorer.sampler.times(0.1)
     assert times == list(range(len(times)))[::-1] and len(times) < 90
     assert passes == record["network_calls"] == record["settings"]["steps"] == len(times)
@@ -195,7 +196,7 @@ def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
 
 def test_from_the_scan_as_from_noise_it_denoises(tiny):
     clean, noisy = ct()
-    out = asked(tiny, estimate="mean-of-k", samples=4, steps=6, start_from="y").restore(noisy, level=150.0)
+    out = asked(tiny, estimate="mean-of-k", samples=4, steps=6, start_from="y").restore(noisy, noise=150.0)
     assert rmse(out.volume.array, clean) < 0.8 * rmse(noisy.array, clean)
 
 
@@ -209,7 +210,7 @@ class GaussianPrior(torch.nn.Module):
         self.path, self.spread = path, spread
 
     def forward(self, x, t, **_):
-        a, _, c = (value.float().reshape(-1, 1, 1, 1) for value in self.path.at(t))
+        a, _, c = (broadcast(value, x) for value in self.path.at(t))
         return c * x / (a**2 * self.spread**2 + c**2)
 
 
@@ -263,7 +264,7 @@ def test_metal_and_padding_are_taken_from_the_input_and_counted(tiny):
     noisy.padding[:, :, :6] = True
     noisy.array[noisy.padding] = -2000.0
     kept = noisy.padding | (noisy.array == 6000.0)
-    out = Restorer(tiny).restore(noisy, level=100.0)
+    out = Restorer(tiny).restore(noisy, noise=100.0)
     np.testing.assert_array_equal(out.volume.array[kept], noisy.array[kept])
     assert out.record["outside_window_fraction"] == pytest.approx(kept.mean())
     # beside the metal nothing is torn along
@@ -276,7 +277,7 @@ def test_noise_level_is_measured_and_used(tiny):
     assert level["estimated"]
     assert level["value"] == pytest.approx(180, rel=0.15)
     assert level["used"] == level["value"]
-    given = Restorer(tiny).restore(noisy, level=120.0)
+    given = Restorer(tiny).restore(noisy, noise=120.0)
     assert given.record["noise_level"] == {"value": pytest.approx(120), "estimated": False, "used": pytest.approx(120)}
     assert given.record["warnings"] == []
 
@@ -284,7 +285,7 @@ def test_noise_level_is_measured_and_used(tiny):
 @pytest.mark.parametrize("level, used", [(1000.0, 300.0), (20.0, 80.0), (0.0, 80.0)])
 def test_noise_outside_the_training_range_is_said(tiny, level, used):
     _, noisy = ct(32, 32, slices=1)
-    record = Restorer(tiny).restore(noisy, level=level).record
+    record = Restorer(tiny).restore(noisy, noise=level).record
     assert record["noise_level"]["used"] == pytest.approx(used)
     assert "training range 80 to 300" in record["warnings"][0]
 
@@ -293,7 +294,7 @@ def test_noise_outside_the_training_range_is_said(tiny, level, used):
 def test_impossible_noise_levels_are_refused(tiny, level):
     _, noisy = ct(32, 32, slices=1)
     with pytest.raises(UserError, match=f"noise level: found {level}"):
-        Restorer(tiny).restore(noisy, level=level)
+        Restorer(tiny).restore(noisy, noise=level)
     with pytest.raises(UserError, match="seed: found -1"):
         Restorer(tiny).restore(noisy, seed=-1)
 
@@ -302,7 +303,7 @@ def test_measured_level_is_that_of_the_slices_not_of_one(tiny):
     rng = np.random.default_rng(1)
     slices = rng.standard_normal((40, 64, 64)) * 0.1
     slices[7] *= 30  # one slice gone wrong
-    assert measured_level(slices) == pytest.approx(0.1, rel=0.05)
+    assert measured_sigma(slices) == pytest.approx(0.1, rel=0.05)
 
 
 def test_units_of_the_scanner_do_not_matter_for_mr(tiny):

@@ -9,8 +9,9 @@ from torch import nn
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import load_protocol
-from cdm4mi.evaluation.ruler import Ruler
-from cdm4mi.evaluation.slice_scores import SlicePair
+from cdm4mi.evaluation.resolve import resolve
+from cdm4mi.evaluation.scores import score_stack
+from cdm4mi.io import Volume
 from cdm4mi.measure.lpips import Lpips, read_lpips
 
 PROTOCOL = """
@@ -83,9 +84,11 @@ def test_a_protocol_takes_the_users_weights(backbone, linear, pair, tmp_path):
     path.write_text(PROTOCOL.format(*files))
     protocol = load_protocol(path)
     image, reference = (a * 1000 for a in pair)
-    scores = SlicePair(image, reference, reference > -900, Ruler(protocol, -1000, 1000, "CT", "HU")).scores()
-    assert scores["image"]["lpips"] == pytest.approx(Lpips(backbone, linear)(*pair), rel=1e-4)
-    assert np.isnan(scores["body"]["lpips"])  # a mask has no features
+    stack = reference[None]
+    rows = score_stack("p", "s", {"m": image[None]}, stack, resolve(protocol, Volume(stack, np.eye(4), "CT")))
+    scores = {row.region: row.scores["lpips"] for row in rows if row.slice is None}
+    assert scores["image"] == pytest.approx(Lpips(backbone, linear)(*pair), rel=1e-4)
+    assert np.isnan(scores["body"])  # a mask has no features
     assert str(tmp_path) not in protocol.model_dump_json()
     digest = protocol.digest
     save_file({name: 2 * value for name, value in linear.items()}, files[1])

@@ -7,7 +7,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
-from cdm4mi.measure.metrics import body_mask, mae, per_patient_mean, psnr, rmse, ssim
+from cdm4mi.measure.metrics import body_mask, mae, psnr, rmse, ssim
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +101,6 @@ def test_body_mask_covers_head_and_trunk_of_phantoms():
     assert not body_mask(np.zeros((32, 32)), "MR").any()
 
 
-def test_a_long_scan_weighs_no_more_than_a_short_one():
-    rows = [("a", {"psnr": 30.0})] * 9 + [("b", {"psnr": 20.0})]
-    assert per_patient_mean(rows) == {"psnr": 25.0}
-
-
 def test_what_cannot_be_judged_is_named():
     good = np.ones((16, 16))
     broken = good.copy()
@@ -126,5 +121,3 @@ def test_what_cannot_be_judged_is_named():
             psnr(good, good, data_range)
     with pytest.raises(UserError, match="11 x 11"):
         ssim(good[:8], good[:8], 2.0)
-    with pytest.raises(UserError, match="at least one"):
-        per_patient_mean([])

@@ -17,15 +17,15 @@ from cdm4mi.measure.pictures import comparison_picture, steps_picture
 def texts(monkeypatch):
     """Every text of the figures saved, for figures stay readable without a reader of pixels."""
     found = []
-    save = pictures._save
+    save = pictures.save_png
 
-    def spy(figure, path):
+    def spy(figure, path, **options):
         for axes in figure.axes:
             found.extend([axes.get_title(), *(t.get_text() for t in axes.texts)])
         found.extend(t.get_text() for t in figure.texts)
-        save(figure, path)
+        save(figure, path, **options)
 
-    monkeypatch.setattr(pictures, "_save", spy)
+    monkeypatch.setattr(pictures, "save_png", spy)
     return found
 
 

@@ -199,7 +199,7 @@ def test_a_patient_in_two_splits_of_a_store(stores, tmp_path):
 
 def test_noise_that_is_not_what_is_stated(stores):
     """What a degradation says of its noise is what the model is told."""
-    from cdm4mi.degradation.gaussian import GaussianNoise
+    from cdm4mi.degradation.noises.gaussian import GaussianNoise
 
     settings = made.plan(stores["MR"]).model_copy(deep=True)
     settings.data.noise = parse_config({"data": {"noise": {"variance": 0.01}}}).data.noise

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 
 from cdm4mi.diffusion import CLEAN, DDPMPath, make_betas, sample
+from cdm4mi.diffusion.paths import broadcast
 
 # For T = 100 the usual ends of T = 1000 are raised, so that the path ends in noise as it does there.
 ENDS_OF_100 = {"linear_start": 1e-3, "linear_end": 0.2}
@@ -38,7 +39,7 @@ def gaussian_denoiser(path, m, s):
     """E[x0 | x_t] for x0 ~ N(m, s^2): by Bayes, m + a s^2 / (a^2 s^2 + c^2) (x_t - a m)."""
 
     def denoise(x, t):
-        a, _, c = (coefficient.to(x.dtype) for coefficient in path.at(t))
+        a, _, c = (broadcast(coefficient, x) for coefficient in path.at(t))
         return m + a * s**2 / (a**2 * s**2 + c**2) * (x - a * m)
 
     return denoise
@@ -48,7 +49,7 @@ def mixture_denoiser(path, weights, means, s):
     """E[x0 | x_t] for a mixture of Gaussians of one spread s: each one's own answer, weighted by its probability."""
 
     def denoise(x, t):
-        a, _, c = (coefficient.to(x.dtype) for coefficient in path.at(t))
+        a, _, c = (broadcast(coefficient, x) for coefficient in path.at(t))
         answers = torch.stack([gaussian_denoiser(path, m, s)(x, t) for m in means])
         spread = a**2 * s**2 + c**2
         log = torch.stack([math.log(w) - (x - a * m) ** 2 / (2 * spread) for w, m in zip(weights, means, strict=True)])

@@ -20,7 +20,7 @@ def make_module(**training):
 def make_batch(n, weight=False):
     draw = torch.Generator().manual_seed(1)
     images = {k: torch.randn(n, 1, runs.SIDE, runs.SIDE, generator=draw) for k in ("x0", "y", "eps")}
-    numbers = {"level": torch.full((n,), 0.2), "index": torch.arange(n)}
+    numbers = {"sigma": torch.full((n,), 0.2), "index": torch.arange(n)}
     numbers["t"] = torch.randint(0, 50, (n,), generator=draw)
     return images | numbers | ({"weight": torch.rand(images["x0"].shape, generator=draw)} if weight else {})
 
@@ -154,7 +154,7 @@ def test_learning_rate_is_its_closed_form(decay, of, warmup):
 def test_minimum_snr_weights_the_loss():
     plain, weighted = make_module(), make_module(min_snr_gamma=5.0)
     batch = make_batch(6)
-    snr = plain.process.path.snr(batch["t"]).flatten()
+    snr = plain.process.path.snr(batch["t"])
     with torch.no_grad():
         ratio = weighted.losses(batch, batch["t"], batch["eps"]) / plain.losses(batch, batch["t"], batch["eps"])
     torch.testing.assert_close(ratio.double(), (snr.clamp(max=5) / snr), rtol=1e-4, atol=0)
@@ -162,9 +162,9 @@ def test_minimum_snr_weights_the_loss():
 
 def test_the_detail_weights_the_loss():
     """The module's paths predict eps: an error of x0_hat is one of eps, sigma times."""
-    plain, weighted = make_module(), make_module(detail=0.05)
+    plain, weighted = make_module(), make_module(neighbour_std=0.05)
     batch = make_batch(6)
-    noise = 1 / plain.process.path.snr(batch["t"]).flatten()
+    noise = 1 / plain.process.path.snr(batch["t"])
     with torch.no_grad():
         ratio = weighted.losses(batch, batch["t"], batch["eps"]) / plain.losses(batch, batch["t"], batch["eps"])
     torch.testing.assert_close(ratio.double(), 1 + noise * (0.05**-2 + 0.2**-2), rtol=1e-4, atol=0)

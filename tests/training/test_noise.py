@@ -9,6 +9,7 @@ import training_runs as runs
 
 from cdm4mi import io
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.degradation import Frame
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models.checkpoint import load_model
 from cdm4mi.models.facts import facts_of
@@ -59,8 +60,8 @@ def test_it_trains_and_the_model_says_what_it_was_trained_on(modality, noise, sc
     assert all(part.get("type", "gaussian") in said for part in noise.get("parts", [noise]))
     volume = io.read(scans / modality / "sub-0.nii.gz")
     model.config.sampling.steps = 2
-    high = Restorer(model).restore(volume, level=1e3).record
-    limits = model.config.data.noise.deviations((high["normalisation"]["low"], high["normalisation"]["high"]))
+    high = Restorer(model).restore(volume, noise=1e3).record
+    limits = model.config.data.noise.sigma_range(Frame(high["normalisation"]["low"], high["normalisation"]["high"]))
     if limits is None:
         assert high["noise_level"]["used"] == pytest.approx(1e3)
         assert not any("training range" in warning for warning in high["warnings"])
@@ -84,4 +85,4 @@ def test_real_pairs_train(scans, tmp_path, monkeypatch):
     config = configured(scans, "MR", {"type": "identity"})
     assert training.train(config, tmp_path / "run", progress=False).exists()
     pair = training.PairData(config).train_pairs[0]
-    assert float(pair["level"]) == pytest.approx(0.1, rel=0.15)
+    assert float(pair["sigma"]) == pytest.approx(0.1, rel=0.15)

@@ -32,9 +32,9 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
     import rich.progress as bars
     from rich.console import Console
 
+    from cdm4mi.evaluation.benchmark.record import Record
     from cdm4mi.evaluation.benchmark.run import run_benchmark
     from cdm4mi.evaluation.report import write_report
-    from cdm4mi.evaluation.report.record import Record
     from cdm4mi.evaluation.report.tables import stamp, verdicts
 
     errors = Console(stderr=True)
@@ -42,18 +42,18 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
     with bars.Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("reading", total=None)
 
-        said = [""]
+        shown = [""]
 
         def show(what: str, done: int, total: int) -> None:
             bar.update(task, description=what, completed=done, total=total or None)
-            if not errors.is_terminal and what != said[0]:  # a log of hours says where it is
-                said[0] = what
+            if not errors.is_terminal and what != shown[0]:  # a log of hours says where it is
+                shown[0] = what
                 typer.echo(f"{what} ({done} of {total})" if total else what, err=True)
 
         run_benchmark(settings, folder, show, command=_command())
     page = write_report(folder)
     record = Record(folder)
-    typer.echo(stamp(record, record.protocols[0]))
+    typer.echo(stamp(record, record.plotted[0]))
     for line in verdicts(record):
         typer.echo(line)
     typer.echo(f"scores: {folder / 'scores'}")

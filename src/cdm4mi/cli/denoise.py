@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cdm4mi.choices import EstimateName, ModalityName, SolverName, SpacingName, StartName
+from cdm4mi import choices
+from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
 
 
@@ -24,7 +25,7 @@ def denoise(
         EstimateName | None,
         typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples"),
     ] = None,
-    solver: Annotated[SolverName | None, typer.Option(help="for samples")] = None,
+    solver: Annotated[choices.SolverName | None, typer.Option(help="for samples")] = None,
     steps: Annotated[int | None, typer.Option(help="network calls for a sample (heun: two a step)")] = None,
     spacing: Annotated[SpacingName | None, typer.Option(help="how the steps are spread over the path")] = None,
     start_from: Annotated[
@@ -102,7 +103,7 @@ def denoise(
                 trained,
                 sampling,
                 seed=seed,
-                level=noise,
+                noise=noise,
                 modality=modality,
                 series=number,
                 like=like,

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from cdm4mi.evaluation.text import TextTable
+    from cdm4mi.evaluation.table import Table as Scores
 
 
 def evaluate(
@@ -53,10 +53,11 @@ def evaluate(
     from cdm4mi import io
     from cdm4mi.data.names import patient_names
     from cdm4mi.errors import UserError
-    from cdm4mi.evaluation import choice, tables, text
+    from cdm4mi.evaluation import choice, printed
     from cdm4mi.evaluation import compare as judge
     from cdm4mi.evaluation.aggregate import Row
-    from cdm4mi.evaluation.ruler import Ruler, ruler_for
+    from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
+    from cdm4mi.evaluation.study import study_of, write_csv, write_json
 
     if uncertainty is not None and sample:
         raise UserError("--sample: found with --uncertainty, expected one of them")
@@ -64,7 +65,7 @@ def evaluate(
     scans = list(judge.pair_scans(pred, *others))
     patients = patient_names([paths[1] for _, paths in scans])
     rows: list[Row] = []
-    rulers: dict[str, Ruler] = {}
+    resolved: dict[str, ResolvedProtocol] = {}
     clipped = []
     pick = choice.Choice(protocol, window, mask)
     errors = Console(stderr=True)
@@ -76,40 +77,41 @@ def evaluate(
         for patient, (name, paths) in zip(patients, scans, strict=True):
             task = bar.add_task(name)
             prediction, reference, *rest = (io.read(path) for path in paths)
-            rulers[name] = ruler_for(pick.for_scan(reference, name), reference, name)
-            clipped.append(rulers[name].outside(reference.array))
+            resolved[name] = resolve(pick.for_scan(reference, name), reference, name)
+            clipped.append(resolved[name].outside(reference.array))
             rows += judge.compare(
                 patient,
                 name,
                 prediction,
                 reference,
-                rulers[name],
+                resolved[name],
                 noisy=rest.pop(0) if noisy is not None else None,
                 sd=rest.pop(0) if uncertainty is not None else None,
                 samples=rest,
                 progress=partial(show, task),
             )
             bar.remove_task(task)
-    study = tables.study_of(pick.protocol, rows, rulers, judge.PREDICTION)
+    study = study_of(pick.protocol, rows, resolved, judge.PREDICTION)
     console = Console()
-    for table in text.tables(study):
+    for table in printed.tables(study):
         console.print(table.title, highlight=False, soft_wrap=True, markup=False)
         console.print(_rich(table))
-    for line in text.caption(study, pick.why, sum(clipped) / len(clipped)):
+    for line in printed.caption(study, pick.protocol, [*resolved.values()], pick.why, sum(clipped) / len(clipped)):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    for path, write in ((csv, tables.write_csv), (json, tables.write_json)):
+    for path, write in ((csv, write_csv), (json, write_json)):
         if path is not None:
             write(path, study)
             console.print(f"Every score: {path}", highlight=False, soft_wrap=True, markup=False)
 
 
-def _rich(table: TextTable) -> Table:
+def _rich(table: Scores) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
     drawn = Table()
     for number, column in enumerate(table.columns):
-        drawn.add_column(escape(column), justify="right" if number else "left")
+        heading = f"{column.group}\n{column.name}" if column.group else column.name
+        drawn.add_column(escape(heading), justify="right" if number else "left")
     for row in table.rows:
-        drawn.add_row(*map(escape, row))
+        drawn.add_row(*(escape(f"{cell.text} {cell.between}".rstrip()) for cell in row))
     return drawn

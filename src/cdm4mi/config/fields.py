@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from cdm4mi.config.schema import Config
+from cdm4mi.errors import UserError
 
 Path = tuple[str, ...]
 
@@ -52,18 +53,18 @@ def entry_of(annotation: Any) -> Any:
 
 def section_of(annotation: Any, value: Mapping[str, Any]) -> type[BaseModel] | None:
     """The class that a section's value chooses: the first where it names no type, None where it names no known one."""
-    known = sections(annotation)
-    first = next(iter(known))
+    classes = sections(annotation)
+    first = next(iter(classes))
     chosen = value.get("type", first) if first else first
-    return known.get(chosen) if isinstance(chosen, str) else None
+    return classes.get(chosen) if isinstance(chosen, str) else None
 
 
-def matches(key: str, known: Iterable[Path] | None = None) -> list[Path]:
+def matches(key: str, among: Iterable[Path] | None = None) -> list[Path]:
     """Paths that a key can mean: the whole dotted path, or else every path that ends with it.
 
     Of several, one in ``model`` goes first (``betas`` is the schedule's, not the optimizer's).
     """
-    paths = table() if known is None else known
+    paths = table() if among is None else among
     parts = tuple(key.split("."))
     if parts in paths:
         return [parts]
@@ -72,9 +73,30 @@ def matches(key: str, known: Iterable[Path] | None = None) -> list[Path]:
     return in_model if len(in_model) == 1 else ends
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
+def find(key: str, where: str, further: Iterable[str] = (), among: Iterable[Path] | None = None) -> Path:
+    """The only path that a key can mean.
+
+    Args:
+        where: what messages call the source of the key.
+        further: names that may be meant beside those of the schema, for a misspelt one.
+        among: the paths that it may mean; all of the schema's where None.
+
+    Raises:
+        UserError: it means none or several.
+    """
+    paths = list(table() if among is None else among)
+    found = matches(key, paths)
+    if len(found) > 1:
+        raise UserError(f"{where}: {key!r} is ambiguous, expected one of {', '.join(map('.'.join, found))}")
+    if not found:
+        names = [".".join(path) for path in paths] if "." in key else [*(path[-1] for path in paths), *further]
+        raise UserError(f"{where}: unknown key {key!r}{nearest(key, names)}")
+    return found[0]
+
+
+def nearest(key: str, expected: Iterable[str]) -> str:
     """The end of a message about an unknown key: the nearest known one, or all of a short list."""
-    names = list(dict.fromkeys(known))
+    names = list(dict.fromkeys(expected))
     close = names if len(names) == 1 else difflib.get_close_matches(key.lower(), names, n=1, cutoff=0.5)
     if close:
         return f"; the nearest known key is {close[0]!r}"

@@ -11,18 +11,16 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
-from cdm4mi.config import fields, original
+from cdm4mi.config import fields, legacy
 from cdm4mi.config.errors import one_line
-from cdm4mi.config.overrides import into_file, into_tree, parse
 from cdm4mi.config.schema import Config
-from cdm4mi.config.tree import COMMAND_LINE, Tree
+from cdm4mi.config.tree import COMMAND_LINE, Tree, parsed, put
 from cdm4mi.config.yaml_text import plain, read_file, read_value, shown
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 
 logger = logging.getLogger("cdm4mi.config")
 
-SCHEDULE = ("model", "beta_schedule")
 PRESETS = Path(__file__).parent / "presets"
 
 
@@ -33,8 +31,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     Notices (keys that are ignored, names that mean something else here) go to the logger ``cdm4mi.config``.
 
     Args:
-        overrides: ``key=value`` with the value in YAML syntax; the key is a dotted path of the own layout or an end of
-            one that is unique (``max_tsteps``); for a file of the original work also a path or name as in that file.
+        overrides: ``key=value`` with the value in YAML syntax; the key is a dotted path of the project's layout or a
+            unique end of one (``max_tsteps``); for a file of the original work also a path or name as in that file.
 
     Raises:
         UserError: one line with file, field, what was found and what was expected.
@@ -73,26 +71,43 @@ def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = (), wher
     raw = plain(mapping, where)
     if not isinstance(raw, dict):
         raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
-    pairs = parse(overrides)
-    experiment = original.is_experiment(raw)
-    foreign = experiment or original.is_flat(raw)
-    if foreign:
-        raw, rest = into_file(pairs, raw, ("model", "params") if experiment else ())
-        translate = original.translate_experiment if experiment else original.translate_flat
-        tree, notices = translate(raw, where)
-        _mark_overridden(tree, [pair[0] for pair in pairs if pair not in rest])
+    pairs = parsed(overrides)
+    notices: list[str] = []
+    if legacy.is_legacy(raw):
+        tree, notices = legacy.translate(raw, pairs, where)
     else:
-        tree, rest, notices = Tree(raw), pairs, []
-    into_tree(rest, tree, foreign)
-    try:
-        config = Config.model_validate(fields.fit(tree.values), strict=True)
-    except ValidationError as error:
-        raise UserError(one_line(error, where, tree.origins)) from None
-    if experiment and tree.origins.get(SCHEDULE, (where,))[0] != COMMAND_LINE:
-        notices += original.schedule_notice(tree)
+        tree = Tree(legacy.with_present_names(raw))
+        tree.override([(fields.find(key, COMMAND_LINE), value, key) for key, value in pairs])
+    config = _validated(tree, where)
     for notice in notices:
         logger.warning("%s: %s", where, notice)
     return config
+
+
+def keyword_config(keywords: Mapping[str, Any], where: str) -> Config:
+    """The validated configuration of keyword arguments: keys of the sections model, training and sampling, and seed.
+
+    A key is its bare name (``timesteps=1000``), a section a mapping (``unet_rosinality_config={"channel": 32}``,
+    ``training={"betas": [0.9, 0.99]}`` where ``betas`` alone is the schedule's).
+
+    Args:
+        where: what messages call the caller: its class, say.
+
+    Raises:
+        UserError: one line that names the key, what was found and what was expected.
+    """
+    paths = [path for path in fields.table() if path[0] in ("model", "training", "sampling") or path == ("seed",)]
+    values: dict[str, Any] = {}
+    for key, value in keywords.items():
+        put(values, fields.find(key, where, among=paths), value)
+    return _validated(Tree(plain(values, where)), where)
+
+
+def _validated(tree: Tree, where: str) -> Config:
+    try:
+        return Config.model_validate(fields.fit(tree.values), strict=True)
+    except ValidationError as error:
+        raise UserError(one_line(error, where, tree.origins)) from None
 
 
 def save_config(config: Config, path: str | os.PathLike[str]) -> None:
@@ -109,10 +124,3 @@ def save_config(config: Config, path: str | os.PathLike[str]) -> None:
             temporary.write_text(f"# cdm4mi: the full configuration of a run\n{text}", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror})") from None
-
-
-def _mark_overridden(tree: Tree, keys: Sequence[str]) -> None:
-    """A value that an override put into the file is called the command line's in messages."""
-    for path, (_, name) in tree.origins.items():
-        if any(name == key or name.startswith(f"{key}.") for key in keys):
-            tree.origins[path] = (COMMAND_LINE, name)

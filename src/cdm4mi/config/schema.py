@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
-from cdm4mi.choices import EstimateName, SolverName, SpacingName, StartName
-from cdm4mi.config.noise import GaussianConfig, NoiseConfig
-from cdm4mi.config.section import Count, Fraction, NonNegative, Positive, Section
+from cdm4mi.choices import SOLVERS, EstimateName, LossName, ParameterizationName, ScheduleName, SpacingName, StartName
+from cdm4mi.degradation import GaussianNoise, NoiseConfig
+from cdm4mi.section import Count, Fraction, NonNegative, Positive, Section
 
-BetaSchedule = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "sigmoid", "log_sigma", "custom"]
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
-ParameterizationName = Literal["eps", "x0", "v", "precond"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
 NotNegative = Annotated[int, Field(ge=0)]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
@@ -25,6 +24,14 @@ PATH_DEFAULTS: dict[str, dict[str, Any]] = {
     "i2sb": {"parameterization": "precond"},
 }
 """What a path brings where the configuration does not say otherwise."""
+
+
+def _known_solver(name: str) -> str:
+    """A name that the table of solvers has now, which a program may have added to."""
+    if name not in SOLVERS:
+        *others, last = map(repr, SOLVERS)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+    return name
 
 
 class UNetConfig(Section):
@@ -80,7 +87,7 @@ class ModelConfig(Section):
         description="a trained model whose one-call mean takes the condition's place in precond, bridge and i2sb "
         "(CorrDiff, PMRF); its weights go into the checkpoint",
     )
-    beta_schedule: BetaSchedule = "linear"
+    beta_schedule: ScheduleName = "linear"
     linear_start: Annotated[float, Field(gt=0, lt=1)] = 1e-4
     linear_end: Annotated[float, Field(gt=0, lt=1)] = 2e-2
     cosine_s: Positive = 8e-3
@@ -180,6 +187,12 @@ class AugmentConfig(Section):
     sharpness: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="add up to so much of what a 3 x 3 blur takes away, or take it away"
     )
+    curve: Fraction = Field(
+        0.0, description="share of the MR and PET patches whose intensities a random curve turns into another contrast"
+    )
+    shrink: Fraction = Field(
+        0.0, description="share of the patches that are cut twice as large, where a slice is, and averaged over 2 x 2"
+    )
 
 
 class DataConfig(Section):
@@ -229,7 +242,12 @@ class DataConfig(Section):
         1, description="noisy slices of patches_per_slice patches each that take turns in a batch"
     )
     augment: AugmentConfig = AugmentConfig()
-    noise: NoiseConfig = GaussianConfig()
+    noise: NoiseConfig = GaussianNoise()
+    level_jitter: NonNegative = Field(
+        0.0,
+        description="training patches tell the network their noise level times exp(so much times a normal number): it "
+        "learns from levels as wrong as estimated ones",
+    )
     workers: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
@@ -256,13 +274,13 @@ class TrainingConfig(Section):
     weight_decay: NonNegative = 0.01
     betas: Annotated[list[float], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
     gradient_clip: NonNegative = Field(1.0, description="clip the norm of the gradient; 0 turns it off")
-    loss_type: Literal["l1", "l2", "huber"] = Field("l2", description="capitals (L1) are the same")
+    loss_type: LossName = Field("l2", description="capitals (L1) are the same")
     huber_delta: Positive = 1.0
     min_snr_gamma: Positive | None = None
-    detail: Positive | None = Field(
+    neighbour_std: Positive | None = Field(
         None,
-        description="weigh errors so that every time and noise level counts the same for images whose pixels differ "
-        "from what their neighbours tell by this much, on [-1, 1] (0.05)",
+        description="weigh errors so that every time and noise level counts the same, for images whose pixels differ "
+        "from a prediction by their neighbours by this standard deviation on [-1, 1] (0.05)",
     )
     start_fraction: Fraction = Field(0.0, description="share of the training times put at the start of the path")
     precision: Literal["32", "bf16", "fp16"] = "32"
@@ -278,13 +296,13 @@ class TrainingConfig(Section):
     @field_validator("loss_type", mode="before")
     @classmethod
     def _without_capitals(cls, value: Any) -> Any:
-        return value.lower() if isinstance(value, str) and value.lower() in ("l1", "l2", "huber") else value
+        return value.lower() if isinstance(value, str) and value.lower() in get_args(LossName) else value
 
 
 class SamplingConfig(Section):
     """How an image is drawn: used for the pictures in training and by ``denoise``."""
 
-    solver: SolverName = "ddim"
+    solver: Annotated[str, AfterValidator(_known_solver)] = "ddim"
     steps: Count = 200
     eta: Fraction = Field(0.0, description="ddim: 0 deterministic, 1 the noise of ddpm")
     spacing: SpacingName = "trailing"
@@ -344,10 +362,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _weights_have_what_they_need(self) -> Config:
         model, training = self.model, self.training
-        if training.detail is None:
+        if training.neighbour_std is None:
             return self
         if training.min_snr_gamma is not None:
-            raise ValueError("min_snr_gamma and detail are given, expected one of them")
+            raise ValueError("min_snr_gamma and neighbour_std are given, expected one of them")
         if model.conditioning_key == "none":
-            raise ValueError("detail is given with conditioning_key none, expected a condition")
+            raise ValueError("neighbour_std is given with conditioning_key none, expected a condition")
         return self

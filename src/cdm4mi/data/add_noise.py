@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from cdm4mi import io
-from cdm4mi.config.noise import NoiseSection
-from cdm4mi.config.noise_words import noise_from_words
-from cdm4mi.degradation import Frame, make_degradation
+from cdm4mi.config.noise_spec import noise_from_spec
+from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow, window_for
+from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume
+from cdm4mi.window import IntensityWindow
 
 
 @dataclass
@@ -33,16 +33,16 @@ class Noisy:
 def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
     """The scan with simulated noise, in its units and geometry: ``add_noise(scan, "rician", percent=5, seed=1)``.
 
-    scan: a volume, or the path of one. type: as in a configuration (gaussian, salt_and_pepper, speckle, rician,
-    noncentral_chi, undersampled, downsampled, low_dose_ct, pet), or several as ``"rician + speckle"``. parameters: the
-    type's own; a pair is a range that one value is drawn from for the scan. Raises UserError.
+    scan: a volume, or the path of one. type: as in a configuration (gaussian, coloured, salt_and_pepper, speckle,
+    rician, noncentral_chi, undersampled, downsampled, low_dose_ct, pet), or several as ``"rician + speckle"``.
+    parameters: the type's own; a pair is a range that one value is drawn from for the scan. Raises UserError.
     """
     volume = scan if isinstance(scan, Volume) else io.read(scan)
-    return noisy_scan(volume, noise_from_words(type, parameters), seed).volume
+    return noisy_scan(volume, noise_from_spec(type, parameters), seed).volume
 
 
 def noisy_scan(
-    volume: Volume, noise: NoiseSection, seed: int = 0, progress: Callable[[int, int], None] | None = None
+    volume: Volume, noise: Degradation, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> Noisy:
     """Noise on every slice of a volume: one parameter for the scan, slice k's noise decided by (seed, k).
 
@@ -53,17 +53,16 @@ def noisy_scan(
         raise UserError(f"seed: found {seed}, expected a number of at least 0")
     norm = window_for(volume)
     frame = Frame.of(norm, volume.spacing[1:])
-    degradation = make_degradation(noise)
-    degradation.check(frame)
-    parameter = degradation.draw(generator(seed))
+    noise.check(frame)
+    parameter = noise.draw(generator(seed))
     clean = volume.images()
     x0 = torch.from_numpy(norm.normalised(clean))
     y = torch.empty_like(x0)
     for k, x in enumerate(x0):
-        y[k] = degradation.apply(x if volume.channels > 1 else x[0], parameter, generator(seed, k), frame)
+        y[k] = noise.apply(x if volume.channels > 1 else x[0], parameter, generator(seed, k), frame)
         if progress is not None:
             progress(k + 1, len(x0))
-    level = degradation.level(x0, y, parameter, frame) / frame.scale
+    level = noise.level(x0, y, parameter, frame) / frame.scale
     kept = (y == x0).numpy()
     if volume.padding is not None:
         kept |= volume.padding.reshape(clean.shape)
@@ -74,7 +73,7 @@ def noisy_scan(
 def noise_file(
     source: Path,
     target: Path,
-    noise: NoiseSection,
+    noise: Degradation,
     *,
     seed: int = 0,
     modality: str | None = None,

@@ -19,6 +19,8 @@ from cdm4mi.data.patient import Plane
 Place = tuple[slice, slice]
 Turn = Callable[[Tensor], Tensor]
 BACKGROUND = -1.0
+KNOTS = 5
+"""Points of a random curve of intensities."""
 
 
 def draw_turn(config: AugmentConfig, rng: np.random.Generator) -> Turn:
@@ -41,15 +43,24 @@ class Change:
     """What is done to one clean image before its noise is made.
 
     angle: degrees, anticlockwise; contrast: factor of the differences to the image's mean; sharpness: share of what
-    a 3 x 3 blur takes away that is added (below 0: taken away).
+    a 3 x 3 blur takes away that is added (below 0: taken away); shrink: so many pixels along each axis become their
+    mean; curve: what values at equal distances from -1 to 1 become, with lines between (None: what they are).
     """
 
     angle: float = 0.0
     contrast: float = 1.0
     sharpness: float = 0.0
+    shrink: int = 1
+    curve: tuple[float, ...] | None = None
 
     def cut(self, plane: Plane, place: Place) -> NDArray[Any]:
-        """The part of a slice (or of its channels) at a place, turned about its middle; outside is background."""
+        """The part of a slice (or of its channels) at a place, turned about its middle, then shrunk.
+
+        Outside is background; rows and columns that do not fill a new pixel are left out.
+        """
+        return _shrunk(self._turned(plane, place), self.shrink)
+
+    def _turned(self, plane: Plane, place: Place) -> NDArray[Any]:
         if self.angle == 0.0:
             return np.asarray(plane[place] if len(plane.shape) == 2 else plane[(..., *place)])
         if len(plane.shape) == 3:
@@ -57,11 +68,21 @@ class Change:
         return _rotated(plane, place, self.angle, BACKGROUND)
 
     def foreground(self, plane: Plane) -> Plane:
-        """The foreground (bool) of a whole slice that was turned so."""
-        return plane if self.angle == 0.0 else _rotated(plane, np.s_[:, :], self.angle, 0.0) >= 0.5
+        """The foreground (bool) of a whole slice that was changed so."""
+        if self.angle == 0.0 and self.shrink == 1:
+            return plane
+        turned = plane[:, :] if self.angle == 0.0 else _rotated(plane, np.s_[:, :], self.angle, 0.0) >= 0.5
+        return np.asarray(_shrunk(np.asarray(turned), self.shrink) >= 0.5)
+
+    def spacing(self, spacing: tuple[float, float]) -> tuple[float, float]:
+        """Millimetres between neighbours along (rows, columns) of the changed slice."""
+        return spacing[0] * self.shrink, spacing[1] * self.shrink
 
     def intensity(self, image: Tensor) -> Tensor:
-        """Contrast, then sharpness, of an image (..., H, W) on [-1, 1], clipped to it, as far as they are set."""
+        """Curve, contrast, then sharpness of an image (..., H, W) on [-1, 1], clipped to it, as far as they are set."""
+        if self.curve is not None:
+            knots = np.linspace(-1, 1, len(self.curve))
+            image = torch.from_numpy(np.interp(image.numpy(), knots, self.curve).astype(np.float32))
         if self.contrast == 1.0 and self.sharpness == 0.0:
             return image
         mean = image.mean()
@@ -72,8 +93,18 @@ class Change:
         return image.clamp(-1.0, 1.0)
 
 
-def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
-    """A change of the configured strength. Nothing is taken from ``rng`` for what is not set."""
+def draw_shrink(config: AugmentConfig, rng: np.random.Generator) -> int:
+    """2 for the configured share of patches, else 1. Nothing is taken from ``rng`` where that is 0."""
+    return 2 if config.shrink > 0 and rng.random() < config.shrink else 1
+
+
+def draw_change(
+    config: AugmentConfig, rng: np.random.Generator, shrink: int = 1, modality: str | None = None
+) -> Change:
+    """A change of the configured strength. Nothing is taken from ``rng`` for what is not set.
+
+    The curve is for MR and PET, whose units are arbitrary; the background stays and the brightest knot is 1.
+    """
     angle, contrast, sharpness = 0.0, 1.0, 0.0
     if config.rotation != "quarter" and config.rotation > 0:
         angle = float(rng.uniform(-config.rotation, config.rotation))
@@ -81,7 +112,21 @@ def draw_change(config: AugmentConfig, rng: np.random.Generator) -> Change:
         contrast = math.exp(float(rng.uniform(-1, 1)) * math.log1p(config.contrast))
     if config.sharpness > 0:
         sharpness = float(rng.uniform(-config.sharpness, config.sharpness))
-    return Change(angle, contrast, sharpness)
+    curve = None
+    if config.curve > 0 and rng.random() < config.curve and modality in ("MR", "PT"):
+        values = rng.random(KNOTS - 1)
+        curve = (BACKGROUND, *(float(v) for v in 2 * values / values.max() - 1))
+    return Change(angle, contrast, sharpness, shrink, curve)
+
+
+def _shrunk(image: NDArray[Any], factor: int) -> NDArray[Any]:
+    """Means over squares of ``factor`` pixels, of (..., rows, columns)."""
+    if factor == 1:
+        return image
+    rows, columns = (n // factor for n in image.shape[-2:])
+    whole = image[..., : rows * factor, : columns * factor].astype(np.float32)
+    means: NDArray[Any] = whole.reshape(*image.shape[:-2], rows, factor, columns, factor).mean((-3, -1))
+    return means
 
 
 def _rotated(plane: Plane, place: Place, angle: float, outside: float) -> NDArray[Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ from torch.utils.data import Dataset, Sampler
 
 from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.acquisition import acquisition_vector
-from cdm4mi.data.augment import Change, Turn, draw_change, draw_turn
+from cdm4mi.data.augment import Change, Turn, draw_change, draw_shrink, draw_turn
 from cdm4mi.data.patient import Patient, Plane
-from cdm4mi.degradation import Degradation
+from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
@@ -32,6 +33,8 @@ _WHOLE = 1
 """Third part of a block's key: its random numbers are not those of the pair of the same number."""
 _NEIGHBOUR = 2
 """After a pair's or block's key: the noise of a slice beside it is not its own."""
+_JITTER = 3
+"""After a pair's key: how wrong its noise level is told."""
 
 
 @dataclass
@@ -40,13 +43,14 @@ class _Slice:
 
     patient: Patient
     foreground: Plane
+    change: Change
     x0: Tensor
     y: Tensor
     level: float
 
 
 class PairDataset(Dataset[Pair]):
-    """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "level": (), "index": i}`` on [-1, 1], for i >= 0.
+    """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "sigma": (), "index": i}`` on [-1, 1], for i >= 0.
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
@@ -59,13 +63,14 @@ class PairDataset(Dataset[Pair]):
     of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
     slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
     augment: what is varied; by default flips and quarter turns. Validation pairs are only flipped and turned by
-    quarters, and changes of the clean image alone are refused beside real noisy scans. channels: C.
+    quarters, and changes of the clean image alone are refused beside real noisy scans. channels: C. level_jitter:
+    standard deviation of the logarithm of what a training pair's level is multiplied by; validation tells it exactly.
     """
 
     def __init__(
         self,
         patients: Sequence[Patient],
-        degradation: Degradation[Any],
+        degradation: Degradation,
         size: int,
         seed: int,
         *,
@@ -77,6 +82,7 @@ class PairDataset(Dataset[Pair]):
         slices_mixed: int = 1,
         augment: AugmentConfig | None = None,
         channels: int = 1,
+        level_jitter: float = 0.0,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -99,6 +105,7 @@ class PairDataset(Dataset[Pair]):
         self.stream = _VALIDATION if validation else _TRAINING
         self.block = patches_per_slice or (PATCHES_PER_SLICE if degradation.whole_slice else 1)
         self.mixed = slices_mixed
+        self.level_jitter = 0.0 if validation else level_jitter
         self.whole = degradation.whole_slice or self.block > 1
         self._kept: dict[int, _Slice] = {}
         sources: dict[str, list[Patient]] = {}
@@ -114,19 +121,25 @@ class PairDataset(Dataset[Pair]):
         rng = np.random.default_rng([self.seed, self.stream, i])
         if self.whole:
             kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
-            patient, level = kept.patient, kept.level
+            patient, level, change = kept.patient, kept.level, kept.change
             place = self._place(rng, kept.foreground)[0]
             turn = draw_turn(self.augment, rng)
             x0, y = (turn(image[(..., *place)]) for image in (kept.x0, kept.y))
         else:
             gen = generator(self.seed, self.stream, i)
-            patient, k, place = self._patch(rng)
+            shrink = self._shrink(rng)
+            patient, k, place = self._patch(rng, shrink)
             turn = draw_turn(self.augment, rng)
+            change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
             key = (self.seed, self.stream, i)
-            x0, y, level = self._degraded(patient, k, place, gen, turn, self._change(rng), key)
-        pair = {"x0": x0, "y": y, "level": torch.tensor(level), "index": torch.tensor(i)}
+            x0, y, level = self._degraded(patient, k, place, gen, turn, change, key)
+        if self.level_jitter > 0:
+            normal = torch.randn((), generator=generator(self.seed, self.stream, i, _JITTER), dtype=torch.float64)
+            level *= math.exp(self.level_jitter * float(normal))
+        pair = {"x0": x0, "y": y, "sigma": torch.tensor(level), "index": torch.tensor(i)}
         if self.acquisition:
-            pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, patient.spacing))
+            spacing = (patient.spacing[0], *change.spacing(patient.spacing[1:]))
+            pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, spacing))
         return pair
 
     def _slice(self, block: int) -> _Slice:
@@ -135,11 +148,12 @@ class PairDataset(Dataset[Pair]):
             rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
             key = (self.seed, self.stream, _WHOLE, block)
             gen = generator(*key)
+            shrink = self._shrink(rng)
             patient, k = self._patient_and_slice(rng)
-            change = self._change(rng)
+            change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
             x0, y, level = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
-            self._kept[block] = _Slice(patient, change.foreground(patient.foregrounds[k]), x0, y, level)
+            self._kept[block] = _Slice(patient, change.foreground(patient.foregrounds[k]), change, x0, y, level)
         return self._kept[block]
 
     def _degraded(
@@ -159,6 +173,7 @@ class PairDataset(Dataset[Pair]):
             return turn(change.intensity(image) if clean else image)
 
         frame = patient.frame(k)
+        frame = replace(frame, spacing=change.spacing(frame.spacing))
         x0 = cut(patient.slices[k], clean=True)
         parameter = self.degradation.draw(gen)
         if patient.conditions is not None:
@@ -179,22 +194,37 @@ class PairDataset(Dataset[Pair]):
         level = self.degradation.level(x0, y, parameter, frame)
         return _channels(x0), torch.cat([_channels(image) for image in images]), level
 
-    def _change(self, rng: np.random.Generator) -> Change:
+    def _shrink(self, rng: np.random.Generator) -> int:
+        """The shrink of a training patch; validation images stay as they are."""
+        return 1 if self.stream == _VALIDATION else draw_shrink(self.augment, rng)
+
+    def _change(self, rng: np.random.Generator, frame: Frame, shrink: int) -> Change:
         """What is done to a clean training image alone; validation images stay as they are."""
-        return Change() if self.stream == _VALIDATION else draw_change(self.augment, rng)
+        if self.stream == _VALIDATION:
+            return Change()
+        return draw_change(self.augment, rng, shrink, frame.modality)
+
+    def _fitting(self, plane: Plane, shrink: int) -> int:
+        """The shrink, or 1 for a slice that would be smaller than a patch."""
+        return shrink if min(plane.shape) >= self.size * shrink else 1
 
     def _patient_and_slice(self, rng: np.random.Generator) -> tuple[Patient, int]:
         group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
         patient = group[rng.integers(len(group))]
         return patient, int(rng.integers(len(patient.slices)))
 
-    def _patch(self, rng: np.random.Generator) -> tuple[Patient, int, Place]:
-        """Patient, slice and place of a patch: the first that is foreground enough, else the best of some."""
+    def _patch(self, rng: np.random.Generator, shrink: int) -> tuple[Patient, int, Place]:
+        """Patient, slice and place of a patch: the first that is foreground enough, else the best of some.
+
+        The place is that of ``size`` pixels after the shrink, or without it in a slice that is too small.
+        """
         best: tuple[Patient, int, Place] | None = None
         best_share = -1.0
         for _ in range(TRIES):
             patient, k = self._patient_and_slice(rng)
-            place, share = self._draw_place(rng, patient.foregrounds[k])
+            mask = patient.foregrounds[k]
+            side = self.size * self._fitting(mask, shrink)
+            place, share = self._draw_place(rng, mask, side)
             if share > best_share:
                 best, best_share = (patient, k, place), share
             if share >= self.least_foreground:
@@ -203,17 +233,17 @@ class PairDataset(Dataset[Pair]):
         return best
 
     def _place(self, rng: np.random.Generator, mask: Plane) -> tuple[Place, float]:
-        """The same in one slice."""
-        best = self._draw_place(rng, mask)
+        """Draw a patch position inside one slice, as ``_patch`` does. Returns (place, share of foreground)."""
+        best = self._draw_place(rng, mask, self.size)
         for _ in range(TRIES - 1):
             if best[1] >= self.least_foreground:
                 break
-            best = max(best, self._draw_place(rng, mask), key=lambda found: found[1])
+            best = max(best, self._draw_place(rng, mask, self.size), key=lambda found: found[1])
         return best
 
-    def _draw_place(self, rng: np.random.Generator, mask: Plane) -> tuple[Place, float]:
-        row, col = (int(rng.integers(n - self.size + 1)) for n in mask.shape)
-        place = np.s_[row : row + self.size, col : col + self.size]
+    def _draw_place(self, rng: np.random.Generator, mask: Plane, side: int) -> tuple[Place, float]:
+        row, col = (int(rng.integers(n - side + 1)) for n in mask.shape)
+        place = np.s_[row : row + side, col : col + side]
         return place, float(np.asarray(mask[place]).mean())
 
 
@@ -225,17 +255,17 @@ def _channels(image: Tensor) -> Tensor:
     return image if image.dim() == 3 else image[None]
 
 
-def _check_conditions(patients: Sequence[Patient], degradation: Degradation[Any], augment: AugmentConfig) -> None:
+def _check_conditions(patients: Sequence[Patient], degradation: Degradation, augment: AugmentConfig) -> None:
     """Real conditions and simulated noise exclude each other, and the noise suits every scan. Raises UserError."""
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
         raise UserError("data: found real noisy scans for some patients, expected them for all or none")
-    for key in ("rotation", "contrast", "sharpness") if real == {True} else ():
+    for key in ("rotation", "contrast", "sharpness", "curve", "shrink") if real == {True} else ():
         if (found := getattr(augment, key)) not in ("quarter", 0):  # it would change noise that is real
             raise UserError(f"data.augment.{key}: found {found:g} with real noisy scans, expected none")
-    if real == {True} and degradation.name != "identity":
-        raise UserError(f"data.noise.type: found {degradation.name} with real noisy scans, expected identity")
-    if real == {False} and degradation.name == "identity":
+    if real == {True} and degradation.type != "identity":
+        raise UserError(f"data.noise.type: found {degradation.type} with real noisy scans, expected identity")
+    if real == {False} and degradation.type == "identity":
         raise UserError("data.noise.type: found identity without real noisy scans, expected another type")
     for patient in patients:
         for frame in {patient.frame(k) for k in range(len(patient.slices))}:

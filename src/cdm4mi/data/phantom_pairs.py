@@ -10,7 +10,7 @@ from torch import Tensor
 from cdm4mi.data.phantoms import PHANTOM_WINDOWS, phantom
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow
+from cdm4mi.window import IntensityWindow
 
 MOST = 100_000
 _STREAM = 5

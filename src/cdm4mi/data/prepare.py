@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from cdm4mi.data.manifest import (
 from cdm4mi.data.prepare_scan import LEAST_FOREGROUND, Outcome, Settings, prepare_scan
 from cdm4mi.data.real_pairs import MOST_SHIFT
 from cdm4mi.data.split import draw_split, given_split, read_split, refuse_leaks
-from cdm4mi.data.tasks import Work
+from cdm4mi.data.tasks import Work, all_scans
 from cdm4mi.errors import UserError
 
 MEMORY_A_WORKER = 3 * 2**30
@@ -64,8 +64,8 @@ class Report:
 
 
 def prepare(
-    work: Work,
-    out: Path,
+    work: Work | Sequence[str | Path],
+    out: str | Path,
     split: SplitChoice | None = None,
     *,
     settings: Settings | None = None,
@@ -76,11 +76,16 @@ def prepare(
 ) -> Report:
     """Make the folder ``out`` the store of these scans: a file each, then the manifest. What is there is not redone.
 
+    work: scans and folders of them, or what ``data.tasks`` makes of real pairs. workers: processes, by default as many
+    as there are cores, scans and memory for; a script that uses several keeps its lines under
+    ``if __name__ == "__main__":``, since each of them imports it.
     A scan that cannot be read, or (``strict``) a pair that is out of line by more than half a voxel, is in the
     report's ``bad``; ``strict`` then writes no manifest. Files of scans that are no longer named are removed. Raises
     UserError where nothing is usable, the split leaks, or ``out`` is no place for a store.
     """
     split, settings = split or SplitChoice(), settings or Settings()
+    out = Path(out)
+    work = work if isinstance(work, Work) else all_scans([Path(path) for path in work], out)
     said = read_split(split.file) if split.file is not None else {}
     _make_store(out, work)
     report = Report(bad=list(work.bad))
@@ -185,7 +190,10 @@ def _outcomes(
             yield future.result()
             tell(done, total)
     except BrokenProcessPool:
-        raise UserError("a worker was ended from outside (out of memory?); try fewer `workers`") from None
+        raise UserError(
+            "a worker was ended from outside (out of memory?); try fewer `workers`, and in a script of your own 1, or "
+            'its lines under if __name__ == "__main__":'
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

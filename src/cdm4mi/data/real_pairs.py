@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io import Volume
 from cdm4mi.io.geometry import reorient
+from cdm4mi.window import IntensityWindow
 
 MOST_SHIFT = 0.5
 """Voxels: a shift beyond it is reported."""

@@ -23,7 +23,8 @@ from cdm4mi.data.store import slice_hash
 from cdm4mi.data.stored import stored_patients
 from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow, foreground, window_for
+from cdm4mi.intensity import foreground, window_for
+from cdm4mi.window import IntensityWindow
 
 log = logging.getLogger("cdm4mi.data")
 

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io.quantise import Grid, refine
 from cdm4mi.io.volume import Source
+from cdm4mi.window import IntensityWindow
 
 CHUNK = 64
 """Side of a chunk, pixels: that of the usual training patch, which then lies in four of them."""

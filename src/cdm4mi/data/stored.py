@@ -11,10 +11,10 @@ from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
-from cdm4mi.degradation.base import Frame
+from cdm4mi.degradation import Frame
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.io.quantise import Grid
+from cdm4mi.window import IntensityWindow
 
 
 def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val")) -> list[Patient]:
@@ -67,7 +67,7 @@ def scan_of(scan: dict[str, Any], store: Path, window: list[float]) -> StoredSca
 def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig) -> None:
     """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
     reader = scan_of(scan, store, config.window)
-    frame = Frame(reader.window.low, reader.window.high, scan["modality"], tuple(scan["spacing_mm"][1:]))
+    frame = Frame.of(reader.window, tuple(scan["spacing_mm"][1:]))
     doubled = set(scan["doubled"])
     held = read_record(reader.path)
     hashes = held[1] if held else []  # a damaged file is told of where it is read

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from cdm4mi.degradation.lazy_torch import F, Tensor, torch
 
 KNOTS = 4
 """Random values along each side of the image that the map runs through."""

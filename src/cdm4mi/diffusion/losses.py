@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cdm4mi.choices import LossName
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
+from cdm4mi.diffusion.paths import per_sample
 from cdm4mi.errors import UserError
 
-LOSS_TYPES = ("l1", "l2", "huber")
+LOSS_TYPES: tuple[str, ...] = get_args(LossName)
 
 
 def loss_per_sample(
     out: Tensor, target: Tensor, loss_type: str = "l2", *, huber_delta: float = 1.0, pixel_weight: Tensor | None = None
 ) -> Tensor:
-    """Mean over the pixels of each sample: (N, C, H, W) twice -> (N,), in float32.
+    """Mean over the pixels of each sample: (N, C, ...) twice -> (N,), in float32.
 
     pixel_weight, shape broadcastable to the images, multiplies each pixel's loss (the mean is over all pixels).
     Huber is quadratic below huber_delta, linear above. Raises UserError for an unknown loss_type.
@@ -44,21 +48,22 @@ def min_snr_weight(parameterization: Parameterization, z: Latent, gamma: float) 
         weight = torch.where(snr < gamma, torch.ones_like(snr), gamma / snr)  # its gain is 1 / SNR: divide first
     else:
         weight = snr.clamp(max=gamma) * parameterization.x0_gain(z) ** 2
-    return weight.flatten().float().to(z.x_t.device)
+    return weight.float().to(z.x_t.device)
 
 
-def posterior_weight(parameterization: Parameterization, z: Latent, detail: float) -> Tensor:
-    """Weight of each sample, (N,) float32, that counts an error of x0_hat as SNR + 1 / sigma_r^2 + 1 / detail^2.
+def posterior_weight(parameterization: Parameterization, z: Latent, neighbour_std: float) -> Tensor:
+    """Weight of each sample, (N,) float32, counting errors of x0_hat as SNR + sigma_r^-2 + neighbour_std^-2.
 
-    That is what is known of a pixel, as inverse variances: by x_t, by y, and by its neighbours, from which it differs
-    by ``detail`` (standard deviation on [-1, 1]). No estimate has a lesser error than the inverse of the sum, so an
-    ideal model's loss is 1 at every time and every noise level. Unweighted, precond's is a few percent where the mean
-    is decided and 1 where x_t tells nearly all, and the gradient is mostly the noise of the latter. Without y and with
-    detail 1, as a standardised image varies, it is SNR + 1 (Salimans and Ho 2022, arXiv 2202.00512, section 4).
+    That is the precision to which a pixel is given by x_t, by y, and by its neighbours, from which it differs by
+    neighbour_std (standard deviation on [-1, 1]). No estimate has a lesser error than the inverse of the sum, so an
+    ideal model's loss is 1 at every time and every noise level. Unweighted, precond's is a few percent where the
+    mean is decided and 1 where x_t tells nearly all, and the gradient is mostly the noise of the latter. Without y and
+    with neighbour_std 1, as a standardised image varies, it is SNR + 1 (Salimans and Ho 2022, arXiv 2202.00512,
+    section 4).
     """
     assert z.sigma_r is not None
     a, _, c = z.path.at(z.t)
     gain = parameterization.x0_gain(z)
     by_latent = torch.where(a > 0, (a * gain / c) ** 2, 0.0)  # where a = 0 x_t holds no x0, whatever c is
-    weight = by_latent + gain**2 * (z.sigma_r.double().cpu() ** -2 + detail**-2)
-    return weight.flatten().float().to(z.x_t.device)
+    weight = by_latent + gain**2 * (per_sample(z.sigma_r) ** -2 + neighbour_std**-2)
+    return weight.float().to(z.x_t.device)

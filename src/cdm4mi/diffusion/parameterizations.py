@@ -9,16 +9,16 @@ from torch import Tensor
 
 from cdm4mi.diffusion.bridges import FlowBridge
 from cdm4mi.diffusion.consistency import image_mean
-from cdm4mi.diffusion.paths import GaussianPath, cast
+from cdm4mi.diffusion.paths import GaussianPath, broadcast, per_sample
 from cdm4mi.errors import UserError
 
 
 @dataclass(frozen=True)
 class Latent:
-    """A point on the path and what is known beside it.
+    """A point x_t on the path, with the condition that estimates of x0 may rest on.
 
-    x_t: (N, C, H, W); t: (N,) times; y: the condition image, (N, C, H, W); sigma_r: root mean square of x0 - y,
-    (N, 1, 1, 1). y and sigma_r are needed by bridges, and by what ``rests_on_condition``.
+    x_t: (N, C, ...), images or volumes; t: (N,) times; y: the condition image, of the shape of x_t; sigma_r: root mean
+    square of x0 - y, (N,). y and sigma_r are needed by bridges, and by what ``rests_on_condition``.
     """
 
     path: GaussianPath
@@ -49,7 +49,7 @@ class Parameterization:
         return z.x_t
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
-        """x0_hat (N, C, H, W) from the network's output."""
+        """x0_hat (N, C, ...) from the network's output."""
         raise NotImplementedError
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
@@ -57,7 +57,7 @@ class Parameterization:
         raise NotImplementedError
 
     def x0_gain(self, z: Latent) -> Tensor:
-        """d x0_hat / d out, float64, (N, 1, 1, 1): how an error of the output shows in the image."""
+        """d x0_hat / d out, float64, (N,): how an error of the output shows in the image."""
         raise NotImplementedError
 
 
@@ -80,18 +80,18 @@ class Eps(Parameterization):
 
     def last_time(self, path: GaussianPath) -> int:
         a, _, c = path.at(torch.arange(path.timesteps))
-        telling = torch.nonzero((a >= self.LEAST * c).flatten())
+        telling = torch.nonzero(a >= self.LEAST * c)
         return int(telling[-1]) if len(telling) else 0
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
-        rest = z.x_t - cast(c, out) * out
+        rest = z.x_t - broadcast(c, out) * out
         if z.y is not None:
-            rest = rest - cast(b, out) * z.y
+            rest = rest - broadcast(b, out) * z.y
         telling = a >= self.LEAST * c
         if bool(telling.all()):
-            return rest / cast(a, out)
-        return torch.where(telling.to(out.device), rest / cast(torch.where(telling, a, 1.0), out), 0.0)
+            return rest / broadcast(a, out)
+        return torch.where(broadcast(telling, out), rest / broadcast(torch.where(telling, a, 1.0), out), 0.0)
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         return eps
@@ -121,14 +121,14 @@ class EpsWithMean(Eps):
         self.fold = fold
 
     def _fused_mean(self, z: Latent) -> tuple[Tensor, Tensor]:
-        """The mean of eps by the fusion, (N, C, H, W), and the weight of the mean of F, (N, 1, 1, 1)."""
+        """The mean of eps by the fusion, (N, C, H, W), and the weight of the mean of F, which meets it."""
         if z.y is None or z.sigma_r is None:
             raise UserError("mean_from: found condition without a condition image, expected conditioning_key concat")
         a, _, c = z.path.at(z.t)
-        spread = a * z.sigma_r.double().cpu().clamp(min=1e-4)  # a condition without noise is no special case
+        spread = a * per_sample(z.sigma_r).clamp(min=1e-4)  # a condition without noise is no special case
         total = c**2 + spread**2
-        fused = cast(c / total, z.x_t) * z.x_t - cast(a * c / total, z.x_t) * z.y
-        return image_mean(fused, self.fold), cast(spread / total.sqrt(), z.x_t)
+        fused = broadcast(c / total, z.x_t) * z.x_t - broadcast(a * c / total, z.x_t) * z.y
+        return image_mean(fused, self.fold), broadcast(spread / total.sqrt(), z.x_t)
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         fused, weight = self._fused_mean(z)
@@ -175,15 +175,15 @@ class V(Parameterization):
     def x0(self, out: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
         if z.path.is_bridge:
-            return z.x_t - cast(b, out) * out
+            return z.x_t - broadcast(b, out) * out
         norm = a**2 + c**2
-        return cast(a / norm, out) * z.x_t - cast(c / norm, out) * out
+        return broadcast(a / norm, out) * z.x_t - broadcast(c / norm, out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
         if z.path.is_bridge:
-            return (z.x_t - x0) / cast(b, x0)
-        return cast(a, x0) * eps - cast(c, x0) * x0
+            return (z.x_t - x0) / broadcast(b, x0)
+        return broadcast(a, x0) * eps - broadcast(c, x0) * x0
 
     def x0_gain(self, z: Latent) -> Tensor:
         a, b, c = z.path.at(z.t)
@@ -220,7 +220,7 @@ class Precond(Parameterization):
                 "parameterization: found precond without a condition image, expected conditioning_key concat"
             )
         a, b, c = z.path.at(z.t)
-        r = z.sigma_r.double().cpu()
+        r = per_sample(z.sigma_r)
         empty = (a == 0) & (c == 0)
         c = torch.where(empty, torch.ones_like(c), c)
         total = c**2 + (a * r) ** 2
@@ -230,13 +230,13 @@ class Precond(Parameterization):
     def network_input(self, z: Latent) -> Tensor:
         w_y, w_x, _ = self._weights(z)
         assert z.y is not None
-        return cast(w_y, z.x_t) * z.y + cast(w_x, z.x_t) * z.x_t
+        return broadcast(w_y, z.x_t) * z.y + broadcast(w_x, z.x_t) * z.x_t
 
     def x0(self, out: Tensor, z: Latent) -> Tensor:
-        return self.network_input(z) + cast(self._weights(z)[2], out) * out
+        return self.network_input(z) + broadcast(self._weights(z)[2], out) * out
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:
-        return (x0 - self.network_input(z)) / cast(self._weights(z)[2], x0)
+        return (x0 - self.network_input(z)) / broadcast(self._weights(z)[2], x0)
 
     def x0_gain(self, z: Latent) -> Tensor:
         return self._weights(z)[2]

@@ -12,7 +12,7 @@ CLEAN = -1
 
 
 class Coefficients(NamedTuple):
-    """a, b, c of a path at some times: float64, shaped (N, 1, 1, 1) to multiply images."""
+    """a, b, c of a path at some times: float64, (N,); ``broadcast`` makes one multiply images."""
 
     a: Tensor
     b: Tensor
@@ -39,18 +39,23 @@ class GaussianPath:
 
     def at(self, t: Tensor | int) -> Coefficients:
         """Coefficients at the times t (int, or shape (N,), each CLEAN or in 0 .. T - 1; IndexError for others)."""
-        index = torch.as_tensor(t).reshape(-1, 1, 1, 1).cpu()
+        index = torch.as_tensor(t).reshape(-1).cpu()
         if bool(((index < CLEAN) | (index >= self.timesteps)).any()):  # else T would read the clean end
-            raise IndexError(f"times {index.flatten().tolist()}: expected {CLEAN} or 0 to {self.timesteps - 1}")
+            raise IndexError(f"times {index.tolist()}: expected {CLEAN} or 0 to {self.timesteps - 1}")
         return Coefficients(self._a[index], self._b[index], self._c[index])
 
     def snr(self, t: Tensor | int) -> Tensor:
-        """Signal-to-noise ratio a^2 / c^2, float64, shaped (N, 1, 1, 1)."""
+        """Signal-to-noise ratio a^2 / c^2, float64, (N,)."""
         a, _, c = self.at(t)
         return (a / c) ** 2
 
+    def half_log_snr(self, t: Tensor | int) -> Tensor:
+        """lambda = ln(a / c), the time of higher-order solvers, float64, (N,): -inf at a = 0, about 700 at c = 0."""
+        a, _, c = self.at(t)
+        return torch.log(a / c.clamp(min=torch.finfo(torch.float64).tiny))
+
     def q_sample(self, x0: Tensor, t: Tensor | int, eps: Tensor, y: Tensor | None = None) -> Tensor:
-        """Draw x_t given x0 (N, C, H, W), unit noise eps and, on a bridge, the condition y (Ho et al. 2020, eq. 4)."""
+        """Draw x_t given x0 (N, C, ...), unit noise eps and, on a bridge, the condition y (Ho et al. 2020, eq. 4)."""
         a, b, c = self.at(t)
         return _mix((a, x0), (b, y), (c, eps))
 
@@ -70,13 +75,13 @@ class GaussianPath:
         """x at the time t (T - 1 if None), from which sampling starts.
 
         Without sigma_r the marginal of a standardised image: the noise itself, and on a bridge its share of y. With y
-        and the root mean square sigma_r (shape (N, 1, 1, 1)) of x0 - y: the marginal for x0 ~ N(y, sigma_r^2), which
+        and the root mean square sigma_r (N,) of x0 - y: the marginal for x0 ~ N(y, sigma_r^2), which
         is right also where the path does not end in pure noise.
         """
         a, b, c = self.at(self.timesteps - 1 if t is None else t)
         if y is None or sigma_r is None:
             return _mix((torch.sqrt(a**2 + c**2), noise), (b, y))
-        spread = torch.sqrt((a * sigma_r.double().cpu()) ** 2 + c**2)
+        spread = torch.sqrt((a * per_sample(sigma_r)) ** 2 + c**2)
         return _mix((a + b, y), (spread, noise))
 
 
@@ -91,9 +96,18 @@ class DDPMPath(GaussianPath):
         super().__init__(self.alphas_cumprod.sqrt(), torch.zeros_like(self.betas), c2.sqrt())
 
 
-def cast(weight: Tensor, like: Tensor) -> Tensor:
-    """A float64 coefficient in the dtype and on the device of the image that it multiplies."""
-    return weight.to(like.device, like.dtype)
+def per_sample(numbers: Tensor) -> Tensor:
+    """A number of each sample, of any shape, as the coefficients are: float64 on the CPU, (N,)."""
+    return numbers.double().cpu().flatten()
+
+
+def broadcast(weight: Tensor, like: Tensor) -> Tensor:
+    """A number or a bool of each sample, (N,) or (1,), in the shape that multiplies or masks images (N, C, ...).
+
+    It goes to the images' device; a number takes their dtype too.
+    """
+    shaped = weight.reshape(-1, *(1 for _ in like.shape[1:]))
+    return shaped.to(like.device, None if shaped.dtype == torch.bool else like.dtype)
 
 
 def _mix(*terms: tuple[Tensor, Tensor | None]) -> Tensor:
@@ -102,7 +116,7 @@ def _mix(*terms: tuple[Tensor, Tensor | None]) -> Tensor:
     for weight, image in terms:
         if image is None:
             continue
-        term = cast(weight, image) * image
+        term = broadcast(weight, image) * image
         out = term if out is None else out + term
     assert out is not None
     return out

@@ -9,12 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from cdm4mi.diffusion.limits import limited
+from cdm4mi.diffusion.clipping import clip_x0
 from cdm4mi.diffusion.paths import CLEAN, GaussianPath
-from cdm4mi.diffusion.solvers import HISTORY, Solver, Step
+from cdm4mi.diffusion.solvers.step import HISTORY, Solver, Step
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""x0_hat = denoise(x_t, t), with x_t (N, C, H, W) and t (N,) int64: the one contract that solvers rest on."""
+"""x0_hat = denoise(x_t, t), with x_t (N, C, ...) and t (N,) int64: the one contract that solvers rest on."""
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ def sample(
     dynamic_threshold: float | None = None,
     hook: Callable[[SamplingState], None] | None = None,
 ) -> Tensor:
-    """Run the solver down the times and return the last x0_hat, (N, C, H, W).
+    """Run the solver down the times and return the last x0_hat, (N, C, ...).
 
-    One denoiser call a time, and those that the solver makes itself (``registry.network_calls``). times: strictly
+    One denoiser call a time, and those that the solver makes itself (``solvers.make.network_calls``). times: strictly
     falling, from ``times.time_list``; x_start: x at times[0]; noise(i): unit noise of step i (0 is taken to be the
     start's own draw, so steps ask for i + 1); clip, dynamic_threshold: bring each x0_hat to [-1, 1] before the solver
-    sees it, so that eps is derived anew (``limits.limited``); hook: called with every SamplingState.
+    sees it, so that eps is derived anew (``clip_x0``); hook: called with every SamplingState.
     """
 
     def estimate(x_t: Tensor, t: Tensor | int) -> Tensor:
         t = torch.as_tensor(t, device=x_t.device).reshape(-1).expand(len(x_t))
-        return limited(denoise(x_t, t), clip, dynamic_threshold)
+        return clip_x0(denoise(x_t, t), clip, dynamic_threshold)
 
     x = x_start
     history: list[tuple[int, Tensor]] = []

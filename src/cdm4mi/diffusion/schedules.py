@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from cdm4mi.choices import ScheduleName
 from cdm4mi.errors import UserError
 
 
@@ -74,7 +76,7 @@ _BETWEEN_TWO_BETAS: dict[str, Callable[[int, float, float], Tensor]] = {
     "sqrt": sqrt,
     "sigmoid": sigmoid,
 }
-NAMES = (*_BETWEEN_TWO_BETAS, "cosine", "log_sigma", "custom")
+NAMES: tuple[str, ...] = get_args(ScheduleName)
 
 
 def make_betas(

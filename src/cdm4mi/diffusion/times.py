@@ -63,7 +63,7 @@ def time_list(spacing: str, path: GaussianPath | int, steps: int, start: int | N
 
 
 def given_times(times: Sequence[int], path: GaussianPath) -> list[int]:
-    """The user's own times, which fall, as a list. Raises UserError where the path has no such times."""
+    """A user's falling times as a list. Raises UserError where the path has no such times."""
     for t in times:
         if not 0 <= t < path.timesteps:
             raise UserError(f"times: found {t}, expected 0 to {path.timesteps - 1} (the model's timesteps)")
@@ -75,7 +75,7 @@ def _log_noise(path: GaussianPath, timesteps: int, spacing: str) -> NDArray[Any]
     a, _, c = path.at(torch.arange(timesteps))
     if not bool((c > 0).all()):
         raise UserError(f"spacing: found {spacing} on a path with times without noise, expected linspace or trailing")
-    log = (c.log() - a.log()).flatten().numpy()
+    log = (c.log() - a.log()).numpy()
     if np.isposinf(log[-1]):  # zero terminal SNR: as far beyond its neighbour as that is beyond the one before
         log[-1] = 2 * log[-2] - log[-3] if timesteps > 2 else log[-2] + 1
     if not (np.diff(log) > 0).all():

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.statistics import Mean, mean_over_patients
+from cdm4mi.evaluation.metrics import Scores, mean_scores
+from cdm4mi.evaluation.statistics import Mean, Number, mean_over_patients
 
-Scores = dict[str, float]
 Key = tuple[str, str]
 """Method and region."""
 
@@ -27,13 +25,7 @@ class Row:
     slice: int | None
     method: str
     region: str
-    scores: Scores
-
-
-def mean_scores(several: Sequence[Mapping[str, float]]) -> Scores:
-    """Mean of each metric over those that have it; nan where none has."""
-    names = dict.fromkeys(name for scores in several for name in scores)
-    return {name: _mean(scores[name] for scores in several if name in scores) for name in names}
+    scores: dict[str, Number]
 
 
 def patient_scores(rows: Sequence[Row]) -> dict[Key, dict[str, Scores]]:
@@ -56,8 +48,3 @@ def study_means(patients: Mapping[Key, Mapping[str, Scores]], seed: int = 0) -> 
             name: mean_over_patients([s[name] for s in by_patient.values() if name in s], seed) for name in names
         }
     return found
-
-
-def _mean(values: Iterable[float]) -> float:
-    held = [value for value in values if not np.isnan(value)]
-    return float(np.mean(held)) if held else float("nan")

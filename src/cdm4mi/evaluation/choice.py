@@ -48,8 +48,8 @@ class Choice:
         if self._protocol is None:
             self._default = default
             protocol = load_protocol(default)
-            told = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
-            self.why = f"the default for {KINDS[default]}{told}"
+            source = "" if reference.modality or reference.channel_axis is not None else ", told from the values"
+            self.why = f"the default for {KINDS[default]}{source}"
             if self._window is not None:
                 low, high = self._window
                 update = {"name": "given-range", "modality": "any", "window": FixedWindow(low=low, high=high)}

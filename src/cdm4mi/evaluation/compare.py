@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.aggregate import Row
 from cdm4mi.evaluation.baselines import nlm
-from cdm4mi.evaluation.ruler import Ruler
-from cdm4mi.evaluation.scores import Uncertainty, bodies_of, counted_slices, score_stack
+from cdm4mi.evaluation.metrics import Uncertainty
+from cdm4mi.evaluation.resolve import ResolvedProtocol
+from cdm4mi.evaluation.scores import bodies_of, counted_slices, score_stack
 from cdm4mi.io import Volume
 from cdm4mi.io.detect import detect
 from cdm4mi.io.formats import is_positioned
@@ -49,7 +50,7 @@ def compare(
     scan: str,
     prediction: Volume,
     reference: Volume,
-    ruler: Ruler,
+    resolved: ResolvedProtocol,
     noisy: Volume | None = None,
     sd: Volume | None = None,
     samples: Sequence[Volume] = (),
@@ -61,35 +62,37 @@ def compare(
     ``progress(done, total)`` is called after every slice. Volumes off the reference's grid raise UserError.
     """
 
-    def placed(volume: Volume, what: str) -> NDArray[Any]:
+    def on_grid(volume: Volume, what: str) -> NDArray[Any]:
         return on_grid_of(reference, volume, f"{scan} ({what})", "the reference")
 
     target = reference.slices()
-    images = {PREDICTION: placed(prediction, "prediction")}
-    bodies = bodies_of(target, ruler)
+    images = {PREDICTION: on_grid(prediction, "prediction")}
+    bodies = bodies_of(target, resolved)
     if noisy is not None:
-        images[NOISY] = placed(noisy, "noisy")
-        shown = counted_slices(ruler, bodies)
-        planes = np.moveaxis(images[NOISY], -1, 1) if ruler.colour else images[NOISY][:, None]
+        images[NOISY] = on_grid(noisy, "noisy")
+        shown = counted_slices(resolved, bodies)
+        planes = np.moveaxis(images[NOISY], -1, 1) if resolved.colour else images[NOISY][:, None]
         sigma = float(np.median([estimate_sigma(plane) for k in shown for plane in planes[k]]))
         images[NLM] = images[NOISY].copy()
         for done, k in enumerate(shown, 1):
             smooth = [nlm(plane, sigma) for plane in planes[k]]
-            images[NLM][k] = np.stack(smooth, -1) if ruler.colour else smooth[0]
+            images[NLM][k] = np.stack(smooth, -1) if resolved.colour else smooth[0]
             progress(done, 2 * len(shown))
-    told = {}
+    stated = {}
     if samples:
-        told[PREDICTION] = Uncertainty(samples=np.stack([placed(v, f"sample {n}") for n, v in enumerate(samples, 1)]))
+        stated[PREDICTION] = Uncertainty(
+            samples=np.stack([on_grid(v, f"sample {n}") for n, v in enumerate(samples, 1)])
+        )
     elif sd is not None:
-        told[PREDICTION] = Uncertainty(sd=placed(sd, "standard deviation"))
+        stated[PREDICTION] = Uncertainty(sd=on_grid(sd, "standard deviation"))
     filtered = noisy is not None
     return score_stack(
         patient,
         scan,
         images,
         target,
-        ruler,
-        told,
+        resolved,
+        stated,
         bodies,
         lambda done, total: progress(done + filtered * total, (1 + filtered) * total),
     )

@@ -9,34 +9,38 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
-from cdm4mi.config import fields
-from cdm4mi.config.errors import one_line
-from cdm4mi.config.noise import NoiseConfig
-from cdm4mi.config.section import Section
-from cdm4mi.config.yaml_text import plain, read_file, shown
+from cdm4mi.config.errors import validated
+from cdm4mi.config.yaml_text import read_file, shown
+from cdm4mi.degradation import NoiseConfig
 from cdm4mi.errors import UserError
+from cdm4mi.evaluation.metrics import METRICS, names_of
+from cdm4mi.section import Section
 
 PROTOCOLS = Path(__file__).parent / "protocols"
 
-Metric = Literal[
-    "psnr",
-    "ssim_gaussian",
-    "ssim_uniform",
-    "ssim_gaussian_padded",
-    "ssim_uniform_3d",
-    "mae",
-    "rmse",
-    "bias",
-    "tissue_bias",
-    "vif",
-    "spectrum",
-    "cnr_ratio",
-    "flicker",
-    "lpips",
-]
-Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+def _existing_metric(name: str) -> str:
+    names = names_of("pixels", "slice", "scan")
+    if name not in names:
+        raise PydanticCustomError("literal_error", "not a metric", {"expected": ", ".join(map(repr, names))})
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_existing_metric)]
+Two = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class FixedWindow(Section):
@@ -86,12 +90,12 @@ class Protocol(Section):
     faults: list[str] = Field([], description="what a reader of its figures has to know, in a protocol kept as it is")
     modality: Literal["CT", "MR", "PT", "any"] = Field("any", description="refuse scans of another one")
     window: Window = Field(FixedWindow(), description="both images are clipped to it")
-    scale: Pair | None = Field(None, description="what the window's ends become for SSIM; none: 0 and its width")
+    scale: Two | None = Field(None, description="what the window's ends become for SSIM; none: 0 and its width")
     data_range: Literal["window", "reference-slice"] = Field(
         "window", description="of PSNR and SSIM: the window's, or max - min of each reference slice"
     )
-    metrics: list[Metric] = Field(min_length=1)
-    error_limits: Literal["window"] | Pair = Field(
+    metrics: list[MetricName] = Field(min_length=1)
+    error_limits: Literal["window"] | Two = Field(
         "window", description="physical values that MAE, RMSE, bias and VIF are clipped to"
     )
     error_unit: Literal["physical", "scale"] = Field("physical", description="of MAE, RMSE and bias")
@@ -110,19 +114,12 @@ class Protocol(Section):
     )
     noise: list[NoiseConfig] = Field([], description="the conditions of a study in this protocol")
 
-    @field_validator("scale")
+    @field_validator("scale", "error_limits")
     @classmethod
-    def _rising(cls, scale: list[float] | None) -> list[float] | None:
-        if scale is not None and scale[0] >= scale[1]:
-            raise ValueError(f"found {shown(scale)}, expected the lower number first")
-        return scale
-
-    @field_validator("error_limits")
-    @classmethod
-    def _interval(cls, limits: list[float] | str) -> list[float] | str:
-        if not isinstance(limits, str) and limits[0] >= limits[1]:
-            raise ValueError(f"found {shown(limits)}, expected the lower number first")
-        return limits
+    def _rising(cls, ends: list[float] | str | None) -> list[float] | str | None:
+        if isinstance(ends, list) and ends[0] >= ends[1]:
+            raise ValueError(f"found {shown(ends)}, expected the lower number first")
+        return ends
 
     @model_validator(mode="after")
     def _weights_of_lpips(self) -> Protocol:
@@ -159,8 +156,13 @@ class Protocol(Section):
     @property
     def main_metrics(self) -> list[str]:
         """PSNR, the first SSIM and MAE, as far as they are among the metrics: what is printed large, and tested."""
-        ssim = [name for name in self.metrics if name.startswith("ssim")][:1]
+        ssim = [name for name in self.metrics if METRICS[name].title == "SSIM"][:1]
         return [name for name in ("psnr", *ssim, "mae") if name in self.metrics]
+
+    def record(self) -> ProtocolRecord:
+        """What a record keeps of it."""
+        derived = {"label": self.label, "digest": self.digest, "described": self.described()}
+        return ProtocolRecord(**self.model_dump(mode="json"), **derived, main_metrics=self.main_metrics)
 
     def described(self) -> str:
         """The window in words."""
@@ -170,6 +172,27 @@ class Protocol(Section):
         if isinstance(window, PercentileWindow):
             return f"percentiles {window.low:g} and {window.high:g} of the reference"
         return f"0 to percentile {window.percentile:g} of the reference's foreground (CT: -1000 to 1000 HU)"
+
+
+class ProtocolRecord(BaseModel):
+    """A protocol as the record of a study keeps it, whatever today's protocols are. described: the window in words."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+    label: str
+    about: str
+    faults: list[str]
+    scale: list[float] | None
+    metrics: list[str]
+    main_metrics: list[str] = []
+    error_unit: str
+    regions: list[str]
+    slices: str
+    described: str = ""
+
+    @property
+    def errors_on_scale(self) -> bool:
+        return self.error_unit == "scale"
 
 
 @lru_cache
@@ -196,13 +219,7 @@ def load_protocol(name: str | os.PathLike[str]) -> Protocol:
     if not shipped and not file.exists():
         raise UserError(f"{text}: no such protocol, expected a YAML file or one of: {', '.join(protocol_names())}")
     where = f"protocol {text}" if shipped else text
-    raw = plain(read_file(file), where)
-    if not isinstance(raw, dict):
-        raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
-    try:
-        protocol = Protocol.model_validate(fields.fit(raw, Protocol), strict=True)
-    except ValidationError as error:
-        raise UserError(one_line(error, where, {}, Protocol)) from None
+    protocol = validated(read_file(file), where, Protocol)
     if not shipped and protocol.name in protocol_names() and protocol.digest != load_protocol(protocol.name).digest:
         raise UserError(f"{where}: name: found {protocol.name!r}, which ships with the package, expected another")
     return protocol

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BeforeValidator, PlainSerializer
 from scipy import stats
 
 from cdm4mi.errors import UserError
 
+
+def _as_json(value: float) -> Any:
+    return value if np.isfinite(value) else None if np.isnan(value) else str(value)
+
+
+Number = Annotated[
+    float, BeforeValidator(lambda v: float("nan" if v is None else v)), PlainSerializer(_as_json, when_used="json")
+]
+"""In JSON, which has neither, nan is null and an infinity (the PSNR of equal images) is the text "inf"."""
+NONE = float("nan")
 RESAMPLES = 10_000
 LEAST_PAIRS = 6
 """With fewer pairs even the same sign in all of them is p > 0.05 (two-sided)."""
@@ -26,10 +38,11 @@ def bootstrap_interval(
     """
     x = np.asarray(values, dtype=np.float64)
     if len(x) < 2 or not np.isfinite(x).all():
-        return float("nan"), float("nan")
-    picks = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
-    low, high = np.quantile(x[picks].mean(axis=1), ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
+        return NONE, NONE
+    random = np.random.default_rng(seed)
+    settings = {"confidence_level": level, "n_resamples": resamples, "method": "percentile", "random_state": random}
+    interval = stats.bootstrap((x,), np.mean, **settings).confidence_interval
+    return float(interval.low), float(interval.high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -51,7 +64,7 @@ def wilcoxon(first: Sequence[float], second: Sequence[float]) -> float:
     """Two-sided p of Wilcoxon's signed-rank test on pairs; 1 where all pairs are equal, nan where one is not finite."""
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     if not len(difference) or not np.isfinite(difference).all():
-        return float("nan")
+        return NONE
     return float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
 
 
@@ -64,9 +77,9 @@ class PairedTest:
     metric: str
     region: str
     patients: int
-    difference: float
-    p: float
-    adjusted: float
+    difference: Number
+    p: Number
+    adjusted: Number
 
 
 def paired_tests(
@@ -80,12 +93,12 @@ def paired_tests(
     for (other, region), theirs in scores.items():
         if other == method or (method, region) not in scores:
             continue
-        own = scores[method, region]
+        ours = scores[method, region]
         for metric in metrics:
             pairs = [
-                (own[patient][metric], theirs[patient][metric])
-                for patient in own
-                if patient in theirs and metric in own[patient] and metric in theirs[patient]
+                (ours[patient][metric], theirs[patient][metric])
+                for patient in ours
+                if patient in theirs and metric in ours[patient] and metric in theirs[patient]
             ]
             pairs = [pair for pair in pairs if np.isfinite(pair).all()]
             if len(pairs) >= LEAST_PAIRS:
@@ -102,10 +115,10 @@ def paired_tests(
 class Mean:
     """A mean over patients with the ends of its 95 % bootstrap interval (nan for one patient)."""
 
-    value: float
-    low: float
-    high: float
-    patients: int
+    value: Number = NONE
+    low: Number = NONE
+    high: Number = NONE
+    patients: int = 0
 
 
 def mean_over_patients(values: Sequence[float], seed: int = 0) -> Mean:
@@ -114,5 +127,5 @@ def mean_over_patients(values: Sequence[float], seed: int = 0) -> Mean:
     if not values:
         raise UserError("no patient to average, expected at least one")
     if not held:
-        return Mean(float("nan"), float("nan"), float("nan"), 0)
+        return Mean()
     return Mean(float(np.mean(held)), *bootstrap_interval(held, seed=seed), len(held))

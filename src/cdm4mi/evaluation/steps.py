@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.choices import SOLVERS
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import Spacing
 from cdm4mi.data.manifest import is_store
@@ -19,25 +20,17 @@ from cdm4mi.data.names import patient_hash, pseudonym
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients
-from cdm4mi.degradation.registry import make_degradation
-from cdm4mi.diffusion.registry import make_solver, network_calls
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
+from cdm4mi.evaluation.metrics import Scores, mean_scores
 from cdm4mi.files import replacing_file
 from cdm4mi.inference.restorer import Restorer
-from cdm4mi.measure.metrics import per_patient_mean, psnr, ssim
+from cdm4mi.measure.metrics import psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import TrainedModel
 
 CALLS = (1, 2, 4, 10, 20, 50)
-WAYS: tuple[dict[str, Any], ...] = (
-    {"solver": "ddim", "eta": 0.0, "spacing": "trailing"},
-    {"solver": "ddim", "eta": 1.0, "spacing": "linspace"},
-    {"solver": "heun", "eta": 0.0, "spacing": "logsnr"},
-    {"solver": "dpmpp_2m", "eta": 0.0, "spacing": "logsnr"},
-    {"solver": "dpmpp_2m_sde", "eta": 0.0, "spacing": "logsnr"},
-    {"solver": "unipc_2", "eta": 0.0, "spacing": "logsnr"},
-)
 SPECTRUM_MARGIN, PSNR_MARGIN = 1.1, 0.1
 RULE = (
     "the fewest network calls among the settings whose spectrum error is within 10 % of the least of all and whose "
@@ -96,8 +89,8 @@ def held_out_crops(model: TrainedModel, data: Path, count: int, seed: int = 0) -
     kind = "store" if is_store(data) else "hdf5" if config.kind == "hdf5" else "volumes"
     changes = {"kind": kind, "paths": [str(data)], "exclude_patients": [], "val_patients": None}
     every = load_patients(config.model_copy(update=changes), model.config.model.image_size, model.config.seed)
-    known = model.about.get("data")
-    seen = set(known.get("patients_train", ())) if isinstance(known, dict) else set()
+    trained_on = model.about.get("data")
+    seen = set(trained_on.get("patients_train", ())) if isinstance(trained_on, dict) else set()
     fresh = [p for p in every if p.split in (None, "val") and not _hashes(p) & seen]
     notices = [] if seen else ["the checkpoint does not say whom it was trained on: nobody is left out for it"]
     if not fresh:
@@ -119,7 +112,7 @@ def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: i
         each = (count + len(patients) - 1 - number) // len(patients)
         pairs = PairDataset(
             [patient],
-            make_degradation(model.config.data.noise),
+            model.config.data.noise,
             model.config.model.image_size,
             seed + number,
             least_foreground=LEAST_FOREGROUND,
@@ -129,7 +122,7 @@ def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: i
         for k in range(each):
             pair = pairs[k]
             x0, y = pair["x0"][0].numpy(), pair["y"].numpy()
-            yield Crop(patient.name, x0, y, float(pair["level"]), patient.spacing)
+            yield Crop(patient.name, x0, y, float(pair["sigma"]), patient.spacing)
 
 
 def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:
@@ -138,15 +131,16 @@ def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:
     One call is the same for every solver. The checkpoint's own times, where it has some, stand first.
     """
     path = model.process.path
-    own = model.config.sampling
+    saved = model.config.sampling
     ways: list[tuple[str, dict[str, Any]]] = []
-    if own.times is not None:
-        ways.append(("the checkpoint's times", {"solver": own.solver, "eta": own.eta, "times": own.times}))
+    if saved.times is not None:
+        ways.append(("the checkpoint's times", {"solver": saved.solver, "eta": saved.eta, "times": saved.times}))
     ways.append(("one call", {"solver": "ddim", "eta": 0.0, "spacing": "trailing", "steps": 1, "times": None}))
-    for way in WAYS:
-        name = f"{way['solver']}, eta {way['eta']:g}" if way["solver"] == "ddim" else way["solver"]
+    for way in _ways():
+        entry = SOLVERS[way["solver"]]
+        name = f"{entry.title}, eta {way['eta']:g}" if entry.takes_eta else entry.title
         for calls in CALLS:
-            steps = (calls + 1) // 2 if network_calls(way["solver"], 2) > 2 else calls
+            steps = (calls - 1) // entry.calls + 1
             if steps < 2 or steps > path.timesteps:
                 continue
             try:
@@ -156,6 +150,15 @@ def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:
                 continue
             ways.append((name, way | {"steps": steps, "times": None}))
     return ways
+
+
+def _ways() -> Iterator[dict[str, Any]]:
+    """Solvers with the spacing that their entry tries them with; those that take eta, as noisy as ddpm too."""
+    for solver, entry in SOLVERS.items():
+        if entry.study is not None:
+            yield {"solver": solver, "eta": 0.0, "spacing": entry.study}
+            if entry.takes_eta:
+                yield {"solver": solver, "eta": 1.0, "spacing": "linspace"}
 
 
 def study(
@@ -170,18 +173,13 @@ def study(
         began = time.monotonic()
         out = _restored(restorer, crops, seed)
         seconds = (time.monotonic() - began) / len(crops)
-        scores = [
-            (
-                crop.patient,
-                {
-                    "psnr": psnr(image, crop.x0, DATA_RANGE),
-                    "ssim": ssim(image, crop.x0, DATA_RANGE),
-                    "spectrum_error": spectrum_error(image, crop.x0),
-                },
-            )
-            for image, crop in zip(out, crops, strict=True)
-        ]
-        rows.append(Row(name, settings, n, **per_patient_mean(scores), seconds=seconds))
+        by_patient: dict[str, list[Scores]] = {}
+        for image, crop in zip(out, crops, strict=True):
+            scores = {"psnr": psnr(image, crop.x0, DATA_RANGE), "ssim": ssim(image, crop.x0, DATA_RANGE)}
+            scores["spectrum_error"] = spectrum_error(image, crop.x0)
+            by_patient.setdefault(crop.patient, []).append(scores)
+        means = mean_scores([mean_scores(of_patient) for of_patient in by_patient.values()])
+        rows.append(Row(name, settings, n, **means, seconds=seconds))
         if progress is not None:
             progress(sum(calls[: len(rows)]), sum(calls))
     return rows

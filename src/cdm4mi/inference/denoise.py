@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,38 +39,45 @@ def denoise(
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     others = [other if isinstance(other, Volume) else io.read(other) for other in contrasts]
-    return Restorer(trained, sampling).restore(volume, level=noise, seed=seed, contrasts=others)
+    return Restorer(trained, sampling).restore(volume, noise=noise, seed=seed, contrasts=others)
 
 
 def denoise_file(
-    source: Path,
-    target: Path,
-    model: TrainedModel,
-    sampling: SamplingConfig | None = None,
+    source: str | Path,
+    target: str | Path,
+    model: TrainedModel | str | Path | None = None,
+    sampling: SamplingConfig | Mapping[str, Any] | None = None,
     *,
     seed: int = 0,
-    level: float | None = None,
+    noise: float | None = None,
     modality: str | None = None,
     series: int | None = None,
-    like: Path | None = None,
+    like: str | Path | None = None,
     deidentify: bool = False,
-    uncertainty: Path | None = None,
-    contrasts: Sequence[Path] = (),
+    uncertainty: str | Path | None = None,
+    contrasts: Sequence[str | Path] = (),
     batch: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
 
-    level: standard deviation of the noise in physical units, measured when None. modality: where the file does not
+    model: from ``load_model`` or a path; the shipped one when None. sampling: how to draw, the model's when None, or
+    what is changed of it: ``{"estimate": "mean-of-k", "samples": 8}``.
+    noise: standard deviation of the noise in physical units, measured when None. modality: where the file does not
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
     deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
     of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
     patient's other scans, in the order of the training's ``data.contrasts``. The record, returned, is
     written beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
     """
+    source, target = Path(source), Path(target)
+    uncertainty = None if uncertainty is None else Path(uncertainty)
     if not source.exists():
         raise UserError(f"{source}: no such file or folder, expected a scan")
-    restorer = Restorer(model, sampling)
+    trained = model if isinstance(model, TrainedModel) else load_model(model)
+    if isinstance(sampling, Mapping):
+        sampling = changed(trained.config.sampling, **sampling)
+    restorer = Restorer(trained, sampling)
     volume = io.read(source, series)
     if modality is not None:
         volume = replace(volume, modality=modality)
@@ -85,7 +92,7 @@ def denoise_file(
         if uncertainty.resolve() == target.resolve():
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
-    restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, contrasts=others, progress=progress)
+    restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
     record = restoration.record
     notes = io.write(restoration.volume, target, template, deidentify=deidentify)
     if uncertainty is not None and restoration.spread is not None:

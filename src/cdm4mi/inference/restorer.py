@@ -17,18 +17,19 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import contrast_slices, neighbours_of
-from cdm4mi.degradation import make_degradation
+from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import tiled
-from cdm4mi.intensity import IntensityWindow, modality_of, window_for
+from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
+from cdm4mi.window import IntensityWindow
 
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
@@ -67,7 +68,7 @@ class Restorer:
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
-        self.degradation = make_degradation(model.config.data.noise)
+        self.degradation = model.config.data.noise
         if self.prior:
             self.sampling = self.sampling.model_copy(update={"start_from": "y"})
         elif self.sampling.estimate == "mean" and model.process.parameterization.name == "eps":
@@ -87,7 +88,7 @@ class Restorer:
         self,
         volume: Volume,
         *,
-        level: float | None = None,
+        noise: float | None = None,
         seed: int = 0,
         batch: int = 4,
         normalisation: IntensityWindow | None = None,
@@ -97,7 +98,7 @@ class Restorer:
         """Restore every slice of a volume.
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
-        level: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
+        noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
         every sample, whatever the batch. batch: slices at a time. normalisation: the intensity window, else the one of
         the training configuration for this scan. progress: called with (slices done, slices).
         """
@@ -121,9 +122,9 @@ class Restorer:
         y = norm.normalised(volume.images())
         warnings: list[str] = []
         scale = norm.scale
-        if level is not None and not (np.isfinite(level) and level >= 0):
-            raise UserError(f"noise level: found {level}, expected a number of at least 0")
-        sigma = measured_level(y.reshape(-1, *y.shape[-2:])) if level is None else level * scale
+        if noise is not None and not (np.isfinite(noise) and noise >= 0):
+            raise UserError(f"noise level: found {noise}, expected a number of at least 0")
+        sigma = measured_sigma(y.reshape(-1, *y.shape[-2:])) if noise is None else noise * scale
         used = self._trained_level(sigma, norm, warnings)
         limit = 1 + OUTSIDE * max(used, sigma)
         outside = np.abs(y) > limit
@@ -164,7 +165,7 @@ class Restorer:
             "network_calls": self.sampler.network_calls(used),
             "seed": seed,
             "normalisation": norm.to_dict(),
-            "noise_level": {"value": sigma / scale, "estimated": level is None, "used": used / scale},
+            "noise_level": {"value": sigma / scale, "estimated": noise is None, "used": used / scale},
             "outside_window_fraction": float(outside.mean()),
             "slices": len(y),
             "seconds": round(time.monotonic() - began, 3),
@@ -187,42 +188,42 @@ class Restorer:
         """The condition (N, channels, rows, columns) of some slices: their own, their neighbours', other contrasts'."""
         length = len(y) // volume.times
         beside = [[k // length * length + p for p in neighbours_of(k % length, length, self.neighbours)] for k in index]
-        further = [y[list(places)] for places in zip(*beside, strict=True)]
+        further = [y[list(positions)] for positions in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: NDArray[Any], level: float) -> tuple[NDArray[Any], dict[str, Any]]:
+    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], dict[str, Any]]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
         if "calibration" not in self.model.about:
             return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
         calibration = Calibration.from_dict(self.model.about["calibration"])
         if not calibration.fits(self.sampling):
             return spread, {"calibrated": False, "why": "the calibration is for other sampling settings"}
-        said = {
+        facts = {
             "calibrated": True,
             "interval": INTERVAL,
             "half_width_in_standard_deviations": HALF_WIDTH,
             "coverage_on_validation_patients": calibration.coverage_after,
         }
-        return calibration.apply(spread, level), said
+        return calibration.apply(spread, sigma), facts
 
     def restore_slices(
         self,
         y: NDArray[Any],
-        level: float,
+        sigma: float,
         *,
         seed: int = 0,
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         hook: Hook | None = None,
     ) -> NDArray[Any]:
-        """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
+        """Restore slices (N, rows, columns) on [-1, 1] with noise of standard deviation ``sigma`` on that scale.
 
         y may be (N, channels, rows, columns), the image's own channels first, and has to be for a model of colour, of
         neighbouring slices or of other contrasts; the result then is (N, channels of the image, rows, columns).
         seed: decides the samples; indices: which images these are, for the noise; spacing: millimetres, for models
         told of the acquisition; hook: receives every intermediate state of the first sample.
         """
-        return self.restore_moments(y, level, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
+        return self.restore_moments(y, sigma, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
 
     @torch.no_grad()
     def restore_moments(
@@ -298,7 +299,7 @@ class Restorer:
 
     def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
-        trained = self.model.config.data.noise.deviations((norm.low, norm.high))
+        trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
         low, high = trained
@@ -312,6 +313,6 @@ class Restorer:
         return used
 
 
-def measured_level(slices: NDArray[Any]) -> float:
+def measured_sigma(slices: NDArray[Any]) -> float:
     """Noise level of slices (N, rows, columns): the median of up to 16 of them, spread evenly."""
     return float(np.median([estimate_sigma(s) for s in slices[:: max(1, len(slices) // 16)]]))

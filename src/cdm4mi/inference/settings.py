@@ -35,4 +35,7 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "options"
         expected = first["msg"].removeprefix("Input should be ").lower()
+        if first["type"] == "extra_forbidden":
+            expected = f"one of the settings {', '.join(SamplingConfig.model_fields)}"
+            raise UserError(f"sampling: found {name}, expected {expected}") from None
         raise UserError(f"{name}: found {first['input']!r}, expected {expected}") from None

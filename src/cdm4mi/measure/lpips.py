@@ -37,11 +37,11 @@ class Lpips:
 
     def __init__(self, backbone: Mapping[str, Tensor], linear: Mapping[str, Tensor]) -> None:
         self.layers, self.weights = [], []
-        for place, (number, (out, into, side, stride, padding)) in enumerate(CONVOLUTIONS.items()):
+        for layer, (number, (out, into, side, stride, padding)) in enumerate(CONVOLUTIONS.items()):
             name = f"features.{number}"
             weight = _weight(backbone, f"{name}.weight", (out, into, side, side))
             self.layers.append((number, weight, _weight(backbone, f"{name}.bias", (out,)), stride, padding))
-            self.weights.append(_weight(linear, f"lin{place}.model.1.weight", (1, out, 1, 1)))
+            self.weights.append(_weight(linear, f"lin{layer}.model.1.weight", (1, out, 1, 1)))
 
     @torch.no_grad()
     def __call__(self, x: NDArray[Any], ref: NDArray[Any]) -> float:

@@ -1,8 +1,7 @@
-"""Distortion of an image against its reference, with a stated data range, and means that count every patient once."""
+"""Distortion of an image against its reference, with a stated data range, and where the patient is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -160,22 +159,6 @@ def _filled(solid: NDArray[Any]) -> NDArray[np.bool_]:
             frame[at[0] : at[-1] + 1] = True
     filled: NDArray[np.bool_] = ndimage.binary_fill_holes(framed)[1:-1, 1:-1]
     return filled
-
-
-def per_patient_mean(rows: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
-    """Mean of each metric over a patient's slices first, then over patients, so that a long scan weighs no more.
-
-    ``rows``: (patient, {metric: value}) of every slice; all with the same metrics.
-    """
-    if not rows:
-        raise UserError("no slice to average, expected at least one")
-    patients: dict[str, list[Mapping[str, float]]] = {}
-    for patient, scores in rows:
-        patients.setdefault(patient, []).append(scores)
-    return {
-        metric: float(np.mean([np.mean([scores[metric] for scores in slices]) for slices in patients.values()]))
-        for metric in rows[0][1]
-    }
 
 
 def _inside(x: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:

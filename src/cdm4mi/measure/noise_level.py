@@ -52,10 +52,10 @@ def estimate_noise(y: NDArray[Any]) -> NoiseEstimate:
     y = np.asarray(y, dtype=np.float64)
     if not np.isfinite(y).all():
         raise UserError("image has pixels that are not finite, expected none")
-    place = _flat_foreground(y)
-    if not place.any():
+    flattest = _flat_foreground(y)
+    if not flattest.any():
         return NoiseEstimate(0.0, 1.0)
-    first, second = (float(np.median(np.abs(band[place]))) / _NORMAL_MAD for band in _diagonal_bands(y))
+    first, second = (float(np.median(np.abs(band[flattest]))) / _NORMAL_MAD for band in _diagonal_bands(y))
     if first <= 1e-12 * max(float(np.abs(y).max()), 1e-30):
         return NoiseEstimate(0.0, 1.0)
     smoothing, responses = _smoothed_noise()

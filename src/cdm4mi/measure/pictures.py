@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import replacing_file
 from cdm4mi.measure.metrics import psnr
+from cdm4mi.measure.plots import save_png
 
 # black where nothing differs, so that structure left in a difference stands out
 DIFFERENCE = LinearSegmentedColormap.from_list("difference", ["#9fd8ff", "#1f6fd0", "black", "#d0601f", "#ffd69f"])
@@ -160,7 +159,6 @@ class _Grid:
         self._width = self._left + columns * (side + self.GAP) + len(breaks) * self.BREAK + 0.15
         self._height = self.TOP + sum(heights) + len(heights) * self.TEXT + 0.1
         self.figure = Figure(figsize=(self._width, self._height), facecolor="black")
-        FigureCanvasAgg(self.figure)
 
     def panel(self, row: int, column: int) -> Axes:
         top = self._height - self.TOP - sum(self._heights[:row]) - row * self.TEXT
@@ -179,7 +177,7 @@ class _Grid:
         self.figure.text(self._left / self._width, 0.06 / self._height, text, color=FAINT, fontsize=8, va="bottom")
 
     def save(self, path: str | Path) -> None:
-        _save(self.figure, path)
+        save_png(self.figure, Path(path), dpi=110)
 
 
 def _frame(axes: Axes, color: str) -> None:
@@ -218,8 +216,3 @@ def _same_shape(images: Mapping[str, NDArray[Any]], colour: bool = False) -> dic
         found = ", ".join(f"{title} {array.shape}" for title, array in arrays.items())
         raise UserError(f"images have the shapes {found}, expected one (rows, columns) for all")
     return arrays
-
-
-def _save(figure: Figure, path: str | Path) -> None:
-    with replacing_file(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=110, facecolor=figure.get_facecolor())

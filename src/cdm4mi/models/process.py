@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from cdm4mi.diffusion.consistency import with_mean_of
-from cdm4mi.diffusion.middle import FACTOR, start_time
 from cdm4mi.diffusion.parameterizations import Latent, Parameterization
-from cdm4mi.diffusion.paths import GaussianPath
+from cdm4mi.diffusion.paths import GaussianPath, broadcast
 from cdm4mi.diffusion.sampling import Denoiser
+from cdm4mi.diffusion.sdedit import FACTOR, start_time
 from cdm4mi.diffusion.times import given_times, time_list
 from cdm4mi.models.condition import Condition
 from cdm4mi.networks import NetworkCondition
@@ -85,12 +85,10 @@ class ConditionalProcess:
         return time_list(spacing, self.path, min(steps, start + 1), start)
 
     def residual_sigma(self, cond: Condition) -> Tensor | None:
-        """Root mean square of x0 - anchor of each sample, (N, 1, 1, 1); None where the noise level is not known."""
-        sigma = cond.sigma
-        if sigma is None:
-            return None
-        sigma = sigma if self.sigma_r is None else torch.full_like(sigma, self.sigma_r)
-        return sigma.reshape(-1, 1, 1, 1)
+        """Root mean square of x0 - anchor of each sample, (N,); None where the noise level is not known."""
+        if cond.sigma is None or self.sigma_r is None:
+            return cond.sigma
+        return torch.full_like(cond.sigma, self.sigma_r)
 
     def network_condition(self, cond: Condition) -> Any:
         """The condition as the wrapper takes it: with a channel of sigma where ``level_channel`` is set."""
@@ -100,8 +98,7 @@ class ConditionalProcess:
         if cond.as_given:
             return y
         if self.level_channel and cond.sigma is not None:
-            sigma = cond.sigma.reshape(-1, 1, 1, 1).to(y.dtype)
-            y = torch.cat([y, sigma.expand(-1, 1, *y.shape[2:])], dim=1)
+            y = torch.cat([y, broadcast(cond.sigma, y).expand(-1, 1, *y.shape[2:])], dim=1)
         return NetworkCondition(y, cond.vector)
 
     def latent(self, x_t: Tensor, t: Tensor, cond: Condition) -> Latent:

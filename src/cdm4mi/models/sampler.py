@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.diffusion.middle import FACTOR, start_from, start_time
 from cdm4mi.diffusion.noise import SeededNoise
-from cdm4mi.diffusion.registry import make_solver, network_calls
 from cdm4mi.diffusion.sampling import Denoiser, SamplingState, sample
+from cdm4mi.diffusion.sdedit import FACTOR, start_from, start_time
+from cdm4mi.diffusion.solvers.make import make_solver, network_calls
 from cdm4mi.errors import UserError
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.process import ConditionalProcess

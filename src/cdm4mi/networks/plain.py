@@ -1,4 +1,4 @@
-"""Networks without time, for regression baselines: DnCNN and RED-CNN in the place of the UNet."""
+"""Networks without time, for regression baselines: DnCNN and RED-CNN in place of the UNet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class PlainNetwork(nn.Module, ABC):
-    """Has the UNet's face, and sees of its input only what follows the image: the condition (and its noise level).
+    """Is called as the UNet is, and sees of its input the condition (and its noise level) only, not x_t.
 
     in_channel, out_channel: as the UNet's; the first ``out_channel`` of the input are x_t, which is left out.
     """

@@ -20,7 +20,7 @@ _KIND = {4: "image", 3: "tokens", 2: "vector"}
 
 @dataclass(frozen=True)
 class NetworkCondition:
-    """What the network is told beside x_t.
+    """What the network sees beside x_t.
 
     image: (N, C, H, W) on [-1, 1]; vector: (N, D), of acquisition numbers, say; tokens: (N, L, D) for cross-attention.
     """
@@ -115,7 +115,7 @@ class DiffusionWrapper(nn.Module):
         return out
 
     def _condition(self, cond: Any) -> NetworkCondition:
-        """Image, tokens or vector: told from the number of dimensions."""
+        """The condition as an image, tokens or a vector, by its number of dimensions."""
         if self.cond is not None and cond is not None:
             cond = self.cond(cond)
         if cond is None:
@@ -155,8 +155,8 @@ class DiffusionWrapper(nn.Module):
     def _need(self, value: Tensor | None, wanted: str, given: NetworkCondition) -> Tensor:
         if value is None:
             found = [name for name in _KIND.values() if getattr(given, name) is not None]
-            known = " and ".join(found) or "no condition"
-            raise UserError(f"conditioning_key {self.conditioning_key}: found {known}, expected {wanted}")
+            present = " and ".join(found) or "no condition"
+            raise UserError(f"conditioning_key {self.conditioning_key}: found {present}, expected {wanted}")
         return value
 
     def _check(self, value: Tensor, name: str, expected: Sequence[int | str]) -> Tensor:

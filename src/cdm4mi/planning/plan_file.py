@@ -72,13 +72,14 @@ def write_plan(
     return Planned(target, plan, tight)
 
 
-def plan_of(store: Path, overrides: Sequence[str] = ()) -> Config:
-    """The plan of a store as a configuration, made where there is none yet.
+def load_plan(store: str | Path, overrides: Sequence[str] = (), *, minutes: float = MINUTES) -> Config:
+    """The plan of a store as a configuration, made where there is none yet (for a training of so many minutes).
 
-    The store is read where it lies, also after it was moved. Raises UserError as ``write_plan`` and ``load_config``.
+    The store is read where it lies, also after it was moved. overrides: as ``load_config``. Raises UserError as
+    ``write_plan`` and ``load_config``.
     """
-    folder = store if store.is_dir() else store.parent
-    plan = folder / NAME if (folder / NAME).is_file() else write_plan(folder).path
+    folder = Path(store) if Path(store).is_dir() else Path(store).parent
+    plan = folder / NAME if (folder / NAME).is_file() else write_plan(folder, minutes=minutes).path
     return parse_config(read_file(plan), [f"data.paths={json.dumps([str(folder)])}", *overrides], where=str(plan))
 
 

@@ -15,6 +15,6 @@ def settings_of(config: str, overrides: Sequence[str] = ()) -> Config:
     path = Path(config)
     if not is_store(path):
         return load_config(config, overrides)
-    from cdm4mi.planning.plan_file import plan_of  # with torch, which a mistake in a file need not wait for
+    from cdm4mi.planning.plan_file import load_plan  # with torch, which a mistake in a file need not wait for
 
-    return plan_of(path, overrides)
+    return load_plan(path, overrides)

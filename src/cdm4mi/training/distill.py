@@ -22,9 +22,10 @@ from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
-from cdm4mi.diffusion.middle import start_time
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.diffusion.solvers import Step, ddim
+from cdm4mi.diffusion.sdedit import start_time
+from cdm4mi.diffusion.solvers.ddim import ddim
+from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
@@ -161,7 +162,7 @@ def distill(
 def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]:
     """The student's times: of two the first is the noisy end; the last by ``MIDDLE`` and the validation levels."""
     process = teacher.process
-    levels = torch.cat([batch["level"] for batch in data.val_dataloader()])
+    levels = torch.cat([batch["sigma"] for batch in data.val_dataloader()])
     spread = float(levels.square().mean().sqrt()) if process.sigma_r is None else process.sigma_r
     last = process.path.timesteps - 1
     middle = min(start_time(process.path, MIDDLE * spread), last - 1)

@@ -21,7 +21,8 @@ class EMA:
     """Averages of a module's parameters, ema <- d ema + (1 - d) weight, once for each call of ``update()``.
 
     d = ``decay``, or min(decay, (1 + n) / (10 + n)) at the n-th update with ``warmup``, so that a short run is not
-    held at its start. Buffers are not averaged. Averages are float32 on the module's device.
+    held at its start. Buffers are not averaged. Averages are float32 on the module's device. A loop without
+    Lightning has it too; torch's ``AveragedModel`` copies the weights at its first update in place of averaging them.
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.9999, warmup: bool = True) -> None:
@@ -48,13 +49,13 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the context the module has the averaged weights; after it, its own again, also after an error."""
-        own = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        """Within the context the module has the averaged weights; after it, its current again, also after an error."""
+        current = {name: p.detach().clone() for name, p in self.module.named_parameters()}
         self._copy(self.weights)
         try:
             yield
         finally:
-            self._copy(own)
+            self._copy(current)
 
     @torch.no_grad()
     def _copy(self, weights: dict[str, Tensor]) -> None:

@@ -20,8 +20,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.data.names import patient_hash
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
-from cdm4mi.degradation.registry import make_degradation
-from cdm4mi.diffusion.registry import make_solver
+from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.checkpoint import TrainedModel
@@ -51,7 +50,7 @@ class PairData(L.LightningDataModule):
             only = "one patient only" if len(self.train_names) == 1 else "no patient for validation"
             log.warning("data: %s, so validation sees what training sees", only)
         common: dict[str, Any] = {
-            "degradation": make_degradation(config.data.noise),
+            "degradation": config.data.noise,
             "size": config.model.image_size,
             "seed": config.seed,
             "least_foreground": config.data.foreground,
@@ -60,6 +59,7 @@ class PairData(L.LightningDataModule):
             "slices_mixed": config.data.slices_mixed,
             "augment": config.data.augment,
             "channels": config.model.channels,
+            "level_jitter": config.data.level_jitter,
         }
         train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
         used = {p.name for p in train}
@@ -157,7 +157,7 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
     total, count = 0.0, 0
     for batch in data.val_dataloader():
-        cond = regression.process.condition(batch["y"], batch["level"], batch.get("vector"))
+        cond = regression.process.condition(batch["y"], batch["sigma"], batch.get("vector"))
         mean = regression.process.mean(regression.network, cond)
         total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
     rms: float = (total / count) ** 0.5

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 
 # Expected counts between which the variance of the logarithm is measured, in equal steps of the logarithm
 LOG_LEAST, LOG_MOST, STEPS, DRAWS = math.log(1e-2), math.log(1e4), 139, 2**14

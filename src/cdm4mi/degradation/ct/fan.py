@@ -7,10 +7,8 @@ which keeps the variance of white noise. Scanners rebin in the same way before t
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from cdm4mi.degradation.ct.geometry import ScanGeometry
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 
 
 def fan_angles(scan: ScanGeometry) -> Tensor:

@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import torch
-from torch import Tensor
-
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.errors import UserError
 
 

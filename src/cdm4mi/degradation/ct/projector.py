@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
 from cdm4mi.degradation.ct import fan
 from cdm4mi.degradation.ct.geometry import ScanGeometry
 from cdm4mi.degradation.ct.ramp import UPSAMPLING, Filter, filter_rows, padded_length, response
 from cdm4mi.degradation.ct.resample import cubic, shift_sum
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 
 # Views taken together. Neighbours run alike: the margin that the steepest of them needs is little for the others.
 BLOCK = 60

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
-from torch import Tensor
+from cdm4mi.degradation.lazy_torch import Tensor, torch
 
 Filter = Literal["ram-lak", "hann"]
 UPSAMPLING = 2

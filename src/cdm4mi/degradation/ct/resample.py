@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from cdm4mi.degradation.lazy_torch import F, Tensor, torch
 
 # Elements gathered at a time: they should stay in the processor's cache; a GPU wants more at once.
 CHUNK_CPU = 2**21

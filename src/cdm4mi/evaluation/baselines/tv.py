@@ -1,4 +1,4 @@
-"""Total variation."""
+"""Total variation (Rudin et al. 1992, by Chambolle 2004)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import restoration
 
-from cdm4mi.evaluation.baselines.image import checked
+from cdm4mi.evaluation.baselines.baseline import Baseline
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,11 @@ class TvSettings:
     factor: float = 1.0
 
 
-GRID = [TvSettings(factor) for factor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.2)]
-
-
-def tv(y: NDArray[Any], sigma: float, settings: TvSettings = TvSettings()) -> NDArray[np.float32]:
-    """Rudin et al. (1992) by Chambolle (2004): (rows, columns) in any units to float32. Sigma 0 returns the image."""
-    y = checked(y, sigma)
-    if sigma == 0:
-        return y
+def _denoise(y: NDArray[np.float32], sigma: float, settings: TvSettings) -> NDArray[Any]:
     scaled = (y - y.mean()) / sigma
-    out = restoration.denoise_tv_chambolle(scaled, weight=settings.factor)
-    restored: NDArray[np.float32] = (out * sigma + y.mean()).astype(np.float32)
-    return restored
+    out: NDArray[Any] = restoration.denoise_tv_chambolle(scaled, weight=settings.factor) * sigma + y.mean()
+    return out
+
+
+GRID = [TvSettings(factor) for factor in (0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.2, 1.5, 2.0, 2.5, 3.2)]
+tv = Baseline("total variation", _denoise, TvSettings(), GRID)

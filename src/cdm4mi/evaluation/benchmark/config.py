@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
-from cdm4mi.config import fields
-from cdm4mi.config.errors import one_line
-from cdm4mi.config.noise import NoiseConfig
+from cdm4mi.config.errors import validated
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.config.section import Count, Section
-from cdm4mi.config.yaml_text import plain, read_file, shown
+from cdm4mi.config.yaml_text import read_file, shown
+from cdm4mi.degradation import NoiseConfig
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
+from cdm4mi.section import Count, Section
 
 Two = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -61,36 +60,6 @@ class NoisyMethod(MethodSection):
     type: Literal["noisy"] = "noisy"
 
 
-class GaussianFilterMethod(MethodSection):
-    """Gaussian blur, tuned for each noise level."""
-
-    type: Literal["gaussian_filter"] = "gaussian_filter"
-
-
-class NlmMethod(MethodSection):
-    """Non-local means, tuned for each noise level."""
-
-    type: Literal["nlm"] = "nlm"
-
-
-class TvMethod(MethodSection):
-    """Total variation, tuned for each noise level."""
-
-    type: Literal["tv"] = "tv"
-
-
-class WaveletMethod(MethodSection):
-    """Wavelet shrinkage, tuned for each noise level; needs PyWavelets."""
-
-    type: Literal["wavelet"] = "wavelet"
-
-
-class Bm3dMethod(MethodSection):
-    """BM3D, tuned for each noise level; needs the package bm3d, which is not free for commercial use."""
-
-    type: Literal["bm3d"] = "bm3d"
-
-
 class ModelMethod(MethodSection):
     """A trained model, or one that the benchmark trains, with the way it is sampled."""
 
@@ -120,16 +89,21 @@ class ModelMethod(MethodSection):
 
 TITLES = {"noisy": "noisy input", **{name: baseline.title for name, baseline in BASELINES.items()}}
 
-Method = Annotated[
-    Annotated[NoisyMethod, Tag("noisy")]
-    | Annotated[GaussianFilterMethod, Tag("gaussian_filter")]
-    | Annotated[NlmMethod, Tag("nlm")]
-    | Annotated[TvMethod, Tag("tv")]
-    | Annotated[WaveletMethod, Tag("wavelet")]
-    | Annotated[Bm3dMethod, Tag("bm3d")]
-    | Annotated[ModelMethod, Tag("model")],
-    Discriminator(lambda v: v.get("type") if isinstance(v, dict) else getattr(v, "type", None)),
-]
+
+def _baseline(name: str) -> type[MethodSection]:
+    """The section of a baseline, which is tuned for each noise level and has no keys of its own."""
+    kind: Any = Literal[name]
+    return create_model(f"{name}Method", __base__=MethodSection, type=(kind, name))
+
+
+if TYPE_CHECKING:
+    Method = MethodSection
+else:
+    _METHODS = {"noisy": NoisyMethod, **{name: _baseline(name) for name in BASELINES}, "model": ModelMethod}
+    Method = Annotated[
+        Union[tuple(Annotated[section, Tag(name)] for name, section in _METHODS.items())],  # noqa: UP007
+        Discriminator(lambda v: v.get("type") if isinstance(v, dict) else getattr(v, "type", None)),
+    ]
 
 
 class BenchmarkConfig(Section):
@@ -171,14 +145,8 @@ def load_benchmark(path: str | os.PathLike[str]) -> BenchmarkConfig:
 
 
 def parse_benchmark(mapping: Any, where: str = "configuration") -> BenchmarkConfig:
-    """The same of a mapping."""
-    raw = plain(mapping, where)
-    if not isinstance(raw, dict):
-        raise UserError(f"{where}: found {shown(raw)} at the top, expected a mapping of keys to values")
-    try:
-        return BenchmarkConfig.model_validate(fields.fit(raw, BenchmarkConfig), strict=True)
-    except ValidationError as error:
-        raise UserError(one_line(error, where, {}, BenchmarkConfig)) from None
+    """The configuration that a mapping holds."""
+    return validated(mapping, where, BenchmarkConfig)
 
 
 def refuse_ranges(levels: Sequence[NoiseConfig]) -> None:

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cdm4mi.config.noise import NoiseSection
 from cdm4mi.config.schema import Config, SamplingConfig
+from cdm4mi.degradation import Degradation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.evaluation.benchmark.noising import NoisyScan
+from cdm4mi.evaluation.benchmark.record import MethodRecord
 from cdm4mi.files import replacing_file
-from cdm4mi.inference.restorer import Restorer, measured_level
+from cdm4mi.inference.restorer import Restorer, measured_sigma
 from cdm4mi.inference.settings import changed
-from cdm4mi.intensity import IntensityWindow
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.window import IntensityWindow
 
 
 @dataclass
@@ -43,13 +44,11 @@ class Restored:
 
 
 class StudyMethod(ABC):
-    """title: in tables. family: what methods share that differ only in how they are sampled, or "" for none."""
+    """title: in tables."""
 
     title: str
-    family: str = ""
 
-    @abstractmethod
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:  # noqa: B027
         """Whatever has to be known for this noise level, before its scans."""
 
     @abstractmethod
@@ -57,12 +56,12 @@ class StudyMethod(ABC):
         """What decides the output at the level that was prepared, as JSON values."""
 
     @abstractmethod
-    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
-        """The restored scan. known: told the level of the noise, else measuring it."""
+    def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
+        """The restored scan. level_given: the noise level is given, else it is measured."""
 
-    def facts(self) -> dict[str, Any]:
-        """What a report says of it, as JSON values."""
-        return {"title": self.title, "family": self.family}
+    def facts(self) -> MethodRecord:
+        """What a report says of it."""
+        return MethodRecord(title=self.title)
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
         """Whether the level is one that it was trained for; None for what is not trained."""
@@ -91,13 +90,10 @@ class Noisy(StudyMethod):
     def __init__(self, title: str) -> None:
         self.title = title
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
-        pass
-
     def key(self) -> dict[str, Any]:
         return {"type": "noisy"}
 
-    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+    def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         return Restored(noisy.array, 0.0)
 
 
@@ -112,7 +108,7 @@ class Classical(StudyMethod):
         self.tuned: dict[str, dict[str, Any]] = {}
         self.notes: list[str] = []
 
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
+    def prepare(self, noise: Degradation, pairs: Pairs) -> None:
         if not pairs.noisy:
             raise UserError(
                 f"methods: {self.type} is tuned on validation patients, found none; expected data.val_patients "
@@ -131,17 +127,17 @@ class Classical(StudyMethod):
     def key(self) -> dict[str, Any]:
         return {"type": self.type, "settings": self.settings}
 
-    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+    def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         norm = noisy.scan.norm
         images = norm.normalised(noisy.array)
-        sigmas = noisy.sigma if known else [measured_level(images)] * len(images)
-        settings = type(self.baseline.grid[0])(**self.settings)
+        sigmas = noisy.sigma if level_given else [measured_sigma(images)] * len(images)
+        settings = type(self.baseline.default)(**self.settings)
         began = time.process_time()
-        out = np.stack([self.baseline.run(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
+        out = np.stack([self.baseline(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
         return Restored(norm.physical(out), (time.process_time() - began) / len(images), notes=self.notes)
 
-    def facts(self) -> dict[str, Any]:
-        return super().facts() | {"tuned": self.tuned, "tried": len(self.baseline.grid)}
+    def facts(self) -> MethodRecord:
+        return MethodRecord(title=self.title, tuned=self.tuned, tried=len(self.baseline.grid))
 
 
 def at_an_end(settings: Mapping[str, Any], grid: Sequence[Any]) -> Iterator[str]:
@@ -154,13 +150,13 @@ def at_an_end(settings: Mapping[str, Any], grid: Sequence[Any]) -> Iterator[str]
 
 def anonymous_training(config: Config) -> dict[str, Any]:
     """What a model was trained by, without paths and without names of patients."""
-    said = config.model_dump(mode="json", include={"seed", "model", "data", "training"})
-    said["data"] |= {"paths": len(config.data.paths)}
+    public = config.model_dump(mode="json", include={"seed", "model", "data", "training"})
+    public["data"] |= {"paths": len(config.data.paths)}
     for key in ("val_patients", "exclude_patients"):
-        said["data"][key] = len(said["data"][key] or [])
+        public["data"][key] = len(public["data"][key] or [])
     if config.model.regression is not None:
-        said["model"]["regression"] = Path(config.model.regression).name
-    return said
+        public["model"]["regression"] = Path(config.model.regression).name
+    return public
 
 
 class Model(StudyMethod):
@@ -169,50 +165,47 @@ class Model(StudyMethod):
     def __init__(self, title: str, model: TrainedModel, sampling: dict[str, Any], trained_by_study: bool) -> None:
         self.title, self.model, self.trained_by_study = title, model, trained_by_study
         self.hash = model.weight_hash
-        self.family = self.hash[:12]
         self.sampling: SamplingConfig = changed(model.config.sampling, **sampling)
         self.restorer = Restorer(model, self.sampling)
-
-    def prepare(self, noise: NoiseSection, pairs: Pairs) -> None:
-        pass
 
     def key(self) -> dict[str, Any]:
         process = self.model.config.model.model_dump(mode="json", exclude={"regression"})
         return {"type": "model", "weights": self.hash, "model": process, "sampling": self.sampling.model_dump()}
 
-    def restore(self, noisy: NoisyScan, known: bool, seed: int, batch: int) -> Restored:
+    def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         norm, data = noisy.scan.norm, self.model.config.data
         if norm.modality == "CT":
             norm = IntensityWindow(data.window[0], data.window[1], "CT")
-        level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if known else None
+        level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if level_given else None
         clock = time.perf_counter if self.restorer.device.type == "cuda" else time.process_time
         began = clock()
         result = self.restorer.restore(
-            noisy.scan.volume(noisy.array), level=level, seed=seed, batch=batch, normalisation=norm
+            noisy.scan.volume(noisy.array), noise=level, seed=seed, batch=batch, normalisation=norm
         )
         seconds = (clock() - began) / len(noisy.array)
         spread = None if result.spread is None else result.spread.array
         notes = [note for note in result.record["warnings"] if note not in self.model.notices]
         return Restored(result.volume.array, seconds, result.record["network_calls"], spread, notes)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> MethodRecord:
         config, about = self.model.config, self.model.about
-        return super().facts() | {
-            "weights": self.hash,
-            "trained by this study": self.trained_by_study,
-            "parameters": sum(p.numel() for p in self.model.network.parameters()),
-            "training steps": about.get("step"),
-            "batch": config.training.batch_size * config.training.accumulate,
-            "noise in training": config.data.noise.described() if "layout" not in about else "not stated",
-            "path": config.model.path,
-            "parameterization": config.model.parameterization,
-            "sampling": self.sampling.model_dump(mode="json"),
-            "configuration": anonymous_training(config),
-        }
+        return MethodRecord(
+            title=self.title,
+            family=self.hash[:12],
+            weights=self.hash,
+            trained_by_this_study=self.trained_by_study,
+            parameters=sum(p.numel() for p in self.model.network.parameters()),
+            training_steps=about.get("step"),
+            batch=config.training.batch_size * config.training.accumulate,
+            noise_in_training=config.data.noise.described() if "layout" not in about else "not stated",
+            path=config.model.path,
+            parameterization=config.model.parameterization,
+            sampling=self.sampling.model_dump(mode="json"),
+            configuration=anonymous_training(config),
+        )
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
-        window = (noisy.scan.norm.low, noisy.scan.norm.high)
-        trained = self.model.config.data.noise.deviations(window)
+        trained = self.model.config.data.noise.sigma_range(noisy.scan.frame)
         if trained is None or "layout" in self.model.about:
             return None
         return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01

@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.evaluation.benchmark.record import Panel
 from cdm4mi.evaluation.benchmark.study import Level, StudyRun
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A slice at a noise level, restored by every method. why: in words. scores: PSNR by method, in dB.
-
-    level, scan, k: numbers in the study's lists. window: physical units, black and white of the picture.
-    """
-
-    why: str
-    level: int
-    scan: int
-    k: int
-    patient: str
-    slice: int
-    window: tuple[float, float]
-    unit: str
-    scores: dict[str, float]
 
 
 def choose(study: StudyRun) -> list[Panel]:
@@ -38,19 +20,19 @@ def choose(study: StudyRun) -> list[Panel]:
     main = study.config.main_title
     for number, level in enumerate(study.levels):
         found = _by_slice(study, level)
-        order = sorted(found, key=lambda place: found[place][main])
+        order = sorted(found, key=lambda key: found[key][main])
         typical.append(_panel(study, number, order[len(order) // 2], found, "typical: the median PSNR"))
         if len(order) > 1:
             worst.append(_panel(study, number, order[0], found, "worst: the least PSNR"))
-        for place, scores in found.items():
+        for key, scores in found.items():
             others = {title: value for title, value in scores.items() if title != main}
             if others:
                 best = max(others, key=lambda title: others[title])
-                behind.append((scores[main] - others[best], number, place, best, found))
+                behind.append((scores[main] - others[best], number, key, best, found))
     shown = {(p.level, p.scan, p.k) for p in (*typical, *worst)}
-    for loss, number, place, best, found in sorted(behind, key=lambda b: b[0])[:1]:
-        if loss < 0 and (number, *place) not in shown:
-            worst.append(_panel(study, number, place, found, f"worst: {-loss:.2f} dB behind {best}"))
+    for loss, number, key, best, found in sorted(behind, key=lambda b: b[0])[:1]:
+        if loss < 0 and (number, *key) not in shown:
+            worst.append(_panel(study, number, key, found, f"worst: {-loss:.2f} dB behind {best}"))
     return [*typical, *worst]
 
 
@@ -71,27 +53,35 @@ def images_of(study: StudyRun, panels: list[Panel]) -> dict[str, NDArray[Any]]:
     return images
 
 
-Place = tuple[int, int]
+SliceKey = tuple[int, int]
 
 
-def _by_slice(study: StudyRun, level: Level) -> dict[Place, dict[str, float]]:
+def _by_slice(study: StudyRun, level: Level) -> dict[SliceKey, dict[str, float]]:
     """PSNR of every method by (scan, slice in the study), whole image where the protocol has it."""
     protocol = study.protocols[0]
     region = protocol.regions[0]
-    found: dict[Place, dict[str, float]] = {}
+    found: dict[SliceKey, dict[str, float]] = {}
     for title, cells in level.cells.items():
         for number, cell in enumerate(cells):
-            where = {place: k for k, place in enumerate(study.scans[number].places)}
+            where = {of: k for k, of in enumerate(study.scans[number].slice_numbers)}
             for row in cell.rows[protocol.label]:
                 if row.slice is not None and row.region == region:
                     value = row.scores.get("psnr", -row.scores.get("rmse", 0.0))
                     found.setdefault((number, where[row.slice]), {})[title] = value
-    return {place: scores for place, scores in found.items() if np.isfinite(list(scores.values())).all()} or found
+    return {key: scores for key, scores in found.items() if np.isfinite(list(scores.values())).all()} or found
 
 
-def _panel(study: StudyRun, level: int, place: Place, found: dict[Place, dict[str, float]], why: str) -> Panel:
-    scan = study.scans[place[0]]
-    ruler = scan.rulers[study.protocols[0].label]
+def _panel(study: StudyRun, level: int, key: SliceKey, found: dict[SliceKey, dict[str, float]], why: str) -> Panel:
+    (number, k), scan = key, study.scans[key[0]]
+    resolved = scan.resolved[study.protocols[0].label]
     return Panel(
-        why, level, *place, scan.patient, scan.places[place[1]], (ruler.low, ruler.high), ruler.unit, found[place]
+        why=why,
+        level=level,
+        scan=number,
+        k=k,
+        patient=scan.patient,
+        slice=scan.slice_numbers[k],
+        window=(resolved.low, resolved.high),
+        unit=resolved.unit,
+        scores=found[key],
     )

@@ -20,14 +20,14 @@ from cdm4mi.evaluation.benchmark.cell import frequencies, radial_power
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, ModelMethod
 from cdm4mi.evaluation.benchmark.methods import Model
 from cdm4mi.evaluation.benchmark.pictures import choose, images_of
+from cdm4mi.evaluation.benchmark.record import FORMAT, IMAGES, RECORD, SCORES, LevelRecord, ScanRecord, StudyRecord
+from cdm4mi.evaluation.benchmark.scans import StudyScan
 from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 from cdm4mi.evaluation.leakage import checked_by
 from cdm4mi.evaluation.protocol import Protocol
-from cdm4mi.evaluation.tables import Study, study_of, write_csv, write_json
+from cdm4mi.evaluation.study import Study, study_of, write_csv, write_json
 from cdm4mi.files import replacing_file
 
-RECORD, IMAGES, SCORES = "study.json", "images.npz", "scores"
-FORMAT = 1
 PACKAGES = ("torch", "numpy", "scipy", "scikit-image", "lightning", "bm3d", "PyWavelets")
 
 
@@ -37,7 +37,6 @@ def write_results(study: StudyRun, out: Path, command: str = "") -> None:
     Nothing in them names a person or a path. ``study.json`` comes last: a folder that has it is complete.
     """
     levels = []
-    panels = choose(study)
     for number, level in enumerate(study.levels):
         files = {}
         for protocol in study.protocols:
@@ -47,60 +46,53 @@ def write_results(study: StudyRun, out: Path, command: str = "") -> None:
             write_json(out / SCORES / f"{stem}.json", judged)
             files[protocol.label] = f"{stem}.json"
         levels.append(_level(level, files))
-    images = images_of(study, panels)
+    panels = choose(study)
     with replacing_file(out / IMAGES) as temporary:
-        np.savez_compressed(temporary, **images)  # type: ignore[arg-type]  # no image is named allow_pickle
-    record = {
-        "format": FORMAT,
-        "name": study.config.name,
-        "main": study.config.main_title,
-        "split": study.split,
-        "patients": sorted({scan.patient for scan in study.scans}),
-        "tuning_patients": sorted({scan.patient for scan in study.tuning}),
-        "scans": [_scan(scan) for scan in study.scans],
-        "protocols": [
-            {**p.model_dump(mode="json"), "label": p.label, "described": p.described(), "main_metrics": p.main_metrics}
-            for p in study.protocols
-        ],
-        "methods": [method.facts() for method in study.methods],
-        "leakage": {m.title: checked_by(m.model.about.get("data", {})) for m in study.methods if isinstance(m, Model)},
-        "frequencies": frequencies().tolist(),
-        "reference_spectrum": _reference_spectrum(study),
-        "levels": levels,
-        "panels": [vars(panel) for panel in panels],
-        "config": anonymous(study.config),
-        "provenance": provenance(study, command),
-    }
+        np.savez_compressed(temporary, **images_of(study, panels))  # type: ignore[arg-type]  # none named allow_pickle
+    record = StudyRecord(
+        format=FORMAT,
+        name=study.config.name,
+        main=study.config.main_title,
+        split=study.split,
+        patients=sorted({scan.patient for scan in study.scans}),
+        tuning_patients=sorted({scan.patient for scan in study.tuning}),
+        scans=[_scan(scan) for scan in study.scans],
+        protocols=[protocol.record() for protocol in study.protocols],
+        methods=[method.facts() for method in study.methods],
+        leakage={m.title: checked_by(m.model.about.get("data", {})) for m in study.methods if isinstance(m, Model)},
+        frequencies=frequencies().tolist(),
+        reference_spectrum=_reference_spectrum(study),
+        levels=levels,
+        panels=panels,
+        config=anonymous(study.config),
+        provenance=provenance(study, command),
+    )
     with replacing_file(out / RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(record.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
 
 
 def judge(study: StudyRun, level: Level, protocol: Protocol) -> Study:
     """All rows of a level under a protocol, with means over patients, intervals and tests of the main method."""
     rows: list[Row] = [row for cells in level.cells.values() for cell in cells for row in cell.rows[protocol.label]]
-    rulers = {scan.name: scan.rulers[protocol.label] for scan in study.scans}
-    return study_of(protocol, rows, rulers, study.config.main_title, seed=study.config.seed, split=study.split)
+    resolved = {scan.name: scan.resolved[protocol.label] for scan in study.scans}
+    return study_of(protocol, rows, resolved, study.config.main_title, seed=study.config.seed, split=study.split)
 
 
-def _level(level: Level, files: dict[str, str]) -> dict[str, Any]:
-    return {
-        "noise": level.noise.model_dump(mode="json", exclude_none=True),
-        "described": level.noise.described(),
-        "short": short_name(level.noise),
-        "sigma": float(np.sqrt(np.mean(np.square(level.sigma)))),
-        "scores": files,
-        "inside_training": level.inside,
-        "seconds": {title: float(np.mean([c.seconds for c in cells])) for title, cells in level.cells.items()},
-        "calls": {title: max(c.calls for c in cells) for title, cells in level.cells.items()},
-        "notes": {
-            title: notes
-            for title, cells in level.cells.items()
-            if (notes := _told_once([note for c in cells for note in c.notes]))
-        },
-        "spectra": {
-            title: np.mean([c.spectrum for c in cells], axis=0).tolist() for title, cells in level.cells.items()
-        },
-    }
+def _level(level: Level, files: dict[str, str]) -> LevelRecord:
+    by_method = level.cells.items()
+    notes = {title: _once([note for c in cells for note in c.notes]) for title, cells in by_method}
+    return LevelRecord(
+        noise=level.noise.model_dump(mode="json", exclude_none=True),
+        described=level.noise.described(),
+        short=short_name(level.noise),
+        sigma=float(np.sqrt(np.mean(np.square(level.sigma)))),
+        scores=files,
+        inside_training=level.inside,
+        seconds={title: float(np.mean([c.seconds for c in cells])) for title, cells in by_method},
+        calls={title: max(c.calls for c in cells) for title, cells in by_method},
+        notes={title: once for title, once in notes.items() if once},
+        spectra={title: np.mean([c.spectrum for c in cells], axis=0).tolist() for title, cells in by_method},
+    )
 
 
 def short_name(noise: Any) -> str:
@@ -118,7 +110,7 @@ def short_name(noise: Any) -> str:
     return str(noise.described())
 
 
-def _told_once(notes: Sequence[str]) -> list[str]:
+def _once(notes: Sequence[str]) -> list[str]:
     """The first of the warnings that differ by the numbers of a scan alone."""
     found: dict[str, str] = {}
     for note in notes:
@@ -126,42 +118,42 @@ def _told_once(notes: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _scan(scan: Any) -> dict[str, Any]:
-    return {
-        "name": scan.name,
-        "patient": scan.patient,
-        "slices": scan.places,
-        "shape": list(scan.target.shape[1:]),
-        "spacing_mm": [round(mm, 4) for mm in scan.spacing],
-        "modality": scan.modality,
-        "window": [scan.norm.low, scan.norm.high],
-        "pixels_sha256": scan.digest,
-    }
+def _scan(scan: StudyScan) -> ScanRecord:
+    return ScanRecord(
+        name=scan.name,
+        patient=scan.patient,
+        slices=scan.slice_numbers,
+        shape=list(scan.target.shape[1:]),
+        spacing_mm=[round(mm, 4) for mm in scan.spacing],
+        modality=scan.modality,
+        window=(scan.norm.low, scan.norm.high),
+        pixels_sha256=scan.digest,
+    )
 
 
 def _reference_spectrum(study: StudyRun) -> list[float]:
     label = study.protocols[0].label
-    spectra = [radial_power(s.rulers[label].windowed(s.target)) for s in study.scans]
+    spectra = [radial_power(s.resolved[label].windowed(s.target)) for s in study.scans]
     mean: list[float] = np.mean(spectra, axis=0).tolist()
     return mean
 
 
 def anonymous(config: BenchmarkConfig) -> dict[str, Any]:
     """The configuration without paths of folders, and with pseudonyms for names."""
-    said = config.model_dump(mode="json", exclude_unset=True)
-    data = said["data"]
+    public = config.model_dump(mode="json", exclude_unset=True)
+    data = public["data"]
     data["paths"] = [Path(path).name for path in data["paths"]] if data.get("kind") == "store" else len(data["paths"])
     for key in ("test_patients", "val_patients"):
         if data.get(key):
             data[key] = [name if name.startswith("patient-") else pseudonym(name) for name in data[key]]
-    said["protocols"] = [Path(name).name for name in said["protocols"]]
-    for method, section in zip(said["methods"], config.methods, strict=True):
+    public["protocols"] = [Path(name).name for name in public["protocols"]]
+    for method, section in zip(public["methods"], config.methods, strict=True):
         if isinstance(section, ModelMethod):
             for key in ("checkpoint", "config"):
                 if method.get(key):
                     method[key] = Path(method[key]).name
             method["overrides"] = [o.split("=")[0] if "/" in o else o for o in method.get("overrides", [])]
-    return said
+    return public
 
 
 def provenance(study: StudyRun, command: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cdm4mi.config.noise import NoiseSection
+from cdm4mi.degradation import Degradation
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.cell import Cell, cell_key, load_cell, make_cell, save_cell, without_neighbours
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, MethodSection, ModelMethod, NoisyMethod, refuse_ranges
@@ -36,7 +36,7 @@ def run_benchmark(
     """
     spread = config.data.slices is not None
     protocols = [without_neighbours(load_protocol(name), spread) for name in config.protocols]
-    levels: Sequence[NoiseSection] = config.levels or protocols[0].noise
+    levels: Sequence[Degradation] = config.levels or protocols[0].noise
     if not levels:
         raise UserError(f"levels: found none, and the protocol {protocols[0].name} has none of its own; expected some")
     refuse_ranges(config.levels)
@@ -68,8 +68,8 @@ def run_benchmark(
                 level.cells[method.title].append(_cell(study, method, scan, noise, out / CACHE))
                 done += 1
                 progress(f"{method.title}, {noise.described()}", done, total)
-            told = [method.inside_training(scan) for scan in noisy]
-            level.inside[method.title] = None if None in told else all(told)
+            inside = [method.inside_training(scan) for scan in noisy]
+            level.inside[method.title] = None if None in inside else all(inside)
     write_results(study, out, command)
     return study
 
@@ -92,18 +92,18 @@ def refuse_shared(scans: Sequence[StudyScan], tuning: Sequence[StudyScan]) -> No
                 raise UserError(f"data: {test.patient} (test) and {val.patient} (validation) share slices or a name")
 
 
-def tuning_pairs(tuning: Sequence[StudyScan], noise: NoiseSection, seed: int) -> Pairs:
+def tuning_pairs(tuning: Sequence[StudyScan], noise: Degradation, seed: int) -> Pairs:
     """The validation images with this noise; it is not the noise of any test slice."""
-    said = "\n".join([level_key(noise), str(seed), *(scan.digest for scan in tuning)])
-    return Pairs([add_noise(s, noise, seed) for s in tuning], hashlib.sha256(said.encode()).hexdigest()[:16])
+    content = "\n".join([level_key(noise), str(seed), *(scan.digest for scan in tuning)])
+    return Pairs([add_noise(s, noise, seed) for s in tuning], hashlib.sha256(content.encode()).hexdigest()[:16])
 
 
-def _cell(study: StudyRun, method: StudyMethod, noisy: NoisyScan, noise: NoiseSection, cache: Path) -> Cell:
+def _cell(study: StudyRun, method: StudyMethod, noisy: NoisyScan, noise: Degradation, cache: Path) -> Cell:
     config = study.config
-    known = config.level == "known"
-    file = cache / f"{cell_key(method, noisy, noise, study.protocols, config.seed, known)}.npz"
+    given = config.level == "known"
+    file = cache / f"{cell_key(method, noisy, noise, study.protocols, config.seed, given)}.npz"
     cell = load_cell(file, method.title, noisy)
     if cell is None:
-        cell = make_cell(method, noisy, study.protocols, config.seed, known, config.batch)
+        cell = make_cell(method, noisy, study.protocols, config.seed, given, config.batch)
         save_cell(file, cell)
     return cell

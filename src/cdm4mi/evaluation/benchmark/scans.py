@@ -21,10 +21,11 @@ from cdm4mi.degradation.base import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import ScansSection
 from cdm4mi.evaluation.protocol import Protocol
-from cdm4mi.evaluation.ruler import Ruler, ruler_for
-from cdm4mi.intensity import IntensityWindow, foreground, window_for
+from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
+from cdm4mi.intensity import foreground, window_for
 from cdm4mi.io.detect import detect
 from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.window import IntensityWindow
 
 LEAST_BODY = 0.02
 """Share of a slice that must be foreground for it to count, as in training."""
@@ -35,20 +36,21 @@ class StudyScan:
     """Clean slices of one scan in physical units, cropped as the study says.
 
     name: of the scan, and patient: a pseudonym; both say nothing of the person. names: what else the patient may be
-    called in a model's record of its training. places: numbers of the slices in the scan. target, condition: (N, rows,
+    called in a model's record of its training. slice_numbers: in the scan. target, condition: (N, rows,
     columns), the second the real noisy slices or None. whole, cut: the uncut slices and where the target lies in them
-    (None where nothing is cut off). hashes: of the scan's slices that show something, whole. rulers: by protocol label.
+    (None where nothing is cut off). hashes: of the scan's slices that show something, whole. resolved: protocols, by
+    label.
     """
 
     name: str
     patient: str
     names: frozenset[str]
-    places: list[int]
+    slice_numbers: list[int]
     target: NDArray[Any]
     norm: IntensityWindow
     spacing: tuple[float, float, float]
     hashes: frozenset[bytes]
-    rulers: dict[str, Ruler]
+    resolved: dict[str, ResolvedProtocol]
     condition: NDArray[Any] | None = field(default=None)
     whole: NDArray[Any] | None = field(default=None)
     cut: tuple[slice, slice] | None = field(default=None)
@@ -64,9 +66,12 @@ class StudyScan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over pixels, window and the places of the slices."""
-        said = f"{self.target.shape} {self.places} {self.norm} {self.spacing}"
-        content = hashlib.sha256(said.encode() + np.ascontiguousarray(self.target).tobytes())
+        """SHA-256 over pixels, window and the numbers of the slices."""
+        low, high, modality = self.norm.low, self.norm.high, self.norm.modality
+        # spelled out, so that no new name of a class changes the splits that records state
+        window = f"Normalisation(low={low!r}, high={high!r}, modality={modality!r})"
+        text = f"{self.target.shape} {self.slice_numbers} {window} {self.spacing}"
+        content = hashlib.sha256(text.encode() + np.ascontiguousarray(self.target).tobytes())
         if self.condition is not None:
             content.update(np.ascontiguousarray(self.condition).tobytes())
         return content.hexdigest()
@@ -84,7 +89,7 @@ class _Raw:
     names: tuple[str, ...]
     volume: io.Volume
     norm: IntensityWindow
-    places: list[int]
+    slice_numbers: list[int]
     hashes: list[bytes]
     condition: NDArray[Any] | None = None
 
@@ -127,18 +132,18 @@ def _of_volumes(config: ScansSection, split: str, progress: Callable[[str], None
             continue
         progress(f"reading {split} scans")
         for _, volume in io.read_all(path):
-            own = name_in_header(volume) or by_path
-            aliases = {own, by_path, pseudonym(own), pseudonym(by_path)}
-            known = aliases & set(wanted) if wanted is not None else aliases
-            met |= known
-            if not known or (wanted is None and aliases & others):
+            name = name_in_header(volume) or by_path
+            aliases = {name, by_path, pseudonym(name), pseudonym(by_path)}
+            asked = aliases & set(wanted) if wanted is not None else aliases
+            met |= asked
+            if not asked or (wanted is None and aliases & others):
                 continue
             volume.refuse_colour(str(path), "grey scans in a study")
             volume = _stacked(volume)
             norm = window_for(volume, config.window, config.percentiles)
             # blank slices are alike: skull-stripped scans have many
             hashes = [slice_hash(image) for image in volume.array if np.ptp(image) > 0]
-            patient = own if own.startswith("patient-") else pseudonym(own)
+            patient = name if name.startswith("patient-") else pseudonym(name)
             yield _Raw((*sorted(aliases - {patient}), patient), volume, norm, _showing(volume.array, norm), hashes)
     if missing := sorted(set(wanted or []) - met):
         raise UserError(f"data.{split}_patients: found {missing[0]!r}, which has no scan below data.paths")
@@ -167,35 +172,35 @@ def _of_store(config: ScansSection, split: str, progress: Callable[[str], None])
 def _cut(
     scan: _Raw, patient: str, name: str, protocols: Sequence[Protocol], slices: int | None, crop: int | None
 ) -> StudyScan:
-    places = spread(scan.places, slices)
-    target = scan.volume.array[places]
-    place: tuple[slice, slice, slice] = np.s_[:, :, :]
+    slice_numbers = spread(scan.slice_numbers, slices)
+    target = scan.volume.array[slice_numbers]
+    crop_box: tuple[slice, slice, slice] = np.s_[:, :, :]
     if crop is not None:
-        place = _middle(foreground(target, scan.norm.modality), crop, name)
+        crop_box = _central_square(foreground(target, scan.norm.modality), crop, name)
     return StudyScan(
         name=name,
         patient=patient,
         names=frozenset(scan.names),
-        places=places,
-        target=np.ascontiguousarray(target[place]),
+        slice_numbers=slice_numbers,
+        target=np.ascontiguousarray(target[crop_box]),
         norm=scan.norm,
         spacing=scan.volume.spacing,
         hashes=frozenset(scan.hashes),
-        rulers={protocol.label: ruler_for(protocol, scan.volume, name) for protocol in protocols},
-        condition=None if scan.condition is None else np.ascontiguousarray(scan.condition[places][place]),
+        resolved={protocol.label: resolve(protocol, scan.volume, name) for protocol in protocols},
+        condition=None if scan.condition is None else np.ascontiguousarray(scan.condition[slice_numbers][crop_box]),
         whole=None if crop is None else target,
-        cut=None if crop is None else place[1:],
+        cut=None if crop is None else crop_box[1:],
     )
 
 
-def spread(places: Sequence[int], count: int | None) -> list[int]:
-    """``count`` of the places, evenly, away from both ends; all of them where there are no more."""
-    if count is None or count >= len(places):
-        return list(places)
-    return [places[int(i)] for i in np.linspace(0, len(places) - 1, count + 2)[1:-1].round()]
+def spread(slice_numbers: Sequence[int], count: int | None) -> list[int]:
+    """``count`` of them, evenly, away from both ends; all of them where there are no more."""
+    if count is None or count >= len(slice_numbers):
+        return list(slice_numbers)
+    return [slice_numbers[int(i)] for i in np.linspace(0, len(slice_numbers) - 1, count + 2)[1:-1].round()]
 
 
-def _middle(mask: NDArray[Any], side: int, name: str) -> tuple[slice, slice, slice]:
+def _central_square(mask: NDArray[Any], side: int, name: str) -> tuple[slice, slice, slice]:
     """A square around the centre of what the mask shows."""
     if side > min(mask.shape[1:]):
         size = " x ".join(map(str, mask.shape[1:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cdm4mi.config.noise import NoiseSection
+from cdm4mi.degradation import Degradation
 from cdm4mi.evaluation.benchmark.cell import Cell
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig
 from cdm4mi.evaluation.benchmark.methods import StudyMethod
@@ -16,7 +16,7 @@ from cdm4mi.evaluation.protocol import Protocol
 class Level:
     """All that was found at one noise level. cells: by method title, then in the order of the scans."""
 
-    noise: NoiseSection
+    noise: Degradation
     sigma: list[float] = field(default_factory=list)
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     inside: dict[str, bool | None] = field(default_factory=dict)

@@ -21,7 +21,7 @@ READABLE = "mend what the line says; training would stop there too"
 
 def check(
     config: Config,
-    picture: Path | None = None,
+    picture: str | Path | None = None,
     *,
     machine: Machine | None = None,
     timed: Callable[[Config, Machine], float] = seconds_a_step,
@@ -46,5 +46,5 @@ def check(
         check_speed(subject, machine, timed),
     ]
     if picture is not None:
-        contact_sheet(picture, subject)
+        contact_sheet(Path(picture), subject)
     return found

@@ -1,0 +1,157 @@
+"""Gaussian noise with the spectrum that a scanner gives it: signed, or in the magnitude of a complex image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from cdm4mi.degradation.base import Frame, draw_log_uniform, noise
+from cdm4mi.degradation.lazy_torch import Tensor, torch
+from cdm4mi.degradation.noises.gaussian import StatedSigma
+from cdm4mi.degradation.noises.noncentral_chi import WINDOW, second_moment_correction
+from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one
+from cdm4mi.degradation.varying import smooth_map
+from cdm4mi.section import AtLeastOneRange, Fraction, FractionRange, PositiveRange
+
+MARGIN = 16
+"""Pixels beyond the image that noise is made on, so that its opposite edges are not neighbours."""
+
+
+class Texture(NamedTuple):
+    """What is drawn for one image.
+
+    sigma: in terms of the way it is stated; numbers: of the spectrum; variation: of the level over the image;
+    magnitude: whether the magnitude of complex noise is taken.
+    """
+
+    sigma: float
+    numbers: tuple[float, ...]
+    variation: float
+    magnitude: bool
+
+
+@noise
+class ColouredNoise(StatedSigma):
+    """y = x0 + sigma g n: n is Gaussian noise of unit variance with a power spectrum, g a smooth map of mean square 1.
+
+    ``spectrum`` names a family of ``spectra.SPECTRA``; ``smoothing``, ``cutoff``, ``order`` and ``ratio`` are its keys.
+    All ranges are drawn from uniform in the logarithm. g runs over what it is given (``smooth_map``), a patch too,
+    where sigma is then the root mean square.
+
+    A ``magnitude`` is the root sum of squares of the real and imaginary parts of ``coils`` coils, with such noise each,
+    as in ``MagnitudeNoise``. The level is sigma: that of bright tissue.
+    """
+
+    type: Literal["coloured"] = "coloured"
+    spectrum: Literal["white", "smoothed", "zero_filled", "ct_kernel", "streaks", "pink"] = Field(
+        "smoothed",
+        description="white; smoothed by a Gaussian; zero_filled (MR): outer k-space zero; ct_kernel: of filtered "
+        "backprojection; streaks: that of a wide body; pink: 1 / f",
+    )
+    smoothing: PositiveRange | None = Field(
+        None, description="of smoothed: standard deviation of the Gaussian, pixels (0.25 to 1.3)"
+    )
+    cutoff: PositiveRange | None = Field(
+        None,
+        description="cycles per pixel: of zero_filled, the last that is measured (0.22 to 0.5); of ct_kernel and "
+        "streaks, where the kernel is one half (0.12 to 0.6)",
+    )
+    order: PositiveRange | None = Field(
+        None, description="of ct_kernel and streaks: how suddenly the kernel ends (1.5 to 6)"
+    )
+    ratio: AtLeastOneRange | None = Field(
+        None, description="of streaks: variance of the noisiest view over that of the quietest (3 to 40)"
+    )
+    variation: FractionRange = Field(
+        0.0, description="how far the standard deviation runs up and down over the image, 0 to 1"
+    )
+    magnitude: Fraction = Field(0.0, description="share of the images that are magnitudes (MR), as Rician noise has")
+    coils: Annotated[int, Field(ge=1, le=128)] = Field(1, description="receiver coils of a magnitude")
+
+    @model_validator(mode="after")
+    def _suited(self) -> ColouredNoise:
+        if self.sigma_hu is not None and self.magnitude > 0:
+            raise ValueError("magnitude is given with sigma_hu, expected variance or percent: it is of MR")
+        for key in ("smoothing", "cutoff", "order", "ratio"):
+            if getattr(self, key) is not None and key not in SPECTRA[self.spectrum].defaults:
+                names = " or ".join(name for name, family in SPECTRA.items() if key in family.defaults)
+                raise ValueError(f"{key} is given with spectrum {self.spectrum}, expected {names}")
+        return self
+
+    @property
+    def modalities(self) -> tuple[str | None, ...]:
+        return ("MR", "PT", None) if self.magnitude > 0 else super().modalities
+
+    @property
+    def family(self) -> Spectrum:
+        """The family of spectra, with the ranges of this noise."""
+        keys = SPECTRA[self.spectrum].defaults
+        return SPECTRA[self.spectrum](**{k: v for k in keys if (v := getattr(self, k)) is not None})
+
+    def draw(self, generator: torch.Generator) -> Texture:
+        """Standard deviation, spectrum, variation, and whether it is a magnitude."""
+        sigma = draw_log_uniform(self.deviations, generator)
+        numbers = self.family.draw(generator)
+        variation = draw_log_uniform(self.variation, generator)
+        magnitude = self.magnitude == 1
+        if 0 < self.magnitude < 1:
+            magnitude = float(torch.rand((), generator=generator)) < self.magnitude
+        return Texture(sigma, numbers, variation, magnitude)
+
+    def apply(self, x0: Tensor, parameter: Texture, generator: torch.Generator, frame: Frame) -> Tensor:
+        sigma: Tensor | float = self.sigma(parameter.sigma, frame)
+        if parameter.variation:
+            shape = (int(x0.shape[-2]), int(x0.shape[-1]))
+            sigma = sigma * smooth_map(shape, parameter.variation, generator).to(x0.device)
+        if not parameter.magnitude:
+            return x0 + sigma * self.noise(x0.shape, parameter.numbers, generator).to(x0.device)
+        s = sigma / frame.scale
+        parts = s * self.noise((2 * self.coils, *x0.shape), parameter.numbers, generator).to(x0.device)
+        parts[0] += frame.physical(x0).clamp(min=0)
+        return frame.normalised(parts.square().sum(0).sqrt())
+
+    def level(self, x0: Tensor, y: Tensor, parameter: Texture, frame: Frame) -> float:
+        return self.sigma(parameter.sigma, frame)
+
+    def correlations(self, x0: Tensor, y: Tensor, parameter: Texture, frame: Frame) -> tuple[float, float]:
+        """Those of bright tissue, from the spectrum."""
+        return lag_one(self.family, parameter.numbers)
+
+    def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
+        """Magnitudes after the signed ``second_moment_correction``, where every image is one; else y."""
+        if self.magnitude < 1:
+            return y
+        return second_moment_correction(y - zero, level, self.coils, WINDOW, signed=True) + zero
+
+    def noise(self, shape: Sequence[int], numbers: tuple[float, ...], generator: torch.Generator) -> Tensor:
+        """Unit Gaussian noise (..., H, W) of one spectrum of the family, every image of the leading axes by itself.
+
+        White noise on a larger grid is multiplied by the root of the power at each frequency and cut out: the discrete
+        Fourier transform takes its grid for a torus, whose opposite edges would be alike.
+        """
+        rows, columns = shape[-2:]
+        if self.spectrum == "white":
+            return torch.randn(tuple(shape), generator=generator, device=generator.device)
+        grid = fast_length(rows + MARGIN), fast_length(columns + MARGIN)
+        power = self.family.power(*frequencies(*grid), *numbers)
+        # the half spectrum counts twice, but for frequencies along x that are their own negative
+        twice = torch.full((grid[1] // 2 + 1,), 2.0)
+        twice[:: grid[1] // 2 if grid[1] % 2 == 0 else len(twice)] = 1.0
+        response = torch.sqrt(power * (grid[0] * grid[1] / (power * twice).sum()))
+        white = torch.randn((*shape[:-2], *grid), generator=generator, device=generator.device)
+        shaped: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * response.to(white.device), s=grid)
+        return shaped[..., :rows, :columns]
+
+
+def fast_length(n: int) -> int:
+    """The least number of at least n pixels without a prime factor above 5, whose Fourier transform is fast."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1
