@@ -112,6 +112,14 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         return []
 
 
+def item_of(**attributes: Any) -> Dataset:
+    """A data set (the item of a sequence, say) of these attributes, by keyword."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
 def where(error: BaseException) -> str:
     """The tag that a message of pydicom names, as " (gggg,eeee)" or ""; the rest may hold patient data."""
     found = re.search(r"\(([0-9A-Fa-f]{4}),\s?([0-9A-Fa-f]{4})\)", str(error))
