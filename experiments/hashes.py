@@ -1,6 +1,6 @@
 """Hashes of what the program makes from a fixed set of inputs: equal before and after a change that alters nothing.
 
-    python -m experiments.hashes [--out FILE] [NAME ...]
+    python -m experiments.hashes [NAME ...]
 
 Restored arrays and written files (demo slices, a NIfTI with every estimate, a DICOM series), samples of hand-made
 models, the first steps of a training, and the scores of a small study. Inputs are what packages ship and phantoms; the
@@ -166,8 +166,8 @@ def samples(folder: Path) -> Hashes:
         if model.ema is not None:
             model.ema.restart()
         index = torch.tensor([0, 1])
-        loss = model.eval().loss(x0, y, level=0.2, index=index)
-        yield f"samples {name}", digest(model.sample(y, level=0.2, seed=5), loss)
+        loss = model.eval().loss(x0, y, sigma=0.2, index=index)
+        yield f"samples {name}", digest(model.sample(y, sigma=0.2, seed=5), loss)
 
 
 def drawn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

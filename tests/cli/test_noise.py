@@ -150,7 +150,7 @@ def test_what_the_noise_leaves_alone_keeps_its_value_and_padding_stays():
 
 
 @pytest.fixture
-def place(tmp_path, save_nifti):
+def folder(tmp_path, save_nifti):
     save_nifti(tmp_path / "ct.nii.gz", ct())
     save_nifti(tmp_path / "mr.nii.gz", mr())
     save_nifti(tmp_path / "flat.nii.gz", np.zeros((1, 16, 16)))
@@ -159,7 +159,7 @@ def place(tmp_path, save_nifti):
 
 
 @pytest.mark.parametrize(
-    ("scan", "out", "options", "said"),
+    ("scan", "out", "options", "message"),
     [
         (
             "ct.nii.gz",
@@ -209,12 +209,12 @@ def place(tmp_path, save_nifti):
         ("ct.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(command, place, scan, out, options, said):
-    before = {p.name: p.read_bytes() for p in place.iterdir()}
-    code, printed, err = command("noise", place / scan, place / out, *options)
+def test_a_mistake_is_one_line_and_nothing_is_written(command, folder, scan, out, options, message):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    code, printed, err = command("noise", folder / scan, folder / out, *options)
     assert code == 2, (printed, err)
-    assert said in err
+    assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert printed == ""
-    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before

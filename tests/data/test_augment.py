@@ -91,7 +91,7 @@ def test_contrast_scales_about_the_mean_and_noise_comes_after_it():
         torch.testing.assert_close(after["x0"].mean(), before["x0"].mean(), atol=1e-5, rtol=0)
         factors.append(float(after["x0"].std() / before["x0"].std()))
         noises.append(after["y"] - after["x0"])
-        assert after["level"] == before["level"]
+        assert after["sigma"] == before["sigma"]
         torch.testing.assert_close(noises[-1], before["y"] - before["x0"], atol=1e-6, rtol=0)
     assert 0.5 <= min(factors) < 0.7 < 1.4 < max(factors) <= 2.0
 

@@ -77,13 +77,13 @@ def test_noise_has_the_stated_variance_and_is_not_clipped(patients, variance):
     assert float(noise.var()) == pytest.approx(variance, rel=0.01)
     assert abs(float(noise.mean())) < 0.01 * variance**0.5
     assert float(torch.stack(drawn["y"]).min()) < -1.1
-    torch.testing.assert_close(torch.stack(drawn["level"]), torch.full((200,), variance**0.5))
+    torch.testing.assert_close(torch.stack(drawn["sigma"]), torch.full((200,), variance**0.5))
 
 
 def test_a_range_of_variances_is_uniform_in_the_logarithm_and_told(patients):
     dataset = pairs(patients, noise=(0.01, 0.16))
     drawn = zip_dicts(dataset[i] for i in range(400))
-    level = torch.stack(drawn["level"])
+    level = torch.stack(drawn["sigma"])
     place = torch.log(level / 0.1) / np.log(4.0)
     assert 0 <= float(place.min()) < 0.02
     assert 0.98 < float(place.max()) <= 1
@@ -154,7 +154,7 @@ def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
     """16 pairs in a row: one slice and level, other places; x0 and y of a place fit together."""
     dataset = whole(degradation)
     block = [dataset[i] for i in range(16, 32)]
-    assert len({float(pair["level"]) for pair in block}) == 1
+    assert len({float(pair["sigma"]) for pair in block}) == 1
     assert len({pair["x0"].numpy().tobytes() for pair in block}) > 8
     kept = dataset._slice(1)
     assert kept.x0.shape == kept.y.shape == (1, 48, 48)
@@ -170,7 +170,7 @@ def test_noise_of_whole_slices_is_shared_by_a_block_and_cut(degradation):
             if np.array_equal(whole_x0[r : r + 32, c : c + 32], x0)
         ]
         assert any(found)
-    assert not torch.equal(dataset[32]["level"], block[0]["level"]) or not isinstance(degradation, Undersampled)
+    assert not torch.equal(dataset[32]["sigma"], block[0]["sigma"]) or not isinstance(degradation, Undersampled)
 
 
 def turn_like(image, quarter, flip):
@@ -193,9 +193,9 @@ def test_a_pair_of_a_block_depends_on_seed_and_index_alone():
 def test_slices_take_turns_where_it_is_asked_for():
     """Four noisy slices of three patches each: a batch of four holds all of them, and none is made twice."""
     alone, mixed = whole(patches_per_slice=3), whole(patches_per_slice=3, slices_mixed=4)
-    slices = [float(alone[3 * block]["level"]) for block in range(8)]
+    slices = [float(alone[3 * block]["sigma"]) for block in range(8)]
     assert len(set(slices)) == 8
-    assert [float(mixed[i]["level"]) for i in range(24)] == 3 * slices[:4] + 3 * slices[4:]
+    assert [float(mixed[i]["sigma"]) for i in range(24)] == 3 * slices[:4] + 3 * slices[4:]
     assert set(mixed._kept) == {4, 5, 6, 7}
     assert equal(mixed[23], whole(patches_per_slice=3, slices_mixed=4)[23])
 
@@ -203,13 +203,13 @@ def test_slices_take_turns_where_it_is_asked_for():
 def test_the_level_of_a_block_is_that_of_its_whole_slice():
     dataset = whole()
     kept = dataset._slice(0)
-    assert float(dataset[0]["level"]) == pytest.approx(float((kept.y - kept.x0).square().mean().sqrt()))
+    assert float(dataset[0]["sigma"]) == pytest.approx(float((kept.y - kept.x0).square().mean().sqrt()))
 
 
 @pytest.mark.parametrize(("asked", "together"), [(None, 1), (1, 1), (4, 4)])
 def test_pairs_of_white_noise_share_a_slice_where_it_is_asked_for(patients, asked, together):
     dataset = pairs(patients, patches_per_slice=asked)
-    levels = [float(dataset[i]["level"]) for i in range(12)]
+    levels = [float(dataset[i]["sigma"]) for i in range(12)]
     assert [levels[i] == levels[i + 1] for i in range(11)] == [(i + 1) % together != 0 for i in range(11)]
 
 
@@ -217,9 +217,9 @@ def test_units_follow_each_slice_of_a_patient():
     """Percent of the window's upper end, which two scans of one patient do not share: on [-1, 1] it is the same."""
     frames = [Frame(0.0, high, modality="MR") for high in (100.0, 900.0, 50.0)]
     dataset = whole(RicianNoise(percent=5.0), [mr(frames=frames)])
-    assert [float(dataset[i]["level"]) for i in range(8)] == pytest.approx([0.1] * 8)
+    assert [float(dataset[i]["sigma"]) for i in range(8)] == pytest.approx([0.1] * 8)
     frames = [Frame(-500.0, 1500.0, modality="CT")] * 3
-    assert float(whole(GaussianNoise(sigma_hu=30.0), [mr(frames=frames)])[0]["level"]) == pytest.approx(0.03)
+    assert float(whole(GaussianNoise(sigma_hu=30.0), [mr(frames=frames)])[0]["sigma"]) == pytest.approx(0.03)
 
 
 def real(patient, offset=0.25):
@@ -233,7 +233,7 @@ def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(to
     for i in range(12):
         pair = dataset[i]
         torch.testing.assert_close(pair["y"], pair["x0"] + 0.25, atol=2e-3, rtol=0)
-        assert float(pair["level"]) == pytest.approx(0.25, abs=2e-3)
+        assert float(pair["sigma"]) == pytest.approx(0.25, abs=2e-3)
     assert len({dataset[i]["x0"].numpy().tobytes() for i in range(12)}) > 6
 
 
@@ -259,7 +259,7 @@ def test_a_told_level_is_wrong_by_the_jitter_and_nothing_else_changes(patients):
         a, b = exact[i], told[i]
         assert torch.equal(a["x0"], b["x0"])
         assert torch.equal(a["y"], b["y"])
-        ratios.append(float(b["level"] / a["level"]))
+        ratios.append(float(b["sigma"] / a["sigma"]))
     logarithms = np.log(ratios)
     assert logarithms.std() == pytest.approx(0.12, rel=0.15)
     assert abs(logarithms.mean()) < 0.03

@@ -91,7 +91,7 @@ def test_a_condition_is_the_noisy_slice_at_the_place_of_the_clean_one(paired):
             sigma = 60 * patient.frame(k).scale
             inside = np.abs(clean[:, :]) < 1
             assert difference[inside].std() == pytest.approx(sigma, rel=0.05)
-    levels = [float(data.train_pairs[i]["level"]) for i in range(20)]
+    levels = [float(data.train_pairs[i]["sigma"]) for i in range(20)]
     assert np.median(levels) == pytest.approx(sigma, rel=0.3)
 
 

@@ -46,10 +46,7 @@ def flat(value, side=SIDE, n=4):
 
 
 def drawn(degradation, x0, frame, seed=0):
-    gen = generator(seed)
-    parameter = degradation.draw(gen)
-    y = degradation.apply(x0, parameter, gen, frame)
-    return y, degradation.level(x0, y, parameter, frame)
+    return degradation.degrade(x0, generator(seed), frame)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +80,7 @@ def test_a_frame_is_the_map_between_units_and_its_own_inverse():
 
 
 @pytest.mark.parametrize(
-    ("section", "frame", "said"),
+    ("section", "frame", "message"),
     [
         ({"sigma_hu": 30}, MR, "noise gaussian: found a MR scan, expected CT"),
         ({"percent": 5}, CT, "noise gaussian: found a CT scan, expected MR or PT"),
@@ -94,8 +91,8 @@ def test_a_frame_is_the_map_between_units_and_its_own_inverse():
         ({"type": "composition", "parts": [{"type": "speckle"}, {"type": "rician"}]}, CT, "noise rician: found a CT"),
     ],
 )
-def test_noise_of_another_modality_is_refused(section, frame, said):
-    with pytest.raises(UserError, match=said):
+def test_noise_of_another_modality_is_refused(section, frame, message):
+    with pytest.raises(UserError, match=message):
         noise(**section).check(frame)
 
 
@@ -302,10 +299,10 @@ def test_a_parameter_from_a_range_is_uniform_in_its_logarithm(name):
     low, high = next(v for v in section.values() if isinstance(v, list))
     low, high = (math.sqrt(low), math.sqrt(high)) if name == "gaussian" else (low, high)
     degradation, gen = noise(type=name, **section), generator(5)
-    place = np.array([math.log(degradation.draw(gen) / low) / math.log(high / low) for _ in range(1000)])
-    assert place.min() >= 0
-    assert place.max() <= 1
-    assert [place.mean(), place.std()] == pytest.approx([0.5, 12**-0.5], abs=0.04)
+    position = np.array([math.log(degradation.draw(gen) / low) / math.log(high / low) for _ in range(1000)])
+    assert position.min() >= 0
+    assert position.max() <= 1
+    assert [position.mean(), position.std()] == pytest.approx([0.5, 12**-0.5], abs=0.04)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "coloured", "rician", "noncentral_chi", "mixture"])

@@ -200,7 +200,7 @@ def test_a_volume_is_restored_with_its_noisy_neighbours(model):
     def restored(volume):
         from cdm4mi.window import IntensityWindow
 
-        given = {"level": 20.0, "seed": 3, "batch": 2, "normalisation": IntensityWindow(0, 1000, "MR")}
+        given = {"noise": 20.0, "seed": 3, "batch": 2, "normalisation": IntensityWindow(0, 1000, "MR")}
         return restorer.restore(volume, **given).volume.array
 
     before = restored(scan)

@@ -23,7 +23,7 @@ def test_the_times_are_visited_and_counted(tiny):
     few = restorer(tiny, times=[99, 60, 7])
     few.restore_slices(NOISY.array / 1000, 0.15, hook=states.append)
     assert [s.t for s in states] == [99, 60, 7]
-    record = few.restore(NOISY, level=150.0).record
+    record = few.restore(NOISY, noise=150.0).record
     assert (record["network_calls"], record["settings"]["steps"], record["settings"]["times"]) == (3, 3, [99, 60, 7])
 
 

@@ -11,11 +11,12 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer, measured_level
+from cdm4mi.inference.restorer import Restorer, measured_sigma
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.window import IntensityWindow
 
 HU = 1000.0  # half of the CT window: one unit of the inside
 
@@ -64,7 +65,7 @@ def test_it_denoises_in_the_scans_own_units(tiny):
 @pytest.mark.parametrize("rows, columns", [(67, 93), (20, 25), (5, 70), (32, 32), (4, 33)])
 def test_any_size_works_by_padding(tiny, rows, columns):
     clean, noisy = ct(rows, columns, slices=2)
-    out = Restorer(tiny).restore(noisy, level=150.0).volume.array
+    out = Restorer(tiny).restore(noisy, noise=150.0).volume.array
     assert out.shape == clean.shape
     assert np.isfinite(out).all()
     if min(rows, columns) > 32:
@@ -188,7 +189,7 @@ def test_a_sample_from_the_noisy_scan_starts_where_the_path_is_three_times_as_no
 def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
     _, noisy = ct(32, 32, slices=1, sigma=100.0)
     restorer = asked(tiny, estimate="sample", steps=90, start_from="y")
-    passes, record = calls_of(restorer, noisy, level=100.0)
+    passes, record = calls_of(restorer, noisy, noise=100.0)
     times = restorer.sampler.times(0.1)
     assert times == list(range(len(times)))[::-1] and len(times) < 90
     assert passes == record["network_calls"] == record["settings"]["steps"] == len(times)
@@ -196,7 +197,7 @@ def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
 
 def test_from_the_scan_as_from_noise_it_denoises(tiny):
     clean, noisy = ct()
-    out = asked(tiny, estimate="mean-of-k", samples=4, steps=6, start_from="y").restore(noisy, level=150.0)
+    out = asked(tiny, estimate="mean-of-k", samples=4, steps=6, start_from="y").restore(noisy, noise=150.0)
     assert rmse(out.volume.array, clean) < 0.8 * rmse(noisy.array, clean)
 
 
@@ -264,11 +265,50 @@ def test_metal_and_padding_are_taken_from_the_input_and_counted(tiny):
     noisy.padding[:, :, :6] = True
     noisy.array[noisy.padding] = -2000.0
     kept = noisy.padding | (noisy.array == 6000.0)
-    out = Restorer(tiny).restore(noisy, level=100.0)
+    out = Restorer(tiny).restore(noisy, noise=100.0)
     np.testing.assert_array_equal(out.volume.array[kept], noisy.array[kept])
-    assert out.record["outside_window_fraction"] == pytest.approx(kept.mean())
+    assert out.record["left_as_found_fraction"] == pytest.approx(kept.mean())
     # beside the metal nothing is torn along
     assert np.abs(out.volume.array[~kept]).max() < 1500
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_tissue_brighter_than_the_window_is_restored_and_stays_as_bright(tiny, modality):
+    clean, _ = ct(64, 64, slices=1)
+    array = clean + (1000.0 if modality == "MR" else 0.0)
+    low, high = (0.0, 2000.0) if modality == "MR" else (-1000.0, 1000.0)
+    array[0, 20:44, 20:44] = high + 700.0
+    array[0, 30:32, 30:32] = high + 1500.0
+    noisy = array + 100.0 * np.random.default_rng(2).standard_normal(array.shape)
+    volume = Volume(noisy.astype(np.float32), np.eye(4), modality)
+    out = Restorer(tiny).restore(volume, noise=100.0, normalisation=IntensityWindow(low, high, modality))
+    plateau = np.zeros(array.shape, bool)
+    plateau[0, 22:42, 22:42] = True
+    plateau[0, 28:34, 28:34] = False
+    error = (out.volume.array - array)[plateau]
+    assert error.std() < 75.0 and abs(error.mean()) < 20.0
+    assert out.volume.array[0, 30:32, 30:32].mean() == pytest.approx(high + 1500.0, abs=150.0)
+    assert not np.any(out.volume.array == noisy)  # nothing passes as it was
+
+
+@pytest.mark.parametrize("estimate", ["mean", "mean-of-k"])
+def test_strength_is_the_share_of_what_is_taken_away(tiny, estimate):
+    _, noisy = ct(32, 32, slices=1, sigma=150.0)
+    settings = {"estimate": estimate, "samples": 2, "steps": 2}
+    none, half, full = (asked(tiny, **settings, strength=s).restore(noisy, noise=150.0) for s in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(none.volume.array, noisy.array, atol=0.01)
+    np.testing.assert_allclose(half.volume.array, (noisy.array + full.volume.array) / 2, atol=0.01)
+    assert half.record["settings"]["strength"] == 0.5
+    if estimate == "mean-of-k":
+        np.testing.assert_allclose(half.spread.array, full.spread.array / 2, rtol=1e-4, atol=1e-3)
+
+
+def test_a_scan_quieter_than_the_model_knows_comes_back_nearly_as_it_was(tiny):
+    _, noisy = ct(32, 32, slices=1, sigma=5.0)
+    least, quiet = (Restorer(tiny).restore(noisy, noise=n) for n in (80.0, 8.0))
+    taken, less = (out.volume.array - noisy.array for out in (least, quiet))
+    np.testing.assert_allclose(less, 0.01 * taken, atol=0.01)
+    assert "1% of what that takes away is taken away" in quiet.record["warnings"][0]
 
 
 def test_noise_level_is_measured_and_used(tiny):
@@ -277,7 +317,7 @@ def test_noise_level_is_measured_and_used(tiny):
     assert level["estimated"]
     assert level["value"] == pytest.approx(180, rel=0.15)
     assert level["used"] == level["value"]
-    given = Restorer(tiny).restore(noisy, level=120.0)
+    given = Restorer(tiny).restore(noisy, noise=120.0)
     assert given.record["noise_level"] == {"value": pytest.approx(120), "estimated": False, "used": pytest.approx(120)}
     assert given.record["warnings"] == []
 
@@ -285,7 +325,7 @@ def test_noise_level_is_measured_and_used(tiny):
 @pytest.mark.parametrize("level, used", [(1000.0, 300.0), (20.0, 80.0), (0.0, 80.0)])
 def test_noise_outside_the_training_range_is_said(tiny, level, used):
     _, noisy = ct(32, 32, slices=1)
-    record = Restorer(tiny).restore(noisy, level=level).record
+    record = Restorer(tiny).restore(noisy, noise=level).record
     assert record["noise_level"]["used"] == pytest.approx(used)
     assert "training range 80 to 300" in record["warnings"][0]
 
@@ -294,7 +334,7 @@ def test_noise_outside_the_training_range_is_said(tiny, level, used):
 def test_impossible_noise_levels_are_refused(tiny, level):
     _, noisy = ct(32, 32, slices=1)
     with pytest.raises(UserError, match=f"noise level: found {level}"):
-        Restorer(tiny).restore(noisy, level=level)
+        Restorer(tiny).restore(noisy, noise=level)
     with pytest.raises(UserError, match="seed: found -1"):
         Restorer(tiny).restore(noisy, seed=-1)
 
@@ -303,7 +343,7 @@ def test_measured_level_is_that_of_the_slices_not_of_one(tiny):
     rng = np.random.default_rng(1)
     slices = rng.standard_normal((40, 64, 64)) * 0.1
     slices[7] *= 30  # one slice gone wrong
-    assert measured_level(slices) == pytest.approx(0.1, rel=0.05)
+    assert measured_sigma(slices) == pytest.approx(0.1, rel=0.05)
 
 
 def test_units_of_the_scanner_do_not_matter_for_mr(tiny):

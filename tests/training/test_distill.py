@@ -60,7 +60,7 @@ def teacher():
 def pairs():
     generator = torch.Generator().manual_seed(0)
     y = MEAN + math.hypot(PRIOR, LEVEL) * torch.randn(4, 1, 64, 64, generator=generator)
-    return {"y": y, "x0": y, "level": torch.full((4,), LEVEL)}, torch.randn(y.shape, generator=generator)
+    return {"y": y, "x0": y, "sigma": torch.full((4,), LEVEL)}, torch.randn(y.shape, generator=generator)
 
 
 def spread_of(target, batch, noise):
@@ -71,7 +71,7 @@ def spread_of(target, batch, noise):
 @pytest.mark.parametrize(("steps", "tolerance"), [(5, 0.25), (10, 0.03), (300, 0.003)])
 def test_the_target_is_the_posterior_sample_that_the_noise_names(teacher, pairs, steps, tolerance):
     batch, noise = pairs
-    target = Teacher(teacher, steps)(teacher.process.condition(batch["y"], batch["level"]), noise)
+    target = Teacher(teacher, steps)(teacher.process.condition(batch["y"], batch["sigma"]), noise)
     spread = spread_of(target, batch, noise)
     torch.testing.assert_close(target.end, posterior_mean(batch["y"]) + spread * noise, atol=8e-3, rtol=0)
     torch.testing.assert_close(target.first, posterior_mean(batch["y"]), atol=8e-3, rtol=0)
@@ -81,7 +81,7 @@ def test_the_target_is_the_posterior_sample_that_the_noise_names(teacher, pairs,
 def test_a_student_that_knows_the_map_has_no_loss_and_samples_it_in_two_calls(teacher, pairs):
     batch, noise = pairs
     guide, times = Teacher(teacher, 10), [999, 600]
-    taught = guide(teacher.process.condition(batch["y"], batch["level"]), noise)
+    taught = guide(teacher.process.condition(batch["y"], batch["sigma"]), noise)
     spread = spread_of(taught, batch, noise)
 
     def student(latent, sigma, y):
@@ -98,7 +98,7 @@ def test_a_student_that_knows_the_map_has_no_loss_and_samples_it_in_two_calls(te
     assert float(before[[0, 3]].max()) < 1e-6  # the first call is the teacher's already
     model = TrainedModel(network, teacher.process, teacher.config, name="student")
     end = sample(
-        model.process.denoiser(network, model.process.condition(batch["y"], batch["level"])),
+        model.process.denoiser(network, model.process.condition(batch["y"], batch["sigma"])),
         teacher.process.path,
         times,
         make_solver("ddim"),

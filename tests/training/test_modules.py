@@ -20,7 +20,7 @@ def make_module(**training):
 def make_batch(n, weight=False):
     draw = torch.Generator().manual_seed(1)
     images = {k: torch.randn(n, 1, runs.SIDE, runs.SIDE, generator=draw) for k in ("x0", "y", "eps")}
-    numbers = {"level": torch.full((n,), 0.2), "index": torch.arange(n)}
+    numbers = {"sigma": torch.full((n,), 0.2), "index": torch.arange(n)}
     numbers["t"] = torch.randint(0, 50, (n,), generator=draw)
     return images | numbers | ({"weight": torch.rand(images["x0"].shape, generator=draw)} if weight else {})
 

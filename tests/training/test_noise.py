@@ -60,7 +60,7 @@ def test_it_trains_and_the_model_says_what_it_was_trained_on(modality, noise, sc
     assert all(part.get("type", "gaussian") in said for part in noise.get("parts", [noise]))
     volume = io.read(scans / modality / "sub-0.nii.gz")
     model.config.sampling.steps = 2
-    high = Restorer(model).restore(volume, level=1e3).record
+    high = Restorer(model).restore(volume, noise=1e3).record
     limits = model.config.data.noise.sigma_range(Frame(high["normalisation"]["low"], high["normalisation"]["high"]))
     if limits is None:
         assert high["noise_level"]["used"] == pytest.approx(1e3)
@@ -85,4 +85,4 @@ def test_real_pairs_train(scans, tmp_path, monkeypatch):
     config = configured(scans, "MR", {"type": "identity"})
     assert training.train(config, tmp_path / "run", progress=False).exists()
     pair = training.PairData(config).train_pairs[0]
-    assert float(pair["level"]) == pytest.approx(0.1, rel=0.15)
+    assert float(pair["sigma"]) == pytest.approx(0.1, rel=0.15)

@@ -116,16 +116,16 @@ def test_it_is_what_a_run_trains_and_samples_as_the_restorer_does(pairs, tmp_pat
     settings = trained.config.sampling.model_copy(update={"steps": 4, "solver": "dpmpp_2m", "estimate": "sample"})
     y = pairs[1][:2]
     restored = Restorer(trained, settings, "cpu").restore_slices(y[:, 0].numpy(), 0.3, seed=5)
-    found = model.sample(y, level=0.3, steps=4, solver="dpmpp_2m", seed=5)
+    found = model.sample(y, sigma=0.3, steps=4, solver="dpmpp_2m", seed=5)
     torch.testing.assert_close(found[:, 0], torch.from_numpy(restored), atol=1e-5, rtol=0)
 
 
 def test_the_level_is_a_number_or_one_a_sample(pairs):
     (x0, y), index = pairs, torch.arange(16)
     model = make(path="residual")  # rests on the level of each sample
-    one = model(x0, y, level=0.3, index=index)
-    assert torch.equal(one, model(x0, y, level=torch.full((16,), 0.3), index=index))
-    assert not torch.equal(one, model(x0, y, level=0.2, index=index))
+    one = model(x0, y, sigma=0.3, index=index)
+    assert torch.equal(one, model(x0, y, sigma=torch.full((16,), 0.3), index=index))
+    assert not torch.equal(one, model(x0, y, sigma=0.2, index=index))
 
 
 def test_labels_are_a_condition_by_a_module_in_front(pairs):
@@ -199,9 +199,9 @@ def test_a_wrong_batch_is_one_line(pairs):
         (lambda: plain(x0[:, 0], y), "ConditionDDPM: x0: found shape (16, 16, 16), expected (N, 1, H, W)"),
         (lambda: plain(x0, y[:, :, :8]), "the conditioning image: found (16, 1, 8, 16), expected (16, 1, 16, 16)"),
         (lambda: plain(x0, y.numpy()), "condition: found a ndarray, expected an image (N, C, H, W)"),
-        (lambda: residual(x0, y), "ConditionDDPM: level: found none, expected the standard deviation"),
-        (lambda: residual(x0, y, level=torch.ones(3)), "level: found shape (3,), expected a number or (16,)"),
-        (lambda: residual(x0, None, level=0.3), "ConditionDDPM: cond: found null, expected an image of shape"),
+        (lambda: residual(x0, y), "ConditionDDPM: sigma: found none, expected the standard deviation"),
+        (lambda: residual(x0, y, sigma=torch.ones(3)), "sigma: found shape (3,), expected a number or (16,)"),
+        (lambda: residual(x0, None, sigma=0.3), "ConditionDDPM: cond: found null, expected an image of shape"),
         (lambda: plain.sample(y, steps=101), "steps: found 101, expected 1 to 100"),
         (lambda: plain.sample(y, solver="magic"), "ConditionDDPM.sample: sampling.solver: found 'magic', expected"),
     ):

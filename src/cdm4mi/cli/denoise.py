@@ -41,6 +41,9 @@ def denoise(
         typer.Option("--clip/--no-clip", help="samples: bring every x0_hat into the window (default: model's)"),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="share of the noise to take away, 0 to 1: less keeps faint detail (default: 1)")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
         float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
@@ -87,6 +90,7 @@ def denoise(
         eta=eta,
         clip=clip,
         samples=samples,
+        strength=strength,
         tile=tile,
     )
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
@@ -103,7 +107,7 @@ def denoise(
                 trained,
                 sampling,
                 seed=seed,
-                level=noise,
+                noise=noise,
                 modality=modality,
                 series=number,
                 like=like,

@@ -31,6 +31,9 @@ from cdm4mi.errors import UserError
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a wrong command line: click's class, or its own copy of it, by typer's version."""
 
+READERS = ("pydicom", "tifffile", "PIL", "highdicom", "h5py")
+"""Libraries whose logs of odd files, some with values of a header in them, are kept off the terminal."""
+
 app = typer.Typer(
     name="cdm4mi",
     help="Conditional diffusion models for medical imaging: restore CT, MR and PET scans. Not for clinical use.",
@@ -73,7 +76,10 @@ def options(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.name.split(".")[0] not in READERS)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it has a handler of its own
     logging.getLogger("cdm4mi").setLevel(logging.INFO if verbose else logging.WARNING)
 
 

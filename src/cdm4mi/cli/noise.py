@@ -38,7 +38,7 @@ def _help_of_keys() -> dict[str, str]:
 
 
 def _with_keys_of_noises(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each key of the noises in the place of its ``**parameters``."""
+    """The command with an option for each key of the noises in place of its ``**parameters``."""
     signature = inspect.signature(command, eval_str=True)
     fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     keys = [

@@ -142,10 +142,10 @@ def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "percentiles": np.percentile(inside, PERCENTILES).tolist(),
         "clipped": float((np.abs(window.normalised(inside)) > CLIPPED).mean()),
-        "noise": _noise_of(values, 2 / (window.high - window.low)),
+        "noise": _noise_of(values, window.scale),
     }
     if real:
-        facts["condition"] = _noise_of(reader.read(CONDITION, k, np.s_[:, :]), 2 / (window.high - window.low))
+        facts["condition"] = _noise_of(reader.read(CONDITION, k, np.s_[:, :]), window.scale)
     return facts
 
 

@@ -50,7 +50,7 @@ class _Slice:
 
 
 class PairDataset(Dataset[Pair]):
-    """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "level": (), "index": i}`` on [-1, 1], for i >= 0.
+    """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "sigma": (), "index": i}`` on [-1, 1], for i >= 0.
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
@@ -136,7 +136,7 @@ class PairDataset(Dataset[Pair]):
         if self.level_jitter > 0:
             normal = torch.randn((), generator=generator(self.seed, self.stream, i, _JITTER), dtype=torch.float64)
             level *= math.exp(self.level_jitter * float(normal))
-        pair = {"x0": x0, "y": y, "level": torch.tensor(level), "index": torch.tensor(i)}
+        pair = {"x0": x0, "y": y, "sigma": torch.tensor(level), "index": torch.tensor(i)}
         if self.acquisition:
             spacing = (patient.spacing[0], *change.spacing(patient.spacing[1:]))
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, spacing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import re
@@ -198,6 +199,7 @@ def _outcomes(
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it, however it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.disable()  # of the libraries that read: what matters of a scan is in its outcome
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -12,7 +12,7 @@ from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.records import ManifestScan
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
-from cdm4mi.degradation.base import Frame
+from cdm4mi.degradation import Frame
 from cdm4mi.errors import UserError
 from cdm4mi.io.quantise import Grid
 from cdm4mi.window import IntensityWindow
@@ -65,7 +65,7 @@ def scan_of(scan: ManifestScan, store: Path, window: Sequence[float]) -> StoredS
 def _add(patient: Patient, scan: ManifestScan, store: Path, config: DataConfig) -> None:
     """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
     reader = scan_of(scan, store, config.window)
-    frame = Frame(reader.window.low, reader.window.high, scan.modality, scan.spacing_mm[1:])
+    frame = Frame.of(reader.window, scan.spacing_mm[1:])
     doubled = set(scan.doubled)
     held = read_record(reader.path)
     hashes = held[1] if held else []  # a damaged file is told of where it is read

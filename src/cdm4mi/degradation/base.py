@@ -62,6 +62,12 @@ class Degradation(Section, ABC):
     def apply(self, x0: Tensor, parameter: Any, generator: torch.Generator, frame: Frame) -> Tensor:
         """x0 (..., H, W) on [-1, 1] to y of the same shape, scale and device; y is not clipped."""
 
+    def degrade(self, x0: Tensor, generator: torch.Generator, frame: Frame) -> tuple[Tensor, float]:
+        """y of one image and its level: the parameter is drawn, and then the noise."""
+        parameter = self.draw(generator)
+        y = self.apply(x0, parameter, generator, frame)
+        return y, self.level(x0, y, parameter, frame)
+
     def level(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> float:
         """Standard deviation of y - x0 on [-1, 1], a model's input: here measured, as a root mean square."""
         return float((y - x0).square().mean().sqrt())

@@ -58,10 +58,8 @@ def demo_slices(
             raise UserError(f"{file}: not among pydicom's test files, expected them with the installed pydicom")
         reference = io.read(str(path))
         norm = window_for(reference, model.config.data.window, model.config.data.percentiles)
-        y = norm.normalised(reference.array)
-        rng = generator(seed, number)
-        noise, frame = GaussianNoise(variance=variance), Frame.of(norm)
-        noisy_array = noise.apply(torch.from_numpy(y), noise.draw(rng), rng, frame).numpy()
+        x0 = torch.from_numpy(norm.normalised(reference.array))
+        y, _ = GaussianNoise(variance=variance).degrade(x0, generator(seed, number), Frame.of(norm))
         noisy_path, restored_path = out / f"{name}-noisy.dcm", out / f"{name}-restored.dcm"
         for stale in (noisy_path, restored_path):
             stale.unlink(missing_ok=True)
@@ -70,7 +68,7 @@ def demo_slices(
             description="Gaussian noise added by cdm4mi",
             label="noise added",
         )
-        io.write(reference.with_array(norm.physical(noisy_array)), noisy_path, derivation=derivation)
+        io.write(reference.with_array(norm.physical(y.numpy())), noisy_path, derivation=derivation)
         record = denoise_file(noisy_path, restored_path, model, seed=seed)
         noisy, restored = io.read(noisy_path), io.read(restored_path)
         level = record["noise_level"]["value"]

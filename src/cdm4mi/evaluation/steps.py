@@ -122,7 +122,7 @@ def _crops(model: TrainedModel, patients: Sequence[Patient], count: int, seed: i
         for k in range(each):
             pair = pairs[k]
             x0, y = pair["x0"][0].numpy(), pair["y"].numpy()
-            yield Crop(patient.name, x0, y, float(pair["level"]), patient.spacing)
+            yield Crop(patient.name, x0, y, float(pair["sigma"]), patient.spacing)
 
 
 def ways_for(model: TrainedModel) -> list[tuple[str, dict[str, Any]]]:

@@ -58,14 +58,14 @@ def calibrate(
         )
         for k in range(each):
             pair = pairs[k]
-            level = float(pair["level"])
+            sigma = float(pair["sigma"])
             mean, spread = restorer.restore_moments(
-                pair["y"].numpy()[None], level, seed=seed, indices=[number * each + k], spacing=patient.spacing
+                pair["y"].numpy()[None], sigma, seed=seed, indices=[number * each + k], spacing=patient.spacing
             )
             x0 = pair["x0"].numpy()
             errors.append(mean[0] - x0)
             spreads.append(spread[0])
-            levels += [level] * len(x0)
+            levels += [sigma] * len(x0)
             inside.append(x0 > FOREGROUND)
             groups += [patient.name] * len(x0)
             if progress is not None:

@@ -53,9 +53,9 @@ class Calibration:
     coverage_before: float
     coverage_after: float
 
-    def apply(self, spread: NDArray[Any], level: float) -> NDArray[Any]:
-        """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level."""
-        return (self.scale * _floored(spread, np.full(len(spread), level), self.smoothing, self.floor)).astype(
+    def apply(self, spread: NDArray[Any], sigma: float) -> NDArray[Any]:
+        """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and sigma."""
+        return (self.scale * _floored(spread, np.full(len(spread), sigma), self.smoothing, self.floor)).astype(
             np.float32
         )
 
@@ -100,7 +100,7 @@ def fit_calibration(
     the noise level of each image; inside: the foreground, bool; groups: whose image it is. ``coverage_after`` is
     measured on each group by what the others give (on the odd images by the even ones where there is one group only).
     """
-    told = np.asarray(levels, np.float64)
+    sigma = np.asarray(levels, np.float64)
     names = np.array(groups)
     if len(set(groups)) == 1:
         names = np.arange(len(error)) % 2
@@ -108,10 +108,10 @@ def fit_calibration(
     hits = []
     for name in np.unique(names):
         rest = names != name
-        smoothing, floor, scale = _fit(error[rest], spread[rest], told[rest], inside[rest])
-        width = HALF_WIDTH * scale * _floored(spread[~rest], told[~rest], smoothing, floor)
+        smoothing, floor, scale = _fit(error[rest], spread[rest], sigma[rest], inside[rest])
+        width = HALF_WIDTH * scale * _floored(spread[~rest], sigma[~rest], smoothing, floor)
         hits.append((np.abs(error[~rest]) <= width)[inside[~rest]])
-    smoothing, floor, scale = _fit(error, spread, told, inside)
+    smoothing, floor, scale = _fit(error, spread, sigma, inside)
     after = float(np.concatenate(hits).mean())
     return Calibration(smoothing, floor, scale, settings_of(sampling), before, after)
 

@@ -39,7 +39,7 @@ def denoise(
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     others = [other if isinstance(other, Volume) else io.read(other) for other in contrasts]
-    return Restorer(trained, sampling).restore(volume, level=noise, seed=seed, contrasts=others)
+    return Restorer(trained, sampling).restore(volume, noise=noise, seed=seed, contrasts=others)
 
 
 def denoise_file(
@@ -49,7 +49,7 @@ def denoise_file(
     sampling: SamplingConfig | Mapping[str, Any] | None = None,
     *,
     seed: int = 0,
-    level: float | None = None,
+    noise: float | None = None,
     modality: str | None = None,
     series: int | None = None,
     like: str | Path | None = None,
@@ -63,7 +63,7 @@ def denoise_file(
 
     model: from ``load_model`` or a path; the shipped one when None. sampling: how to draw, the model's when None, or
     what is changed of it: ``{"estimate": "mean-of-k", "samples": 8}``.
-    level: standard deviation of the noise in physical units, measured when None. modality: where the file does not
+    noise: standard deviation of the noise in physical units, measured when None. modality: where the file does not
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
     deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
     of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
@@ -92,7 +92,7 @@ def denoise_file(
         if uncertainty.resolve() == target.resolve():
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
-    restoration = restorer.restore(volume, level=level, seed=seed, batch=batch, contrasts=others, progress=progress)
+    restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
     record = restoration.record
     notes = io.write(restoration.volume, target, template, deidentify=deidentify)
     if uncertainty is not None and restoration.spread is not None:

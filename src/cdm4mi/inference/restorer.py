@@ -20,6 +20,7 @@ from cdm4mi.data.beside import contrast_slices, neighbours_of
 from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
+from cdm4mi.inference.bright import excess
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import modality_of, window_for
@@ -31,8 +32,10 @@ from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
+METAL = 3000.0
+"""HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
 OUTSIDE = 4.0
-"""A voxel further out of the window than this many noise levels is metal or padding, not noise."""
+"""A voxel further from the window, or from the tissue around it, than this many noise levels is no noise."""
 
 
 @dataclass
@@ -88,7 +91,7 @@ class Restorer:
         self,
         volume: Volume,
         *,
-        level: float | None = None,
+        noise: float | None = None,
         seed: int = 0,
         batch: int = 4,
         normalisation: IntensityWindow | None = None,
@@ -98,7 +101,7 @@ class Restorer:
         """Restore every slice of a volume.
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
-        level: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
+        noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
         every sample, whatever the batch. batch: slices at a time. normalisation: the intensity window, else the one of
         the training configuration for this scan. progress: called with (slices done, slices).
         """
@@ -122,16 +125,20 @@ class Restorer:
         y = norm.normalised(volume.images())
         warnings: list[str] = []
         scale = norm.scale
-        if level is not None and not (np.isfinite(level) and level >= 0):
-            raise UserError(f"noise level: found {level}, expected a number of at least 0")
-        sigma = measured_level(y.reshape(-1, *y.shape[-2:])) if level is None else level * scale
+        if noise is not None and not (np.isfinite(noise) and noise >= 0):
+            raise UserError(f"noise level: found {noise}, expected a number of at least 0")
+        sigma = measured_sigma(y.reshape(-1, *y.shape[-2:])) if noise is None else noise * scale
         used = self._trained_level(sigma, norm, warnings)
+        # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
+        quiet = min(1.0, (sigma / used) ** 2) if used > 0 else 1.0
         limit = 1 + OUTSIDE * max(used, sigma)
-        outside = np.abs(y) > limit
+        above = excess(y, sigma)
+        clipped = (y - above).clip(-limit, limit)
+        beyond = y - clipped  # put back afterwards
+        left = ((y < -limit) | (volume.images() > METAL)) & (norm.modality == "CT")
         if volume.padding is not None:
-            outside |= volume.padding.reshape(y.shape)
+            left |= volume.padding.reshape(y.shape)
         restored, spread = np.empty_like(y), np.empty_like(y)
-        clipped = y.clip(-limit, limit)
         data = self.model.config.data
         beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
         for first in range(0, len(y), batch):
@@ -143,11 +150,12 @@ class Restorer:
                 indices=index,
                 spacing=volume.spacing,
                 zero=float(norm.normalised(np.zeros(()))),
+                strength=self.sampling.strength * quiet,
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
-        out = norm.physical(restored)
-        out[outside] = volume.images()[outside]
+        out = norm.physical(restored + beyond)
+        out[left] = volume.images()[left]
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
             settings["tile"] = self.tile
@@ -165,8 +173,9 @@ class Restorer:
             "network_calls": self.sampler.network_calls(used),
             "seed": seed,
             "normalisation": norm.to_dict(),
-            "noise_level": {"value": sigma / scale, "estimated": level is None, "used": used / scale},
-            "outside_window_fraction": float(outside.mean()),
+            "noise_level": {"value": sigma / scale, "estimated": noise is None, "used": used / scale},
+            "above_window_fraction": float((above > 0).mean()),
+            "left_as_found_fraction": float(left.mean()),
             "slices": len(y),
             "seconds": round(time.monotonic() - began, 3),
             "device": self.device.type,
@@ -188,42 +197,42 @@ class Restorer:
         """The condition (N, channels, rows, columns) of some slices: their own, their neighbours', other contrasts'."""
         length = len(y) // volume.times
         beside = [[k // length * length + p for p in neighbours_of(k % length, length, self.neighbours)] for k in index]
-        further = [y[list(places)] for places in zip(*beside, strict=True)]
+        further = [y[list(positions)] for positions in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: NDArray[Any], level: float) -> tuple[NDArray[Any], dict[str, Any]]:
+    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], dict[str, Any]]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
         if "calibration" not in self.model.about:
             return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
         calibration = Calibration.from_dict(self.model.about["calibration"])
         if not calibration.fits(self.sampling):
             return spread, {"calibrated": False, "why": "the calibration is for other sampling settings"}
-        said = {
+        facts = {
             "calibrated": True,
             "interval": INTERVAL,
             "half_width_in_standard_deviations": HALF_WIDTH,
             "coverage_on_validation_patients": calibration.coverage_after,
         }
-        return calibration.apply(spread, level), said
+        return calibration.apply(spread, sigma), facts
 
     def restore_slices(
         self,
         y: NDArray[Any],
-        level: float,
+        sigma: float,
         *,
         seed: int = 0,
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         hook: Hook | None = None,
     ) -> NDArray[Any]:
-        """Restore slices (N, rows, columns) on [-1, 1] with the noise level ``level`` on that scale.
+        """Restore slices (N, rows, columns) on [-1, 1] with noise of standard deviation ``sigma`` on that scale.
 
         y may be (N, channels, rows, columns), the image's own channels first, and has to be for a model of colour, of
         neighbouring slices or of other contrasts; the result then is (N, channels of the image, rows, columns).
         seed: decides the samples; indices: which images these are, for the noise; spacing: millimetres, for models
         told of the acquisition; hook: receives every intermediate state of the first sample.
         """
-        return self.restore_moments(y, level, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
+        return self.restore_moments(y, sigma, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
 
     @torch.no_grad()
     def restore_moments(
@@ -235,13 +244,14 @@ class Restorer:
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         zero: float = -1.0,
+        strength: float | None = None,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation (0 for one) of the estimates of each slice (``Sampler.estimates``).
 
         The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
-        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. Other arguments as
-        ``restore_slices``; both as its result, on [-1, 1].
+        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. strength: in place of that of the
+        sampling section. Other arguments as ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
         y = y[:, None] if plain else y
@@ -261,6 +271,10 @@ class Restorer:
             squares += delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         deviation = (squares / max(1.0, count - count % 2 / count)).sqrt()
+        strength = self.sampling.strength if strength is None else strength
+        if strength < 1:
+            noisy = self.process.noisy_image(cond.y)
+            mean, deviation = noisy + strength * (mean - noisy), strength * deviation
         mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
         return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
 
@@ -306,13 +320,16 @@ class Restorer:
         scale = norm.scale
         used = float(np.clip(sigma, low, high))
         if used < sigma * 0.99 or used > sigma * 1.01:
-            warnings.append(
+            message = (
                 f"noise level {sigma / scale:.4g} is outside the model's training range "
                 f"{low / scale:.4g} to {high / scale:.4g} for this window: {used / scale:.4g} is used"
             )
+            if used > sigma:
+                message += f", and {(sigma / used) ** 2:.0%} of what that takes away is taken away"
+            warnings.append(message)
         return used
 
 
-def measured_level(slices: NDArray[Any]) -> float:
+def measured_sigma(slices: NDArray[Any]) -> float:
     """Noise level of slices (N, rows, columns): the median of up to 16 of them, spread evenly."""
     return float(np.median([estimate_sigma(s) for s in slices[:: max(1, len(slices) // 16)]]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
@@ -105,10 +106,10 @@ def name_spacing(gaps: NDArray[Any], distances: NDArray[Any], tolerance: float) 
         return f"missing slices: {missing} at {places} place(s); {usually}"
     if gaps.max() - gaps.min() <= tolerance:
         return "the slice origins do not lie on one line"
-    said = f"uneven slice spacing: from {gaps.min():.2f} to {gaps.max():.2f} mm (median {usual:.2f} mm)"
+    uneven = f"uneven slice spacing: from {gaps.min():.2f} to {gaps.max():.2f} mm (median {usual:.2f} mm)"
     if np.abs(distances - gaps).max() > tolerance:
-        said += f" along the normal, {distances.min():.2f} to {distances.max():.2f} mm between slice origins"
-    return said
+        uneven += f" along the normal, {distances.min():.2f} to {distances.max():.2f} mm between slice origins"
+    return uneven
 
 
 def require_independent_axes(affine: NDArray[Any], name: str, fields: str) -> None:
@@ -135,26 +136,15 @@ def reorient(
 
     Refused where the grids are not the same voxels (to 1 % of a voxel).
     """
+    shape, wanted = array.shape[-3:][::-1], like_shape[-3:][::-1]
     mapping = np.linalg.inv(affine) @ like_affine  # index in the wanted grid -> index in the array
-    signs = np.rint(mapping[:3, :3])
-    shape = array.shape[-3:][::-1]
-    wanted = like_shape[-3:][::-1]
-    offset = np.rint(mapping[:3, 3])
-    permutes = (np.abs(signs).sum(0) == 1).all() and (np.abs(signs).sum(1) == 1).all()
-    corner = mapping[:3, :3] @ (np.array(wanted) - 1) + mapping[:3, 3]
-    if permutes:
-        exact = signs @ (np.array(wanted) - 1) + offset
-        ends = np.stack([offset, exact])
-        fits = (ends.min(0) == 0).all() and (ends.max(0) == np.array(shape) - 1).all()
-        if fits and np.abs(corner - exact).max() < 0.01 and np.abs(mapping[:3, 3] - offset).max() < 0.01:
-            lead = array.ndim - 3
-            values = np.moveaxis(array, (-3, -2, -1), (lead + 2, lead + 1, lead))  # now (…, i, j, k)
-            axes = [int(np.argmax(np.abs(signs[:, wanted_axis]))) for wanted_axis in range(3)]
-            values = values.transpose(*range(lead), *(lead + a for a in axes))
-            for wanted_axis, a in enumerate(axes):
-                if signs[a, wanted_axis] < 0:
-                    values = np.flip(values, lead + wanted_axis)
-            return np.ascontiguousarray(np.moveaxis(values, (lead, lead + 1, lead + 2), (-1, -2, -3)))
+    axes = io_orientation(np.linalg.inv(mapping))
+    if not np.isnan(axes).any():
+        turned = apply_orientation(array.T, axes)
+        exact = inv_ornt_aff(axes, shape)
+        corners = np.array([[0, 0, 0, 1], [*(np.array(wanted) - 1), 1]]).T
+        if turned.shape[:3] == wanted and np.abs((mapping - exact) @ corners).max() < 0.01:
+            return np.ascontiguousarray(turned.T)
     raise UserError(
         f"the template's voxels are not those of the volume: {shape} against {wanted} voxels, or another place or "
         "spacing; expected the same grid up to swapped and mirrored axes"

@@ -1,25 +1,20 @@
-"""Keeps the libraries' remarks on odd files off the terminal; what matters is in ``Volume.warnings`` or the error."""
+"""Keeps the libraries' warnings of odd files off the terminal; what matters is in ``Volume.warnings`` or the error."""
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LOGGERS = ("pydicom", "nibabel.global", "tifffile", "PIL", "highdicom", "h5py")
-
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within the block no library of file formats warns or logs below CRITICAL."""
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    try:
-        for name in _LOGGERS:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+    """Within the block no library warns.
+
+    ``warnings.catch_warnings`` is the process's, for as long as the block lasts: pydicom has no other switch that is
+    not (its validation mode is the process's too), and its warnings quote the values of a header, which are patient
+    data.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cdm4mi.config.load import parse_config
@@ -111,7 +111,7 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
     if model.regression is not None:
         metadata["regression"] = json.dumps(model.regression.config.model_dump(mode="json"))
     with replacing_file(Path(path)) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))  # save_file gives the file to its owner alone
 
 
 def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:

@@ -17,7 +17,7 @@ AVERAGES = "model_ema."
 
 
 def original_weights(file: Path, state: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The network's weights by name (``diffusion_model.*``), and what a user should be told of them.
+    """The network's weights by name (``diffusion_model.*``), and what a user should be parameters of them.
 
     Averaged ones where there are any; their names have no dots. Those that were never updated (``num_updates`` 0) are
     copies of the initial weights, so the weights as trained are taken. Raises UserError where there is no network.
@@ -33,21 +33,21 @@ def original_weights(file: Path, state: dict[str, Tensor]) -> tuple[dict[str, Te
         return weights, [
             "the averaged (EMA) weights were never updated (num_updates is 0), so the weights as trained are used"
         ]
-    known = {name: name.replace(".", "") for name in weights}
-    weights |= {name: averaged[short] for name, short in known.items() if short in averaged}
+    short_names = {name: name.replace(".", "") for name in weights}
+    weights |= {name: averaged[short] for name, short in short_names.items() if short in averaged}
     return weights, ["the averaged (EMA) weights are used"]
 
 
 def inferred(file: Path, weights: dict[str, Tensor], hyper_parameters: Any) -> tuple[dict[str, Any], str]:
     """The model section of the configuration, and a notice of what it rests on.
 
-    The network's widths are told by the shapes of its weights; attention heads, dilation, channels of the image,
+    The network's widths follow from the shapes of its weights; attention heads, dilation, channels of the image,
     image_size and parameterization by ``hyper_parameters`` where the checkpoint holds them, else they are one head,
     no dilation, one channel and eps. Raises UserError where the weights are not those of the Rosinality UNet.
     """
-    told = plain_values(hyper_parameters)
-    told = told if isinstance(told, dict) else {}
-    unet = told.get("unet_rosinality_config")
+    parameters = plain_values(hyper_parameters)
+    parameters = parameters if isinstance(parameters, dict) else {}
+    unet = parameters.get("unet_rosinality_config")
     unet = unet if isinstance(unet, dict) else {}
     unet = unet["params"] if isinstance(unet.get("params"), dict) else unet
     image: int = unet["out_channel"] if _count(unet.get("out_channel")) else 1
@@ -58,12 +58,12 @@ def inferred(file: Path, weights: dict[str, Tensor], hyper_parameters: Any) -> t
         network["dilation"] = unet["dilation"]
     key = "concat" if network["in_channel"] == 2 * image else "none"
     model = {"channels": image, "conditioning_key": key, "unet_rosinality_config": network}
-    if _count(told.get("image_size")):
-        model["image_size"] = told["image_size"]
-    said = told.get("parameterization")
-    model["parameterization"] = said if said in ("eps", "x0") else "eps"
+    if _count(parameters.get("image_size")):
+        model["image_size"] = parameters["image_size"]
+    parameterization = parameters.get("parameterization")
+    model["parameterization"] = parameterization if parameterization in ("eps", "x0") else "eps"
     heads = network.get("attn_heads", 1)
-    if told:
+    if parameters:
         how = f"attn_heads {heads} and parameterization {model['parameterization']} from its hyper_parameters"
     else:
         how = "one attention head and parameterization eps are assumed; give a configuration for anything else"

@@ -99,13 +99,13 @@ def footprint(config: Config) -> Footprint:
     process = build_process(config.model)
     with torch.device("meta"):
         network = build_network(config.model, further_channels=config.further_channels)
-        own = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+        parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
         batch = {key: value.to("meta") for key, value in _made_up(config, 1).items()}
         t = torch.zeros(1, dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            cond = process.condition(batch["y"], batch["level"], batch.get("vector"))
+            cond = process.condition(batch["y"], batch["sigma"], batch.get("vector"))
             network(batch["x0"], t, process.network_condition(cond))
-    kept = sum(size for storage, size in held.items() if storage not in own)
+    kept = sum(size for storage, size in held.items() if storage not in parameters)
     return Footprint(sum(parameter.numel() for parameter in network.parameters()), kept)
 
 
@@ -116,7 +116,7 @@ def _made_up(config: Config, count: int) -> dict[str, Tensor]:
         torch.rand(count, channels, model.image_size, model.image_size) * 2 - 1
         for channels in (model.channels, model.channels + config.further_channels)
     )
-    batch = {"x0": x0, "y": y, "level": torch.full((count,), 0.2)}
+    batch = {"x0": x0, "y": y, "sigma": torch.full((count,), 0.2)}
     if model.acquisition_vector:
         batch["vector"] = torch.zeros(count, len(model.acquisition_vector))
     return batch

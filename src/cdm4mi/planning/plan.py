@@ -183,21 +183,21 @@ def _noise(fingerprint: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     if fingerprint["real_pairs"]:
         return {"type": "identity"}, "real pairs: the noise is that of the noisy scans"
     modalities = fingerprint["modalities"]
-    own = fingerprint["noise"]
-    level, sigma = own["on_unit_scale"][1], own["sigma"][1]
-    correlation = own["correlation_pixels"][1]
-    said = f"the scans' own noise: {sigma:.3g} {{unit}}, correlated over {correlation:.1f} pixels (white: 1)"
+    scan_noise = fingerprint["noise"]
+    level, sigma = scan_noise["on_unit_scale"][1], scan_noise["sigma"][1]
+    correlation = scan_noise["correlation_pixels"][1]
+    message = f"the scans' own noise: {sigma:.3g} {{unit}}, correlated over {correlation:.1f} pixels (white: 1)"
     if modalities == ["CT"]:
         bounds = _range(sigma, LEAST_HU, MOST_HU)
         return {"type": "gaussian", "sigma_hu": bounds}, (
-            f"{said.format(unit='HU')}. White noise is a start: for that of a low dose, which costs more time than it "
-            "takes to train on a CPU, set {type: low_dose_ct, dose: [0.02, 0.5]}"
+            f"{message.format(unit='HU')}. White noise is a start: for that of a low dose, which costs more time than "
+            "it takes to train on a CPU, set {type: low_dose_ct, dose: [0.02, 0.5]}"
         )
     if modalities == ["MR"]:
         percent = 50 * level
         bounds = _range(percent, LEAST_PERCENT, MOST_PERCENT)
         return {"type": "rician", "percent": bounds}, (
-            f"{said.format(unit='scanner units')}, that is {percent:.2g} percent of bright tissue. Magnitude images "
+            f"{message.format(unit='scanner units')}, that is {percent:.2g} percent of bright tissue. Magnitude images "
             "have Rician noise"
         )
     if modalities == ["PT"]:

@@ -162,7 +162,7 @@ def distill(
 def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]:
     """The student's times: of two the first is the noisy end; the last by ``MIDDLE`` and the validation levels."""
     process = teacher.process
-    levels = torch.cat([batch["level"] for batch in data.val_dataloader()])
+    levels = torch.cat([batch["sigma"] for batch in data.val_dataloader()])
     spread = float(levels.square().mean().sqrt()) if process.sigma_r is None else process.sigma_r
     last = process.path.timesteps - 1
     middle = min(start_time(process.path, MIDDLE * spread), last - 1)

@@ -49,13 +49,13 @@ class EMA:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the context the module has the averaged weights; after it, its own again, also after an error."""
-        own = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        """Within the context the module has the averaged weights; after it, its current again, also after an error."""
+        current = {name: p.detach().clone() for name, p in self.module.named_parameters()}
         self._copy(self.weights)
         try:
             yield
         finally:
-            self._copy(own)
+            self._copy(current)
 
     @torch.no_grad()
     def _copy(self, weights: dict[str, Tensor]) -> None:

@@ -111,7 +111,7 @@ class DDPM(L.LightningModule):
         x0: Tensor,
         cond: Any = None,
         *,
-        level: float | Tensor | None = None,
+        sigma: float | Tensor | None = None,
         vector: Tensor | None = None,
         weight: Tensor | None = None,
         index: Tensor | None = None,
@@ -119,7 +119,7 @@ class DDPM(L.LightningModule):
         """The training loss of a batch, a scalar: the mean over its samples, at times and with noise drawn for each.
 
         x0: clean images (N, C, H, W) on [-1, 1]. cond: the condition of each, as the network takes it
-        (``DiffusionWrapper``): the noisy image (N, C, H, W), tokens (N, L, D), a vector (N, D). level: standard
+        (``DiffusionWrapper``): the noisy image (N, C, H, W), tokens (N, L, D), a vector (N, D). sigma: standard
         deviation of the condition's noise on [-1, 1], a number or (N,); needed by ``level_channel``, ``neighbour_std``
         and precond without ``sigma_r``. vector: acquisition numbers (N, D) beside an image. weight: of the pixels,
         shape broadcastable to x0. index: numbers (N,) of the pairs, which with the seed decide times and noise
@@ -128,7 +128,7 @@ class DDPM(L.LightningModule):
         channels = self.config.model.channels
         if x0.ndim != 4 or x0.shape[1] != channels:
             raise UserError(f"{type(self).__name__}: x0: found shape {tuple(x0.shape)}, expected (N, {channels}, H, W)")
-        batch = {"x0": x0} | self._given(cond, level, vector, x0.shape)
+        batch = {"x0": x0} | self._given(cond, sigma, vector, x0.shape)
         if weight is not None:
             batch["weight"] = weight
         return self.losses(batch, *self.draw(x0, index)).mean()
@@ -137,16 +137,16 @@ class DDPM(L.LightningModule):
         """``loss``, with its arguments."""
         return self.loss(x0, cond, **options)
 
-    def _given(self, cond: Any, level: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
+    def _given(self, cond: Any, sigma: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
         """What stands beside x0, of this shape, in a batch (here nothing)."""
-        return {"level": torch.zeros(shape[0], device=self.device)}
+        return {"sigma": torch.zeros(shape[0], device=self.device)}
 
     @torch.no_grad()
     def sample(
         self,
         cond: Any = None,
         *,
-        level: float | Tensor | None = None,
+        sigma: float | Tensor | None = None,
         vector: Tensor | None = None,
         steps: int | None = None,
         solver: str | None = None,
@@ -159,8 +159,8 @@ class DDPM(L.LightningModule):
     ) -> Tensor:
         """One sample of the clean image of each condition, (N, C, H, W) on [-1, 1], by the averaged (EMA) weights.
 
-        cond, level, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's; its other
-        keys hold, ``start_from`` y where a level is given. n: how many images where there is no condition. size: rows
+        cond, sigma, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's; its other
+        keys hold, ``start_from`` y where sigma is given. n: how many images where there is no condition. size: rows
         and columns; None: those of a conditioning image, else image_size. seed: decides the noise together with the
         place in the batch. hook: called with every intermediate state. Raises UserError.
         """
@@ -170,10 +170,10 @@ class DDPM(L.LightningModule):
             size = (cond.shape[2], cond.shape[3]) if image else (self.config.model.image_size,) * 2
         shape = (self.config.model.channels, *size)
         settings = self._sampling({"steps": steps, "solver": solver, "eta": eta, "spacing": spacing})
-        batch = self._given(cond, level, vector, (count, *shape))
+        batch = self._given(cond, sigma, vector, (count, *shape))
         y = batch.get("y")
         noisy = self.process.noisy_image(y) if isinstance(y, Tensor) and y.shape[2:] == size else None
-        start_from = "noise" if noisy is None or level is None else settings.start_from
+        start_from = "noise" if noisy is None or sigma is None else settings.start_from
         settings = settings.model_copy(update={"estimate": "sample", "start_from": start_from})
         process = self.process.keeping_mean(settings.keep_mean)
         sampler = Sampler(process, settings, default_steps=None if steps else settings.steps)
@@ -291,7 +291,7 @@ class ConditionDDPM(DDPM):
     regression: a trained model, or its path, whose mean takes the place of y as the anchor of path and
     parameterization; its weights stay as they are and are saved with the model.
 
-    A run's batches hold ``x0``, ``y``, ``level``, ``index`` and, if any, ``vector`` and ``weight``.
+    A run's batches hold ``x0``, ``y``, ``sigma``, ``index`` and, if any, ``vector`` and ``weight``.
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
@@ -319,8 +319,8 @@ class ConditionDDPM(DDPM):
         self.regression = None if regression is None else regression.network.requires_grad_(False)
         self.regression_process = None if regression is None else regression.process
 
-    def _given(self, cond: Any, level: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
-        """y, level and vector of a batch. Raises UserError where the model needs what is not there."""
+    def _given(self, cond: Any, sigma: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
+        """y, sigma and vector of a batch. Raises UserError where the model needs what is not there."""
         name, process = type(self).__name__, self.process
         expected = (shape[0], shape[1] + self.config.further_channels, *shape[2:])
         if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(expected)):
@@ -329,16 +329,16 @@ class ConditionDDPM(DDPM):
         needed = process.conditioned_on_level or self.config.training.neighbour_std is not None
         if self.regression_process is not None:
             needed = needed or self.regression_process.conditioned_on_level
-        if level is None and needed:
-            raise UserError(f"{name}: level: found none, expected the standard deviation of the condition's noise")
-        levels = torch.as_tensor(0.0 if level is None else level, dtype=torch.float32, device=self.device)
-        if levels.ndim and levels.shape != torch.Size(shape[:1]):
-            raise UserError(f"{name}: level: found shape {tuple(levels.shape)}, expected a number or ({shape[0]},)")
-        given = {"y": cond, "level": levels.expand(shape[0])}
+        if sigma is None and needed:
+            raise UserError(f"{name}: sigma: found none, expected the standard deviation of the condition's noise")
+        sigmas = torch.as_tensor(0.0 if sigma is None else sigma, dtype=torch.float32, device=self.device)
+        if sigmas.ndim and sigmas.shape != torch.Size(shape[:1]):
+            raise UserError(f"{name}: sigma: found shape {tuple(sigmas.shape)}, expected a number or ({shape[0]},)")
+        given = {"y": cond, "sigma": sigmas.expand(shape[0])}
         return given if vector is None else given | {"vector": vector}
 
     def condition(self, batch: Batch) -> Condition:
-        y, sigma, vector = batch["y"], batch["level"], batch.get("vector")
+        y, sigma, vector = batch["y"], batch["sigma"], batch.get("vector")
         if not isinstance(y, Tensor) or y.ndim != 4 or getattr(self.model, "cond", None) is not None:
             anchor = self.process.noisy_image(y) if self.process.anchored else None
             return Condition(y, sigma, vector, anchor, as_given=True)  # for the wrapper to understand
@@ -379,11 +379,11 @@ def regression_of(config: Config) -> TrainedModel | None:
             f"{regression.config.model.parameterization}, expected precond, without a regression of its own "
             "(its first call is a mean)"
         )
-    own, other = config.model.channels + config.further_channels, regression.config
-    if other.model.channels + other.further_channels != own or other.data.neighbours != config.data.neighbours:
+    expected, other = config.model.channels + config.further_channels, regression.config
+    if other.model.channels + other.further_channels != expected or other.data.neighbours != config.data.neighbours:
         raise UserError(
             f"model.regression: {config.model.regression}: found a condition of "
-            f"{other.model.channels + other.further_channels} channel(s), expected the {own} of this model (channels, "
-            "data.neighbours and data.contrasts)"
+            f"{other.model.channels + other.further_channels} channel(s), expected the {expected} of this model "
+            "(channels, data.neighbours and data.contrasts)"
         )
     return regression

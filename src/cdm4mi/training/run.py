@@ -157,7 +157,7 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
     total, count = 0.0, 0
     for batch in data.val_dataloader():
-        cond = regression.process.condition(batch["y"], batch["level"], batch.get("vector"))
+        cond = regression.process.condition(batch["y"], batch["sigma"], batch.get("vector"))
         mean = regression.process.mean(regression.network, cond)
         total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
     rms: float = (total / count) ** 0.5

@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def make_cell(
 
 def numbered(row: Row, numbers: Sequence[int]) -> Row:
     """The row with its slice's number in the scan."""
-    return row if row.slice is None else Row(**{**vars(row), "slice": numbers[row.slice]})
+    return row if row.slice is None else replace(row, slice=numbers[row.slice])
 
 
 def frequencies() -> NDArray[Any]:

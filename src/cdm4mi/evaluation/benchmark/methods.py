@@ -22,7 +22,7 @@ from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.evaluation.benchmark.noising import NoisyScan
 from cdm4mi.evaluation.benchmark.record import MethodRecord
 from cdm4mi.files import replacing_file
-from cdm4mi.inference.restorer import Restorer, measured_level
+from cdm4mi.inference.restorer import Restorer, measured_sigma
 from cdm4mi.inference.settings import changed
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
@@ -130,7 +130,7 @@ class Classical(StudyMethod):
     def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         norm = noisy.scan.norm
         images = norm.normalised(noisy.array)
-        sigmas = noisy.sigma if level_given else [measured_level(images)] * len(images)
+        sigmas = noisy.sigma if level_given else [measured_sigma(images)] * len(images)
         settings = type(self.baseline.default)(**self.settings)
         began = time.process_time()
         out = np.stack([self.baseline(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])
@@ -180,7 +180,7 @@ class Model(StudyMethod):
         clock = time.perf_counter if self.restorer.device.type == "cuda" else time.process_time
         began = clock()
         result = self.restorer.restore(
-            noisy.scan.volume(noisy.array), level=level, seed=seed, batch=batch, normalisation=norm
+            noisy.scan.volume(noisy.array), noise=level, seed=seed, batch=batch, normalisation=norm
         )
         seconds = (clock() - began) / len(noisy.array)
         spread = None if result.spread is None else result.spread.array

@@ -47,19 +47,19 @@ def add_noise(scan: StudyScan, noise: Degradation, seed: int) -> NoisyScan:
         found = "real noisy scans" if scan.condition is not None else "no real noisy scan"
         expected = "the one level {type: identity}" if scan.condition is not None else "simulated noise"
         raise UserError(f"levels: found {noise.type} with {found}, expected {expected}")
-    level, which = _number(level_key(noise)), _number("".join(sorted(h.hex() for h in scan.hashes)))
+    condition, which = _number(level_key(noise)), _number("".join(sorted(h.hex() for h in scan.hashes)))
     whole = scan.whole if noise.whole_slice else None
     clean, cut = (scan.target, np.s_[:, :]) if whole is None else (whole, scan.cut)
     images, sigma = [], []
     for k, number in enumerate(scan.slice_numbers):
-        gen = generator(seed, level, which, number)
+        gen = generator(seed, condition, which, number)
         x0 = torch.from_numpy(scan.norm.normalised(clean[k]))
-        parameter = noise.draw(gen)
-        if scan.condition is not None:
-            y = torch.from_numpy(scan.norm.normalised(scan.condition[k]))
+        if scan.condition is None:
+            y, level = noise.degrade(x0, gen, scan.frame)
         else:
-            y = noise.apply(x0, parameter, gen, scan.frame)
-        sigma.append(noise.level(x0, y, parameter, scan.frame))
+            y = torch.from_numpy(scan.norm.normalised(scan.condition[k]))
+            level = noise.level(x0, y, noise.draw(gen), scan.frame)
+        sigma.append(level)
         images.append(scan.norm.physical(np.ascontiguousarray(y.numpy()[cut])))
     return NoisyScan(scan, np.stack(images), sigma)
 

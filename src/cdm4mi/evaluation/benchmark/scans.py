@@ -67,7 +67,10 @@ class StudyScan:
     @property
     def digest(self) -> str:
         """SHA-256 over pixels, window and the numbers of the slices."""
-        text = f"{self.target.shape} {self.slice_numbers} {self.norm} {self.spacing}"
+        low, high, modality = self.norm.low, self.norm.high, self.norm.modality
+        # spelled out, so that no new name of a class changes the splits that records state
+        window = f"Normalisation(low={low!r}, high={high!r}, modality={modality!r})"
+        text = f"{self.target.shape} {self.slice_numbers} {window} {self.spacing}"
         content = hashlib.sha256(text.encode() + np.ascontiguousarray(self.target).tobytes())
         if self.condition is not None:
             content.update(np.ascontiguousarray(self.condition).tobytes())

@@ -13,7 +13,6 @@ from PIL import Image
 from scipy import ndimage
 
 from cdm4mi.evaluation.benchmark.record import Panel, Record
-from cdm4mi.evaluation.report.tables import stamp
 from cdm4mi.measure.pictures import DIFFERENCE
 
 MOST = 14_000_000
@@ -38,17 +37,18 @@ class PanelFigure:
 
 @dataclass(frozen=True)
 class PanelView:
-    """A panel as the page shows it. most: end of the differences' scale, in ``unit``. aspect, mark, zoom: CSS."""
+    """A panel as the page shows it.
 
-    number: int
-    heading: str
+    level: its noise in short. most: end of the differences' scale, in the panel's unit. shape: (rows, columns) of the
+    images; zoom: (row, column, side) of the square that is enlarged.
+    """
+
+    panel: Panel
+    level: str
     figures: list[PanelFigure]
-    most: str
-    unit: str
-    where: str
-    aspect: str
-    mark: str
-    zoom: str
+    most: float
+    shape: tuple[int, int]
+    zoom: tuple[int, int, int]
 
 
 def panels(record: Record) -> Iterator[PanelView]:
@@ -76,20 +76,13 @@ def _view(record: Record, number: int, panel: Panel) -> PanelView:
         caption = "" if np.isnan(psnr) else f"{psnr:.2f} dB"
         figures.append(PanelFigure(title, caption, _grey(image), _coloured((image - reference) / limit)))
     low, high = panel.window
-    (rows, width), (row, left, side) = reference.shape, _most_detailed(reference)
     return PanelView(
-        number=number,
-        heading=f"{record.levels[panel.level].short}, {panel.why} of {record.study.main}",
-        figures=figures,
-        most=f"{limit * (high - low):.3g}",
-        unit=panel.unit,
-        where=f"{panel.patient}, slice {panel.slice}. One window for all: {low:.4g} to {high:.4g} {panel.unit}. "
-        f"PSNR of the slice: {stamp(record, record.plotted[0])}.",
-        aspect=f"{width}/{rows}",
-        mark=f"left:{100 * left / width:.2f}%;top:{100 * row / rows:.2f}%;"
-        f"width:{100 * side / width:.2f}%;height:{100 * side / rows:.2f}%",
-        zoom=f"background-size:{100 * width / side:.3f}% {100 * rows / side:.3f}%;background-position:"
-        f"{100 * left / max(1, width - side):.3f}% {100 * row / max(1, rows - side):.3f}%",
+        panel,
+        record.levels[panel.level].short,
+        figures,
+        limit * (high - low),
+        (reference.shape[0], reference.shape[1]),
+        _most_detailed(reference),
     )
 
 

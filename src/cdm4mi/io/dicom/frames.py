@@ -62,8 +62,8 @@ class Frame:
                 found = number(holder, keyword)
                 if found is not None:
                     return found
-                if said := text(holder, keyword):
-                    return said
+                if value := text(holder, keyword):
+                    return value
         return None
 
 

@@ -11,9 +11,9 @@ from pydicom.sr.coding import Code
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.derivation import Derivation
+from cdm4mi.io.dicom.identity import NOT_FOR_CLINICAL_USE, derived_series_number
 from cdm4mi.io.dicom.read import DicomHeader
 from cdm4mi.io.dicom.values import text
-from cdm4mi.io.dicom.write import NOT_FOR_CLINICAL_USE, derived_series_number
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.volume import Volume
 

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import pixel_array
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels import get_decoder
+from pydicom.uid import JPEGTransferSyntaxes
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.codestream import coded_sizes
+from cdm4mi.io.dicom.frames import frame_count
 from cdm4mi.io.dicom.scan import Instance
 from cdm4mi.io.dicom.values import text, whole
 from cdm4mi.io.volume import check_memory
 
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+# Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
+_DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
 # A constant image gains this much at most with any of the codecs; real ones gain 3 to 30.
 _MAX_GAIN = 5000
 
@@ -43,11 +46,20 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
         return np.frombuffer(data, f"{order}{kind}{bits // 8}", count).reshape(shape)
     for size in coded_sizes(data) if compressed else ():
         if size != shape[1:]:
-            said = f"{size[0]} x {size[1]}"
+            found = f"{size[0]} x {size[1]}"
             raise UserError(
-                f"{name}: the compressed image is {said}, expected {shape[1]} x {shape[2]} as the header says"
+                f"{name}: the compressed image is {found}, expected {shape[1]} x {shape[2]} as the header says"
             )
-    array = _decode_with_pydicom(instance, tag, data)
+    try:
+        decode_frames = _decode_jpeg if instance.syntax in JPEGTransferSyntaxes else _decode_with_pydicom
+        array = decode_frames(instance, tag, data)
+    except MemoryError:
+        raise UserError(f"{name}: the image does not fit into memory") from None
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a decoder written in Rust ends with a panic, which is no Exception
+        how = instance.syntax.name
+        raise UserError(f"{name}: the pixel data ({how}) are damaged or of a kind no decoder here reads") from None
     array = array.reshape(-1, *array.shape[-2:])
     if array.shape != shape:
         raise UserError(f"{name}: decodes to {array.shape}, expected {shape} as its header says")
@@ -55,48 +67,41 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
 
 
 def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
-    source = instance.dataset
-    dataset = Dataset()
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = text(source, "PhotometricInterpretation") or "MONOCHROME2"
-    dataset.Rows, dataset.Columns = whole(source, "Rows"), whole(source, "Columns")
-    dataset.NumberOfFrames = whole(source, "NumberOfFrames", 1)
-    dataset.BitsAllocated = _FLOAT_BITS.get(tag) or whole(source, "BitsAllocated")
-    dataset.BitsStored = whole(source, "BitsStored", dataset.BitsAllocated)
-    dataset.HighBit = whole(source, "HighBit", dataset.BitsStored - 1)
-    dataset.PixelRepresentation = whole(source, "PixelRepresentation")
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        if keyword in source:
-            dataset[keyword] = source[keyword]
-    vr = {0x7FE00008: "OF", 0x7FE00009: "OD"}.get(tag, instance.pixel_vr or "OW")
-    dataset.add_new(tag, vr, data)
-    if instance.syntax.is_encapsulated:
-        dataset[tag].is_undefined_length = True
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = instance.syntax
-    try:
-        with _no_stderr():
-            return pixel_array(dataset, raw=True)
-    except MemoryError:
-        raise UserError(f"{instance.name}: the image does not fit into memory") from None
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a decoder written in Rust ends with a panic, which is no Exception
-        how = instance.syntax.name
-        raise UserError(
-            f"{instance.name}: the pixel data ({how}) are damaged or of a kind no decoder here reads"
-        ) from None
+    header = instance.dataset
+    bits = _FLOAT_BITS.get(tag) or whole(header, "BitsAllocated")
+    decoder = get_decoder(instance.syntax)
+    plugin = next((name for name in _DECODERS if name in decoder.available_plugins), "")
+    options: dict[str, Any] = {
+        "samples_per_pixel": 1,
+        "photometric_interpretation": text(header, "PhotometricInterpretation") or "MONOCHROME2",
+        "rows": whole(header, "Rows"),
+        "columns": whole(header, "Columns"),
+        "number_of_frames": frame_count(header),
+        "bits_allocated": bits,
+        "bits_stored": whole(header, "BitsStored", bits),
+        "pixel_representation": whole(header, "PixelRepresentation"),
+        "pixel_keyword": keyword_for_tag(tag),
+        "pixel_vr": instance.pixel_vr or "OW",
+        "extended_offsets": _offsets(header),
+    }
+    array, _ = decoder.as_array(data, raw=True, decoding_plugin=plugin, **options)
+    return array
 
 
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Decoders in C write what they dislike straight to file descriptor 2; the one line of the error is enough."""
-    saved = os.dup(2)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
+def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    """Where the frames of encapsulated pixel data begin, and their lengths, for data of more than 4 GB."""
+    if "ExtendedOffsetTable" not in dataset:
+        return None
+    return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
+
+
+def _decode_jpeg(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
+    """JPEG of 8, 12 or 16 bits, with or without loss (ISO 10918), by libjpeg-turbo."""
+    import imagecodecs
+
+    dataset = instance.dataset
+    frames = generate_frames(data, number_of_frames=frame_count(dataset), extended_offsets=_offsets(dataset))
+    stored = np.stack([imagecodecs.jpeg8_decode(frame) for frame in frames])
+    width = whole(dataset, "BitsAllocated") // 8
+    unsigned = stored.astype(f"u{width}", casting="safe")
+    return unsigned.view(f"i{width}") if whole(dataset, "PixelRepresentation") else unsigned

@@ -126,8 +126,7 @@ def _frames(instance: Instance, number: int) -> list[Frame]:
 
 def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geometry.Stack, list[str]]:
     """Indices of the frames as (slices,) or (time, slices), the geometry, and what was noticed."""
-    known = [f for f in frames if f.position is not None and f.orientation is not None]
-    if len(known) < len(frames):
+    if any(frame.position is None or frame.orientation is None for frame in frames):
         return np.arange(len(frames)), *_unplaced(frames, first)
     orientation = frames[0].orientation
     assert orientation is not None

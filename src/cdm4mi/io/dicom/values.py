@@ -80,10 +80,10 @@ def whole(dataset: Dataset, keyword: str, default: int = 0) -> int:
 
 def text(dataset: Dataset, keyword: str) -> str:
     """One stripped string (several values joined by a backslash), "" where it is absent."""
-    raw, vr, _ = _raw(dataset, keyword)
-    if raw is not None and vr in ("UI", "CS", "DA", "TM", "DT", "DS", "IS"):  # VRs of plain ASCII
-        return raw.decode("latin-1").strip(" \0")
     try:
+        raw, vr, _ = _raw(dataset, keyword)
+        if raw is not None and vr in ("UI", "CS", "DA", "TM", "DT", "DS", "IS"):  # VRs of plain ASCII
+            return raw.decode("latin-1").strip(" \0")
         value = dataset.get(keyword)
     except Exception:
         return ""
@@ -110,6 +110,14 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         return [item for item in value if isinstance(item, Dataset)]
     except Exception:
         return []
+
+
+def item_of(**attributes: Any) -> Dataset:
+    """A data set (the item of a sequence, say) of these attributes, by keyword."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
 
 
 def where(error: BaseException) -> str:

@@ -51,11 +51,11 @@ def check_alignment(subject: Subject) -> Finding:
     if away:
         patient, worst = max(away.items(), key=lambda item: item[1].away)
         slices, rows, columns = worst.shift
-        said = (
+        message = (
             f"{len(away)} of {len(found)} patients out of line, worst {patient} by "
             f"{slices:g} slices, {rows:.2f} rows, {columns:.2f} columns"
         )
-        return Finding("alignment", "wrong", said, "register the noisy scan to the clean one, or leave the pair out")
+        return Finding("alignment", "wrong", message, "register the noisy scan to the clean one, or leave the pair out")
     return Finding("alignment", "ok", f"condition on target within {MOST_SHIFT:g} pixel for {len(found)} patients")
 
 
@@ -70,60 +70,62 @@ def check_order(subject: Subject) -> Finding:
             swapped.append((ratio, subject.called(patient.name)))
     if swapped:
         ratio, name = min(swapped)
-        said = (
+        message = (
             f"the condition is less noisy than its target for {len(swapped)} of {len(looked_at)} patients, "
             f"least for {name}: {ratio:.2f} of the target's noise"
         )
         return Finding(
-            "order", "wrong", said, "noisy and clean are swapped: exchange `noisy` and `clean`, or the columns"
+            "order", "wrong", message, "noisy and clean are swapped: exchange `noisy` and `clean`, or the columns"
         )
     return Finding("order", "ok", "the condition is the noisier half of every pair")
 
 
 def check_level(subject: Subject) -> list[Finding]:
     """The noise of training pairs against the level that the model is told, and against the configured range."""
-    measured, told = [], []
+    measured, given = [], []
     for pair in subject.pairs:
         x0, difference = pair["x0"].numpy(), (pair["y"][: len(pair["x0"])] - pair["x0"]).numpy()
         bright = (x0 > BRIGHT) & (x0 < CUT)  # a real condition is not cut where its target is
         shown = difference[bright] if bright.mean() > LEAST_BRIGHT else difference
         measured.append(float(np.sqrt(np.mean(shown**2))))
-        told.append(float(pair["level"]))
-    levels, stated = np.array(measured), np.array(told)
+        given.append(float(pair["sigma"]))
+    levels, stated = np.array(measured), np.array(given)
     if levels.max() < NOTHING:
-        said = "condition and target are equal"
-        return [Finding("noise", "wrong", said, "give noisy scans as conditions, or simulate noise (data.noise)")]
-    said = f"{levels.min():.3g} to {levels.max():.3g} on [-1, 1]"
+        message = "condition and target are equal"
+        return [Finding("noise", "wrong", message, "give noisy scans as conditions, or simulate noise (data.noise)")]
+    message = f"{levels.min():.3g} to {levels.max():.3g} on [-1, 1]"
     if subject.real:
-        return [Finding("noise", "ok", f"real, {said}")]
+        return [Finding("noise", "ok", f"real, {message}")]
     if subject.config.data.noise.type == "downsampled":  # lost detail is where edges are, not alike in every patch
-        return [Finding("noise", "ok", f"detail lost, {said}")]
+        return [Finding("noise", "ok", f"detail lost, {message}")]
     ratio = float(np.median(levels / np.maximum(stated, NOTHING)))
     if abs(ratio - 1) > EXACT:
         advice = "the level misleads a model that is told it: look at data.noise and at what is foreground"
-        return [Finding("noise", "wrong", f"{said}, {ratio:.2f} times the level that is stated", advice)]
-    return [Finding("noise", "ok", f"{said}, {ratio:.2f} times the stated level")]
+        return [Finding("noise", "wrong", f"{message}, {ratio:.2f} times the level that is stated", advice)]
+    return [Finding("noise", "ok", f"{message}, {ratio:.2f} times the stated level")]
 
 
 def check_targets(subject: Subject) -> Finding:
     """The noise that the clean images have of their own, against the least that is added."""
-    own: dict[tuple[float, float] | None, list[float]] = {}
+    by_added: dict[tuple[float, float] | None, list[float]] = {}
     noise: Degradation = subject.config.data.noise
     for patient, k in subject.some_slices(6):
         frame = patient.frame(k)
         added = noise.sigma_range(frame)
         image = np.asarray(patient.slices[k][:, :], np.float32)
-        own.setdefault(added, []).extend(estimate_sigma(plane) for plane in image.reshape(-1, *image.shape[-2:]))
-    level = float(np.median([sigma for levels in own.values() for sigma in levels]))
-    said = f"the clean images have noise of {level:.2g} on [-1, 1] of their own"
-    least = [(float(np.median(levels)), added[0]) for added, levels in own.items() if added is not None]
+        by_added.setdefault(added, []).extend(estimate_sigma(plane) for plane in image.reshape(-1, *image.shape[-2:]))
+    level = float(np.median([sigma for levels in by_added.values() for sigma in levels]))
+    message = f"the clean images have noise of {level:.2g} on [-1, 1] of their own"
+    least = [(float(np.median(levels)), added[0]) for added, levels in by_added.items() if added is not None]
     loud = [pair for pair in least if pair[0] > OWN * pair[1]]
     if loud:
-        said = f"the clean images have noise of {max(loud)[0]:.2g} on [-1, 1] of their own, added is {max(loud)[1]:.2g}"
-        return Finding(
-            "targets", "note", said, "raise the lower end of data.noise: a model learns to leave that noise in"
+        message = (
+            f"the clean images have noise of {max(loud)[0]:.2g} on [-1, 1] of their own, added is {max(loud)[1]:.2g}"
         )
-    return Finding("targets", "ok", said)
+        return Finding(
+            "targets", "note", message, "raise the lower end of data.noise: a model learns to leave that noise in"
+        )
+    return Finding("targets", "ok", message)
 
 
 def _some_pairs(subject: Subject) -> list[tuple[Patient, NDArray[Any], NDArray[Any]]]:

@@ -22,11 +22,15 @@ AMPLE = 5.0
 def check_memory(config: Config, machine: Machine) -> Finding:
     """Estimated memory of the network and batch against what is free."""
     needed = memory_estimate(config, bool(machine.gpu))
-    said = f"about {needed / GIB:.1f} GiB of {machine.memory / GIB:.1f} GiB free (estimate)"
+    message = f"about {needed / GIB:.1f} GiB of {machine.memory / GIB:.1f} GiB free (estimate)"
     advice = "halve batch_size and double accumulate (the same gradient); set gradient_checkpointing: true"
     if needed > machine.memory:
-        return Finding("memory", "wrong", said, advice)
-    return Finding("memory", "note", said, advice) if needed > FREE * machine.memory else Finding("memory", "ok", said)
+        return Finding("memory", "wrong", message, advice)
+    return (
+        Finding("memory", "note", message, advice)
+        if needed > FREE * machine.memory
+        else Finding("memory", "ok", message)
+    )
 
 
 def check_speed(
@@ -36,11 +40,11 @@ def check_speed(
     config = subject.config
     made = patches_a_second(subject) * max(1, config.data.workers)
     used = config.training.batch_size * config.training.accumulate / timed(config, machine)
-    said = f"{made:.0f} patches a second can be made, training uses {used:.0f}"
+    message = f"{made:.0f} patches a second can be made, training uses {used:.0f}"
     advice = "raise data.workers or data.patches_per_slice, or choose noise that is cheaper to make"
     if made < used:
-        return Finding("speed", "wrong", f"{said}: it waits for data", advice)
-    return Finding("speed", "note", said, advice) if made < AMPLE * used else Finding("speed", "ok", said)
+        return Finding("speed", "wrong", f"{message}: it waits for data", advice)
+    return Finding("speed", "note", message, advice) if made < AMPLE * used else Finding("speed", "ok", message)
 
 
 def patches_a_second(subject: Subject) -> float:

@@ -70,8 +70,8 @@ class Subject:
     def some_slices(self, count: int = LOOKED_AT) -> Iterator[tuple[Patient, int]]:
         """Slices of training and validation, so many of each source, evenly spread."""
         for source in sorted({patient.source for patient in self.every}):
-            own = [(p, k) for p in self.every if p.source == source for k in range(len(p.slices))]
-            yield from spread_out(own, count)
+            images = [(p, k) for p in self.every if p.source == source for k in range(len(p.slices))]
+            yield from spread_out(images, count)
 
 
 def load_subject(config: Config) -> Subject:
@@ -99,5 +99,5 @@ def spread_out(items: Sequence[Any], count: int) -> list[Any]:
     """So many of the items, evenly spread, in their order; all where there are fewer."""
     if not items:
         return []
-    places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
-    return [items[i] for i in np.unique(places)]
+    positions = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
+    return [items[i] for i in np.unique(positions)]

@@ -27,13 +27,13 @@ def check_values(subject: Subject) -> list[Finding]:
     found = []
     for source, (images, inside) in _by_source(subject).items():
         low, high = float(images.min()), float(images.max())
-        name, said = "values", f"{source}: {low:.2f} to {high:.2f}"
+        name, message = "values", f"{source}: {low:.2f} to {high:.2f}"
         if not np.isfinite(images).all():
             found.append(Finding(name, "wrong", f"{source}: not all are finite", "repair or leave out that scan"))
             continue
         if low < -1 - SLACK or high > 1 + SLACK:
             advice = "normalise to [-1, 1]: window (CT), percentiles (MR), dynamic_range (hdf5)"
-            found.append(Finding(name, "wrong", f"{said}, expected -1 to 1", advice))
+            found.append(Finding(name, "wrong", f"{message}, expected -1 to 1", advice))
             continue
         ends = np.percentile(images, (0.5, 99.5))
         if ends[1] - ends[0] < LEAST_SPAN:
@@ -47,12 +47,12 @@ def check_values(subject: Subject) -> list[Finding]:
             )
             continue
         clipped = float((np.abs(inside) >= 1 - SLACK).mean()) if inside.size else 0.0
-        said = f"{said}, {clipped:.1%} of the foreground clipped"
+        message = f"{message}, {clipped:.1%} of the foreground clipped"
         if clipped > MOST_CLIPPED:
             advice = "the range is too narrow: widen the window (CT), the upper percentile (MR) or dynamic_range (hdf5)"
-            found.append(Finding(name, "wrong", said, advice))
+            found.append(Finding(name, "wrong", message, advice))
         else:
-            found.append(Finding(name, "ok", said))
+            found.append(Finding(name, "ok", message))
     return found
 
 
@@ -63,11 +63,11 @@ def check_content(subject: Subject) -> list[Finding]:
     looked_at = images if in_memory else [patient.slices[k] for patient, k in subject.some_slices()]
     empty = sum(bool(np.asarray(image[:, :], np.float32).std() < FLAT) for image in looked_at)
     patches = sum(bool(pair["x0"].std() < FLAT) for pair in subject.pairs)
-    said = f"{empty} of {len(looked_at)} images and {patches} of {len(subject.pairs)} training patches show nothing"
+    message = f"{empty} of {len(looked_at)} images and {patches} of {len(subject.pairs)} training patches show nothing"
     if not empty and not patches:
-        return [Finding("content", "ok", said)]
+        return [Finding("content", "ok", message)]
     advice = "leave empty patches out when the data are cut, or raise data.foreground"
-    return [Finding("content", "wrong", said, advice)]
+    return [Finding("content", "wrong", message, advice)]
 
 
 def check_hounsfield(subject: Subject) -> list[Finding]:
