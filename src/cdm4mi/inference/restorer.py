@@ -21,7 +21,7 @@ from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.bright import excess
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
@@ -202,10 +202,10 @@ class Restorer:
 
     def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], dict[str, Any]]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
-        if "calibration" not in self.model.about:
+        calibration = self.model.about.calibration
+        if calibration is None:
             return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
-        calibration = Calibration.from_dict(self.model.about["calibration"])
-        if not calibration.fits(self.sampling):
+        if not fits(calibration, self.sampling):
             return spread, {"calibrated": False, "why": "the calibration is for other sampling settings"}
         facts = {
             "calibrated": True,
@@ -213,7 +213,7 @@ class Restorer:
             "half_width_in_standard_deviations": HALF_WIDTH,
             "coverage_on_validation_patients": calibration.coverage_after,
         }
-        return calibration.apply(spread, sigma), facts
+        return calibrated(calibration, spread, sigma), facts
 
     def restore_slices(
         self,

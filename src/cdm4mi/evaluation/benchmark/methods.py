@@ -195,9 +195,9 @@ class Model(StudyMethod):
             weights=self.hash,
             trained_by_this_study=self.trained_by_study,
             parameters=sum(p.numel() for p in self.model.network.parameters()),
-            training_steps=about.get("step"),
+            training_steps=about.step,
             batch=config.training.batch_size * config.training.accumulate,
-            noise_in_training=config.data.noise.described() if "layout" not in about else "not stated",
+            noise_in_training=config.data.noise.described() if about.layout is None else "not stated",
             path=config.model.path,
             parameterization=config.model.parameterization,
             sampling=self.sampling.model_dump(mode="json"),
@@ -206,6 +206,6 @@ class Model(StudyMethod):
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
         trained = self.model.config.data.noise.sigma_range(noisy.scan.frame)
-        if trained is None or "layout" in self.model.about:
+        if trained is None or self.model.about.layout is not None:
             return None
         return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01
