@@ -46,7 +46,7 @@ for person in range(10):
 # %%
 store = OUT / "store"
 report = cdm4mi.prepare([OUT / "scans"], store, workers=1)
-print("patients:", report.manifest["patients"], "slices:", report.manifest["slices"])
+print("patients:", report.manifest.patients, "slices:", report.manifest.slices)
 print("not in the store:", report.bad)
 
 # %% [markdown]

@@ -256,4 +256,4 @@ def test_inspect_describes_the_store(command, whole, tmp_path):
     text = (whole / "manifest.json").read_text().replace('"split": "train"', '"split": "test"', 1)
     (tmp_path / "changed" / "manifest.json").write_text(text)
     code, _, err = command("inspect", tmp_path / "changed")
-    assert code == 2 and "was changed, expected it as cdm4mi prepare wrote it" in err
+    assert code == 2 and "was changed, expected it as prepare wrote it" in err

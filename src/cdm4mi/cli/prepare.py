@@ -137,13 +137,13 @@ def _summary(out: Path, report: Report, seconds: float, planned: bool) -> None:
     if report.manifest is None:
         return
     if not report.fresh and not report.changed and not report.removed:
-        typer.echo(f"{out}: nothing to do, it holds these {len(report.manifest['scans'])} scans already")
+        typer.echo(f"{out}: nothing to do, it holds these {len(report.manifest.scans)} scans already")
         return
     facts = facts_of(report.manifest, size_of(out))
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         typer.echo(f"{name:<{width}}  {value}")
-    there = len(report.manifest["scans"]) - report.fresh
+    there = len(report.manifest.scans) - report.fresh
     removed = f", {report.removed} no longer named and removed" if report.removed else ""
     typer.echo(f"{report.fresh} scan(s) prepared, {there} there already{removed}; {seconds:.0f} s")
     if planned:

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import psutil
 
@@ -30,6 +30,7 @@ from cdm4mi.data.manifest import (
 )
 from cdm4mi.data.prepare_scan import LEAST_FOREGROUND, Outcome, Settings, prepare_scan
 from cdm4mi.data.real_pairs import MOST_SHIFT
+from cdm4mi.data.records import DrawnSplit, Manifest, StoreSettings
 from cdm4mi.data.split import draw_split, given_split, read_split, refuse_leaks
 from cdm4mi.data.tasks import Work, all_scans
 from cdm4mi.errors import UserError
@@ -55,7 +56,7 @@ class Report:
     scan that is not in the store, how many were made now, and whether the manifest is new.
     """
 
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
     bad: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     fresh: int = 0
@@ -110,19 +111,16 @@ def prepare(
     if split.file is not None:
         chosen = given_split(split.file, said, {scan.patient: scan.label for scan in scans})
         refuse_leaks(chosen, shared)
-        how: Any = "given"
+        how: DrawnSplit | Literal["given"] = "given"
     else:
-        sources = {scan.patient: str(scan.record["source"]) for scan in reversed(scans)}
+        sources = {scan.patient: scan.record.source for scan in reversed(scans)}
         chosen = draw_split(sources, shared, split.val_fraction, split.test_fraction, split.seed)
-        how = {"val_fraction": split.val_fraction, "test_fraction": split.test_fraction, "seed": split.seed}
+        how = DrawnSplit(val_fraction=split.val_fraction, test_fraction=split.test_fraction, seed=split.seed)
     for (one, other), count in sorted(shared.items()):
         report.warnings.append(f"{one} and {other} share the pixel data of {count} slice(s), and so are in one split")
-    facts = {
-        "window_hu": list(settings.window),
-        "percentiles": list(settings.percentiles),
-        "least_foreground": LEAST_FOREGROUND,
-        "split": how,
-    }
+    facts = StoreSettings(
+        window_hu=settings.window, percentiles=settings.percentiles, least_foreground=LEAST_FOREGROUND, split=how
+    )
     report.manifest = make_manifest(scans, chosen, facts, licence)
     report.changed = write_manifest(out, report.manifest)
     kept = {scan.file for scan in scans}
@@ -213,10 +211,10 @@ def _start_worker() -> None:
 
 
 def _out_of_line(scan: PreparedScan) -> str:
-    pair = scan.record.get("pair")
-    if pair is None or max(map(abs, pair["shift"])) <= MOST_SHIFT:
+    pair = scan.record.pair
+    if pair is None or pair.away <= MOST_SHIFT:
         return ""
-    slices, rows, columns = pair["shift"]
+    slices, rows, columns = pair.shift
     return (
         f"{scan.label}: the noisy scan lies {slices:g} slices, {rows:.2f} rows, {columns:.2f} columns away "
         f"from the clean one, expected at most {MOST_SHIFT:g}"
