@@ -137,17 +137,17 @@ def _stop_in_validation(by: int, step: int) -> None:
 
 
 def _stop_in_write(by: int, n: int, moment: str) -> None:
-    from cdm4mi.training import checkpoint_io
+    from cdm4mi import files
 
     count = 0
 
     class Files:
         """``os`` as the writer sees it."""
 
-        getpid = staticmethod(os.getpid)
+        def __getattr__(self, name):
+            return getattr(os, name)
 
-        @staticmethod
-        def fsync(descriptor):
+        def fsync(self, descriptor):
             nonlocal count
             count += 1
             if count == n and moment == "torn":
@@ -156,13 +156,12 @@ def _stop_in_write(by: int, n: int, moment: str) -> None:
             if count == n and moment == "whole":
                 os.kill(os.getpid(), by)
 
-        @staticmethod
-        def replace(source, target):
+        def replace(self, source, target):
             os.replace(source, target)
             if count == n and moment == "renamed":
                 os.kill(os.getpid(), by)
 
-    checkpoint_io.os = Files
+    files.os = Files()
 
 
 def checkpoint(out: Path, name: str = "last") -> dict:

@@ -1,4 +1,4 @@
-"""From positions and orientations of slices to their order, an affine, and the names of what is irregular.
+"""Sort slices by their positions and orientations, find the affine of the stack, and name what is irregular.
 
 DICOM gives LPS millimetres; a Volume has RAS. All functions here take and give LPS unless they say RAS.
 """
@@ -22,7 +22,7 @@ TILT_DEGREES = 0.1
 
 @dataclass
 class Stack:
-    """The order in which slices are stacked (indices into what was given) and what that says about the geometry."""
+    """Slices in order along their normal: indices into the given ones, affine (RAS, mm), origins where uneven."""
 
     order: NDArray[Any]
     affine: NDArray[Any]
@@ -42,8 +42,8 @@ def lps_to_ras(affine: NDArray[Any]) -> NDArray[np.floating]:
     return flipped
 
 
-def same_place(offsets: NDArray[Any], tolerance: float = 1e-3) -> NDArray[Any]:
-    """Label of each offset (mm along the normal): the same for slices at the same place, counted from the lowest."""
+def position_labels(offsets: NDArray[Any], tolerance: float = 1e-3) -> NDArray[Any]:
+    """Label slices by position: slices whose offsets (mm along the normal) agree share a label, 0 for the lowest."""
     order = np.argsort(offsets, kind="stable")
     steps = np.diff(offsets[order]) > tolerance
     labels = np.empty(len(offsets), dtype=int)

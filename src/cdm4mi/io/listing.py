@@ -76,7 +76,7 @@ class Listing:
         return ", ".join(f"{count} {kind}" for kind, count in sorted(self.passed_over.items()) if kind != without)
 
     def choose(self, name: str, series: int | str | None) -> ScanInfo:
-        """The only scan, or the one whose number is given; otherwise the list is in the error."""
+        """Return the only scan, or the one whose number is given; otherwise raise UserError with the list."""
         if series is None and len(self.scans) == 1:
             return self.scans[0]
         if series is None:
@@ -161,7 +161,7 @@ def _list(files: Sequence[ScanFile], name: str) -> Listing:
 
 
 def _files_under(folder: str, inside: str) -> Iterator[ScanFile]:
-    """Every regular file below a folder (no pipes, no dangling links), named by its path inside."""
+    """Yield every regular file below a folder (no pipes, no dangling links), named by its path inside."""
     try:
         entries = list(os.scandir(folder))
     except OSError as error:
@@ -174,7 +174,7 @@ def _files_under(folder: str, inside: str) -> Iterator[ScanFile]:
 
 
 def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
-    """The files that a DICOMDIR names, as far as they lie in its folder."""
+    """List the scans of the files that a DICOMDIR names, as far as they lie in its folder."""
     if file.path is None:
         raise UserError(f"{file.name}: is a DICOMDIR, which names files beside it; expected its path")
     root = file.path.parent.resolve()
@@ -198,7 +198,7 @@ def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
 
 
 def _of_zip(file: ScanFile) -> Listing:
-    """Unpacked into a temporary folder that is removed with the listing; sizes are checked first."""
+    """List the scans of a zip, unpacked into a temporary folder that goes with the listing; sizes are checked first."""
     folder = Path(tempfile.mkdtemp(prefix="cdm4mi-"))
     try:
         with zipfile.ZipFile(file.handle) as archive:

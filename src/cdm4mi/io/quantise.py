@@ -1,4 +1,4 @@
-"""From float values to stored integers and back: which type, slope and intercept keep what the values say."""
+"""Store float values as integers: choose the type, slope and intercept that lose the least, and convert back."""
 
 from __future__ import annotations
 

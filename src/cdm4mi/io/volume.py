@@ -1,4 +1,4 @@
-"""The scan as every other room sees it: an array in physical units, where it lies in the patient, and its headers."""
+"""``Volume``: a scan as an array in physical units, with its position in the patient and its headers."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
 
 
 def on_grid_of(like: Volume | None, volume: Volume) -> Volume:
-    """The volume on the voxel grid and with the headers of ``like``; refused where the two are not the same voxels."""
+    """Turn the volume onto the voxel grid of ``like``, with its headers. UserError for other voxels."""
     if like is None or like is volume or volume.source is like.source:
         return volume
     for scan, what in ((volume, "the scan"), (like, "the template")):
@@ -102,7 +102,7 @@ def on_grid_of(like: Volume | None, volume: Volume) -> Volume:
 
 
 def format_of(path: Path, template: Source | None) -> str:
-    """The format that an output path asks for; a path without an ending (or a folder) follows the template."""
+    """Return the format that an output path asks for. A path without an ending, or a folder, follows the template."""
     kind = format_of_ending(path)
     if kind is not None:
         return kind

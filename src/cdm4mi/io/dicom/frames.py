@@ -1,4 +1,4 @@
-"""One image plane each: how stored pixels become physical values, where it lies, what tells it from its neighbours."""
+"""The frames of a DICOM image: how stored pixels become physical values, position, and what distinguishes frames."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def frames_of(dataset: Dataset, instance: int) -> list[Frame]:
 
 
 def slice_thickness(frame: Frame) -> float | None:
-    """What the header says of the distance between slices (mm), for a slice that has no neighbour."""
+    """Distance between slices (mm) in the header: SpacingBetweenSlices, else SliceThickness, else None."""
     for group in frame.groups:
         for holder in [*items(group, "PixelMeasuresSequence")[:1], group]:
             for keyword in ("SpacingBetweenSlices", "SliceThickness"):

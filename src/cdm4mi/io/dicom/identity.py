@@ -82,7 +82,7 @@ def _code(value: str, scheme: str, meaning: str) -> Dataset:
 
 
 def _derivation_item(derivation: Derivation, reference: Dataset) -> Dataset:
-    """What was done, and to which image."""
+    """Item that says what was done, and to which image."""
     value, meaning = derivation.code
     return item_of(
         DerivationDescription=_describe(derivation),
@@ -141,7 +141,7 @@ def _add_equipment(dataset: Dataset, derivation: Derivation, now: datetime.datet
 
 
 def _keep_lossy(dataset: Dataset, source: Dataset) -> None:
-    """What was once compressed with loss stays so marked, also where only the transfer syntax said it."""
+    """Mark the image as once compressed with loss, where the source was, by its header or its transfer syntax."""
     syntax = str(getattr(source, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
     if syntax in _LOSSY and text(source, "LossyImageCompression") != "01":
         dataset.LossyImageCompression = "01"

@@ -29,7 +29,7 @@ from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 @dataclass
 class DicomHeader:
-    """What writing needs: source headers (no pixels), for each slice of the array its frame in them, stored type."""
+    """Headers of a DICOM scan, to write it again: data sets without pixels, the frame of each slice, stored type."""
 
     datasets: list[Dataset]
     frames: list[Frame]
@@ -92,7 +92,7 @@ def read_dicom(scan: DicomScan) -> Volume:
 
 
 def _without_copies(instances: list[Instance], warnings: list[str]) -> list[Instance]:
-    """Each SOP instance once: a file that lies twice in a folder is the same slice."""
+    """Drop files that are copies of another (same SOP Instance UID)."""
     seen: dict[str, Instance] = {}
     kept = []
     for instance in instances:
@@ -125,7 +125,7 @@ def _frames(instance: Instance, number: int) -> list[Frame]:
 
 
 def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geometry.Stack, list[str]]:
-    """Indices of the frames as (slices,) or (time, slices), the geometry, and what was noticed."""
+    """Sort frames into slices or (time, slices). Returns their indices, the geometry, and warnings."""
     if any(frame.position is None or frame.orientation is None for frame in frames):
         return np.arange(len(frames)), *_unplaced(frames, first)
     orientation = frames[0].orientation
@@ -140,7 +140,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geomet
         warnings.append("PixelSpacing is missing: 1 mm was assumed")
     positions = np.array([f.position for f in frames])
     normal = geometry.normal_of(orientation)
-    labels = geometry.same_place(positions @ normal)
+    labels = geometry.position_labels(positions @ normal)
     counts = np.bincount(labels)
     thickness = slice_thickness(frames[0])
     if counts.max() == 1:
@@ -163,7 +163,7 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geomet
 
 
 def _time_points(frames: list[Frame], labels: NDArray[Any], count: int, name: str) -> tuple[NDArray[Any], str]:
-    """Indices (time, place), ordered by the first attribute that tells apart the frames at every place."""
+    """Sort frames at the same positions by time. Returns indices (time, position) and the attribute used."""
     places = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     for same_everywhere in (True, False):
         for keyword, sequence in DISTINGUISHING:
@@ -181,7 +181,7 @@ def _time_points(frames: list[Frame], labels: NDArray[Any], count: int, name: st
 
 
 def _unplaced(frames: list[Frame], first: Instance) -> tuple[geometry.Stack, list[str]]:
-    """Geometry of images that do not say where they lie: their own frame order, spacing where it is given."""
+    """Geometry of images without a position in the header: file order, and the spacing where it is given."""
     spacing = frames[0].pixel_spacing
     if spacing is None:
         found = numbers(first.dataset, "ImagerPixelSpacing", 2)

@@ -1,4 +1,4 @@
-"""What maps stored numbers to other values than the rescale does, made to fit a new rescale: DICOM and Philips."""
+"""Adapt real-world value mappings and Philips' scale slope to a new rescale, so that they give the same values."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ _StackKey = tuple[str, str, int, int, str, tuple[str, ...], str]
 
 
 class _Bounded(io.BufferedReader):
-    """A file that takes memory for what it holds, not for what an element's length claims."""
+    """A file whose ``read`` never takes more memory than the file has bytes, whatever length an element claims."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(io.FileIO(path))
@@ -115,7 +115,7 @@ def _open(file: ScanFile) -> BinaryIO:
 
 
 def open_instance(file: ScanFile) -> Instance:
-    """Read the header of one file, without its pixels. UserError where it is not readable DICOM."""
+    """Read the header of one DICOM file, without its pixels. UserError where it is damaged."""
     name = file.name
     try:
         with _open(file) as opened:
@@ -151,7 +151,7 @@ def is_directory(dataset: Dataset) -> bool:
 
 
 def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Counter[str]]:
-    """Scans in a fixed order, which no file name decides, and the objects that are none, counted by kind."""
+    """Sort instances into scans, in an order that no file name decides. Objects without an image are counted."""
     groups: dict[_StackKey, list[Instance]] = {}
     passed_over: Counter[str] = Counter()
     for instance in instances:
@@ -168,7 +168,7 @@ def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Cou
 
 
 def _parallel(instances: list[Instance]) -> list[list[Instance]]:
-    """Sets of parallel planes, in the order of their orientation; a scanner's last digits do not split a series."""
+    """Split instances into sets of parallel planes, ordered by orientation; rounded headers do not split a series."""
     sets: list[tuple[list[float], list[Instance]]] = []
     by_text: dict[str, list[Instance]] = {}
     for instance in instances:
@@ -190,7 +190,7 @@ def _near(a: list[float], b: list[float]) -> bool:
 
 
 def single_scan(instance: Instance) -> DicomScan:
-    """The scan that one file is; refused, with what it is, where it holds none."""
+    """Make a scan of one file. UserError, saying what the file is, where it holds no image."""
     if not is_scan(instance.dataset):
         raise UserError(f"{instance.name}: holds no scan ({_kind(instance.dataset)}), expected an image")
     return DicomScan([instance])
@@ -208,7 +208,7 @@ def description(scan: DicomScan) -> str:
 
 
 def _kind(dataset: Dataset) -> str:
-    """What an object without a scan is, in words."""
+    """Name an object that holds no scan (a report, a plan ...), for messages."""
     sop_class = UID(text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"))
     named = "" if sop_class.name == sop_class else sop_class.name.removesuffix(" Storage")
     if named.endswith("Image"):
@@ -217,7 +217,7 @@ def _kind(dataset: Dataset) -> str:
 
 
 def _key(dataset: Dataset) -> _StackKey:
-    """What the planes of one stack have in common, beside their orientation."""
+    """Key that the planes of one stack share: series, class, size, spacing, part of a complex image."""
     placed = numbers(dataset, "ImageOrientationPatient", 6), numbers(dataset, "ImagePositionPatient", 3)
     alone = any(found is None for found in placed) or frame_count(dataset) > 1
     kinds = {kind.upper() for kind in texts(dataset, "ImageType")[2:]}

@@ -23,7 +23,7 @@ def _ds(value: float) -> float:
 
 
 def stored_types(planes: NDArray[Any], header: DicomHeader) -> list[Grid]:
-    """The stored type of each plane: one for the whole series unless the source rescales each slice in its own way."""
+    """Choose the stored type of each plane: one for the series, unless the source rescales each slice differently."""
     scalings = {(f.slope, f.intercept) for f in header.frames}
     first = header.datasets[header.frames[0].instance]
     if len(scalings) == 1:
@@ -60,7 +60,7 @@ def _grid(values: NDArray[Any], dataset: Dataset, frame: Frame) -> Grid:
 
 
 def _fallback(values: NDArray[Any], dtype: np.dtype[Any], frame: Frame) -> Grid:
-    """The finest slope with which the type holds the values at the source's intercept."""
+    """Grid with the finest slope at which the type holds the values, at the source's intercept."""
     reach = float(np.abs(values - frame.intercept).max()) or 1.0
     low = float((values - frame.intercept).min())
     if low < 0 and dtype.kind == "u":
@@ -121,7 +121,7 @@ def _rescale(frame: Frame, grid: Grid) -> Rescale:
 
 
 def _set_rescale(dataset: Dataset, source: Dataset, frame: Frame, grid: Grid) -> None:
-    """Slope and intercept where the source had them (data set, shared or per-frame group), or where they are needed."""
+    """Write slope and intercept where the source has them (data set, shared or per-frame group), or needs them."""
     shared, per_frame = dataset.get("SharedFunctionalGroupsSequence"), dataset.get("PerFrameFunctionalGroupsSequence")
     groups = [per_frame[frame.index]] if per_frame else []
     groups += [shared[0]] if shared else []

@@ -33,7 +33,7 @@ _STALE = (
 def derived_datasets(
     volume: Volume, header: DicomHeader, derivation: Derivation | None, deidentified: bool = False
 ) -> list[Dataset]:
-    """One new data set for each source data set, in the order of the slices. ``volume`` lies on the header's grid."""
+    """Make the data sets of a derived series, one for each of the source. ``volume`` lies on the header's grid."""
     planes = volume.slices()
     if len(planes) != len(header.frames):
         raise UserError(

@@ -57,7 +57,7 @@ def read_hdf5(file: ScanFile) -> Volume:
 
 
 def read_hdf5_folder(files: Sequence[ScanFile]) -> Volume:
-    """A folder of patch files of one shape as one volume: each file a slice, in the order of the names."""
+    """Read a folder of patch files of one shape as one volume: each file a slice, in the order of the names."""
     parts = [_read(file) for file in files]
     first = parts[0]
     for file, (array, _, _) in zip(files, parts, strict=True):

@@ -123,7 +123,7 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
 
 
 def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
-    """What turns the header's units of length into millimetres, as a matrix; unknown units are millimetres."""
+    """Matrix (4 x 4) from the header's units of length to millimetres; unknown units count as millimetres."""
     units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
     scale = {1: 1e3, 3: 1e-3}.get(units, 1.0)
     return np.diag([scale, scale, scale, 1.0])
@@ -134,7 +134,7 @@ def _is_gzip(file: ScanFile) -> bool:
 
 
 def _load(file: ScanFile, opened: Any) -> Any:
-    """The image as nibabel sees it: one file by its content, a pair by its two names."""
+    """Load with nibabel: a single file by its content, a pair (.hdr, .img) by its two names."""
     try:
         head = opened.read(HEAD)
         opened.seek(0)
@@ -172,7 +172,7 @@ def _squeezed_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 def _grid(
     array: NDArray[Any], volume: Volume, source: Source | None, dtype: np.dtype[Any] | None, notes: list[str]
 ) -> Grid | None:
-    """How to store integers, or None for floats."""
+    """Choose type, slope and intercept to store integers with; None: store floats."""
     wanted = np.dtype(dtype) if dtype is not None else None
     if wanted is not None and wanted.kind == "f":
         return None
@@ -217,12 +217,12 @@ def _save(image: Any, path: Path, pair: bool) -> None:
 
 
 def _planes(array: NDArray[Any]) -> list[NDArray[Any]]:
-    """The last two axes, one after the other, without copying (also of a transposed array)."""
+    """Planes of the last two axes as views, also of a transposed array."""
     return [array[index] for index in np.ndindex(array.shape[:-2])]
 
 
 def _one_line(error: BaseException) -> str:
-    """What nibabel says, on one line."""
+    """nibabel's message on one line, cut at 160 characters."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 

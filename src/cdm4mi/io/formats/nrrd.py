@@ -144,7 +144,7 @@ def _header(file: ScanFile) -> tuple[dict[str, str], int]:
 
 
 def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[NDArray[Any] | None], tuple[int, ...]]:
-    """Direction of each axis times its spacing (None: not an axis of space), and the signs that make the space RAS."""
+    """Direction of each axis times its spacing (None for time), and the signs (3) that turn the space into RAS."""
     space = fields.get("space", "").lower()
     space = _TIMED.get(space, space)
     if "space dimension" in fields:  # as ITK writes four axes: LPS and time in one
