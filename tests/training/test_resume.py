@@ -96,11 +96,20 @@ def test_a_finished_run_can_go_on_longer(patches, tmp_path):
         assert runs.same(straight[part], extended[part]), part
 
 
-@pytest.mark.parametrize("stop", [("batch", 5, 0), ("batch", 5, 1), ("validation", 4)])
-def test_ctrl_c_keeps_every_finished_step(stop, patches, uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "by"),
+    [
+        (("batch", 5, 0), signal.SIGINT),
+        (("batch", 5, 1), signal.SIGINT),
+        (("validation", 4), signal.SIGINT),
+        (("batch", 5, 0), signal.SIGTERM),
+        (("validation", 4), signal.SIGTERM),
+    ],
+)
+def test_a_signal_keeps_every_finished_step(stop, by, patches, uninterrupted, tmp_path):
     config = make_config(patches, "accumulated")
-    code = runs.in_process(config, tmp_path, stop=stop, by=signal.SIGINT)
-    assert code not in (0, -signal.SIGKILL)
+    code = runs.in_process(config, tmp_path, stop=stop, by=by)
+    assert code == {signal.SIGINT: 1, signal.SIGTERM: 143}[by]
     assert runs.checkpoint(tmp_path)["global_step"] == stop[1] + (stop[0] == "batch")
     assert runs.in_process(config, tmp_path, resume=True) == 0
     assert_equal_runs(tmp_path, uninterrupted("accumulated"), 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ log = logging.getLogger("cdm4mi.training")
 
 EXPECTED_WARNINGS = ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode", "exists and is not empty")
 """Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed."""
+MOST_SECONDS_AFTER_SIGTERM = 60
+"""A worker of the data ends so long after it, where its parent has not ended it."""
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -80,10 +83,23 @@ class PairData(L.LightningDataModule):
         assert trainer is not None
         seen = trainer.global_step * training.accumulate * training.batch_size
         sampler = OrderedFrom(seen * trainer.world_size + trainer.global_rank, trainer.world_size)
-        return DataLoader(self.train_pairs, training.batch_size, sampler=sampler, num_workers=self.config.data.workers)
+        workers = self.config.data.workers
+        return DataLoader(
+            self.train_pairs,
+            training.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=_outlive_signals if workers else None,
+        )
 
     def val_dataloader(self) -> DataLoader[Pair]:
         return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached every process of the job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(MOST_SECONDS_AFTER_SIGTERM))
 
 
 def train(
@@ -93,7 +109,8 @@ def train(
 
     Writes config.yaml, checkpoints/{best,last}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on from
     out/checkpoints/last.ckpt, bit for bit on the CPU. ``data``: the configuration's, where they have been read already.
-    Ctrl-C finishes the step, saves it and raises KeyboardInterrupt. Raises UserError for what the user can mend.
+    Ctrl-C or SIGTERM finishes the step, saves it and raises KeyboardInterrupt or ``Terminated``. Raises UserError for
+    what the user can mend.
     """
     check_place(config, out, resume)
     check_sizes(config.model)
@@ -144,7 +161,7 @@ def fit(
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
     trainer = make_trainer(config, out, about, progress, saver)
-    with saver.on_ctrl_c(), warnings.catch_warnings():
+    with saver.on_signals(), warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
         trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
