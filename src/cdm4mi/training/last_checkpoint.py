@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +16,54 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from cdm4mi.errors import Terminated
+from cdm4mi.errors import Terminated, UserError
+from cdm4mi.files import replacing_file
+from cdm4mi.models.checkpoint import read_ckpt
 
 log = logging.getLogger("cdm4mi.training")
+
+LAST, PREVIOUS, BEST, DAMAGED = "last.ckpt", "previous.ckpt", "best.ckpt", "damaged.ckpt"
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last.ckpt of a run's ``checkpoints`` folder, which the run goes on from; None where it has no checkpoint yet.
+
+    Where that file is damaged or gone, the newest whole one takes its place, and a warning names both. Raises
+    UserError where all that are there are damaged.
+    """
+    last, problem = folder / LAST, ""
+    for file in (last, folder / PREVIOUS, folder / BEST):
+        if not file.exists():
+            continue
+        found, step = _damage(file)
+        if found:
+            problem = problem or found
+        elif file == last:
+            return last
+        else:
+            with replacing_file(last) as temporary:
+                shutil.copyfile(file, temporary)
+                if problem:
+                    os.replace(last, folder / DAMAGED)
+            what = f"{problem} (kept as {DAMAGED})" if problem else f"{last}: is missing"
+            log.warning("%s; going on from %s, step %d", what, file.name, step)
+            return last
+    if problem:
+        raise UserError(
+            f"{problem}, nor is another of the run, expected one that is (without the folder it begins anew)"
+        )
+    return None
+
+
+def _damage(file: Path) -> tuple[str, int]:
+    """What is wrong with a checkpoint, nothing where it is whole, and its step."""
+    try:
+        step = int(read_ckpt(file).get("global_step", 0))
+        with zipfile.ZipFile(file) as archive:
+            broken = archive.testzip()  # torch checks no sums
+    except (UserError, zipfile.BadZipFile, OSError) as error:
+        return str(error), 0
+    return (f"{file}: not a readable checkpoint ({broken} is damaged)" if broken else ""), step
 
 
 class LastCheckpoint(Checkpoint):
