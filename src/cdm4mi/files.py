@@ -22,11 +22,12 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
 
 
 @contextmanager
-def replacing_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing_file(path: Path, *, durable: bool = False, keep: Path | None = None) -> Iterator[Path]:
     """A temporary path in the folder of ``path``, with its ending, that becomes ``path`` when the block ends well.
 
     durable: for a file with one writer that must outlive a power cut. It is on the disk before it takes its name, and
-    what a kill leaves is written over the next time. Raises UserError where the folder cannot be written to.
+    what a kill leaves is written over the next time. keep: the name that the file which was there takes. Raises UserError where the folder
+    cannot be written to.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write")
@@ -39,6 +40,8 @@ def replacing_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -117,6 +117,8 @@ def _stop_in_batch(by: int, step: int, micro: int = 0) -> None:
     def losses(self, *args):
         now = (self.trainer.global_step, self.trainer.fit_loop.epoch_loop.batch_idx % self.config.training.accumulate)
         if self.training and now == (step, micro):
+            for worker in multiprocessing.active_children() if by != signal.SIGKILL else []:
+                os.kill(worker.pid, by)  # as a scheduler does, and a terminal
             os.kill(os.getpid(), by)
         return loss(self, *args)
 

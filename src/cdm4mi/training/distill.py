@@ -31,7 +31,7 @@ from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
 from cdm4mi.models.condition import Condition
 from cdm4mi.training.modules import Batch, ConditionDDPM
-from cdm4mi.training.run import PairData, check_place, fit
+from cdm4mi.training.run import PairData, fit, starting_point
 from cdm4mi.training.teacher import DistillTarget, Teacher
 
 MIDDLE = 1.3
@@ -132,11 +132,10 @@ def distill(
     config: from ``student_config``; where it has no ``sampling.times``, they are chosen and written into it.
     teacher_steps: calls of the teacher for an image. All else as ``training.run.train``. Raises UserError.
     """
-    check_place(config, out, resume)
+    start = starting_point(config, out, resume)
     guide = Teacher(teacher, teacher_steps)
-    last = out / "checkpoints" / "last.ckpt"
-    if resume and read_ckpt(last).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
-        found = f"{last}, which is not a student of {teacher.name}"
+    if start is not None and read_ckpt(start).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
+        found = f"{start}, which is not a student of {teacher.name}"
         raise UserError(field="resume", found=found, expected="the teacher that it began with")
     data = PairData(config)
     if config.sampling.times is None:
@@ -155,7 +154,7 @@ def distill(
         teacher_steps=teacher_steps,
     )
     section = checkpoint_section(config, about, None if teacher.regression is None else teacher.regression.config)
-    return fit(module, data, config, out, section, resume=resume, progress=progress)
+    return fit(module, data, config, out, section, start=start, progress=progress)
 
 
 def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]:

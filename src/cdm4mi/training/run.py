@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
-from cdm4mi.training.last_checkpoint import LastCheckpoint
+from cdm4mi.training.last_checkpoint import LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.progress import StepProgress
 
@@ -36,6 +37,8 @@ log = logging.getLogger("cdm4mi.training")
 
 EXPECTED_WARNINGS = ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode", "exists and is not empty")
 """Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed."""
+MOST_SECONDS_AFTER_SIGTERM = 60
+"""A worker of the data ends so long after it, where its parent has not ended it."""
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -81,10 +84,23 @@ class PairData(L.LightningDataModule):
         assert trainer is not None
         seen = trainer.global_step * training.accumulate * training.batch_size
         sampler = OrderedFrom(seen * trainer.world_size + trainer.global_rank, trainer.world_size)
-        return DataLoader(self.train_pairs, training.batch_size, sampler=sampler, num_workers=self.config.data.workers)
+        workers = self.config.data.workers
+        return DataLoader(
+            self.train_pairs,
+            training.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=_outlive_signals if workers else None,
+        )
 
     def val_dataloader(self) -> DataLoader[Pair]:
         return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached every process of the job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(MOST_SECONDS_AFTER_SIGTERM))
 
 
 def train(
@@ -92,11 +108,12 @@ def train(
 ) -> Path:
     """Train as configured into the folder ``out`` and return the path of the last checkpoint.
 
-    Writes config.yaml, checkpoints/{best,last}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on from
-    out/checkpoints/last.ckpt, bit for bit on the CPU. ``data``: the configuration's, where they have been read already.
-    Ctrl-C finishes the step, saves it and raises KeyboardInterrupt. Raises UserError for what the user can mend.
+    Writes config.yaml, checkpoints/{best,last,previous}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on
+    from out/checkpoints/last.ckpt, bit for bit on the CPU, or begin where there is none yet. ``data``: the configuration's, where they have been read already.
+    Ctrl-C or SIGTERM finishes the step, saves it and raises KeyboardInterrupt or ``Terminated``. Raises UserError for
+    what the user can mend.
     """
-    check_place(config, out, resume)
+    start = starting_point(config, out, resume)
     check_sizes(config.model)
     regression = regression_of(config)
     check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
@@ -110,23 +127,26 @@ def train(
     module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
     about = About(version=__version__, data=data.summary)
     section = checkpoint_section(config, about, None if regression is None else regression.config)
-    return fit(module, data, config, out, section, resume=resume, progress=progress)
+    return fit(module, data, config, out, section, start=start, progress=progress)
 
 
-def check_place(config: Config, out: Path, resume: bool) -> None:
-    """Refuse with a UserError what cannot be run, before anything is read or written.
+def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
+    """The checkpoint that the run in a folder goes on from; None where it begins.
 
-    Into a folder with a run, resumed without one, fp16 on no GPU, wandb without its package.
+    Raises UserError for what cannot be run, before the data are read: into a folder with a run that is not resumed,
+    fp16 on no GPU, wandb without its package.
     """
-    last = out / "checkpoints" / "last.ckpt"
-    if resume and not last.exists():
-        raise UserError(field="resume", found=f"no {last}", expected="a checkpoint of an earlier run")
-    if not resume and last.exists():
+    checkpoints = out / "checkpoints"
+    if not resume and any((checkpoints / name).exists() for name in (LAST, PREVIOUS)):
         raise UserError(f"{out}: holds a run already; give `resume` to go on with it, or another `out`")
     if config.training.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("training.wandb: found true without the package, expected: pip install cdm4mi[wandb]")
+    start = newest_checkpoint(checkpoints) if resume else None
+    if resume and start is None:
+        log.warning("%s: holds no checkpoint yet, so the run begins", out)
+    return start
 
 
 def check_sampling(config: Config, process: ConditionalProcess) -> None:
@@ -137,17 +157,27 @@ def check_sampling(config: Config, process: ConditionalProcess) -> None:
 
 
 def fit(
-    module: DDPM, data: PairData, config: Config, out: Path, section: dict[str, Any], *, resume: bool, progress: bool
+    module: DDPM,
+    data: PairData,
+    config: Config,
+    out: Path,
+    section: dict[str, Any],
+    *,
+    start: Path | None,
+    progress: bool,
 ) -> Path:
-    """Run the training of a module in its folder and return its last checkpoint; ``section`` goes into every one."""
-    last = out / "checkpoints" / "last.ckpt"
+    """Run the training of a module in its folder, from the checkpoint ``start`` on, and return its last checkpoint.
+
+    section: goes into every checkpoint.
+    """
+    last = out / "checkpoints" / LAST
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
     trainer = make_trainer(config, out, section, progress, saver)
-    with saver.on_ctrl_c(), warnings.catch_warnings():
+    with saver.on_signals(), warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
-        trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
+        trainer.fit(module, data, ckpt_path=start and str(start), weights_only=True)
     trainer.save_checkpoint(last)
     return last
 
