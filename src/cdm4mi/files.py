@@ -26,8 +26,8 @@ def replacing_file(path: Path, *, durable: bool = False, keep: Path | None = Non
     """A temporary path in the folder of ``path``, with its ending, that becomes ``path`` when the block ends well.
 
     durable: for a file with one writer that must outlive a power cut. It is on the disk before it takes its name, and
-    what a kill leaves is written over the next time. keep: the name that the file which was there takes. Raises UserError where the folder
-    cannot be written to.
+    what a kill leaves is written over the next time. keep: the name that the file which was there takes.
+    Raises UserError where the folder cannot be written to.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write")

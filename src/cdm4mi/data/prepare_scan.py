@@ -21,6 +21,7 @@ from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write
 from cdm4mi.data.tasks import Place, Task
 from cdm4mi.errors import UserError
 from cdm4mi.intensity import foreground_threshold, window_for
+from cdm4mi.io.planes import LEAST_SIDE
 from cdm4mi.io.quantise import Grid
 
 LEAST_FOREGROUND = 0.02
@@ -71,6 +72,9 @@ def _content(task: Task, settings: Settings) -> tuple[ScanContent, dict[str, tup
     """What was read of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
+    rows, columns = volume.shape[-2:]
+    if min(rows, columns) < LEAST_SIDE:
+        raise UserError(f"has slices of {rows} x {columns} pixels, expected at least {LEAST_SIDE} x {LEAST_SIDE}")
     window = window_for(volume, settings.window, settings.percentiles)
     values = volume.slices()
     above = foreground_threshold(values, window.modality)

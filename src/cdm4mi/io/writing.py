@@ -13,7 +13,8 @@ from cdm4mi.files import refuse_inputs
 from cdm4mi.io import geometry
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.write import write_dicom
-from cdm4mi.io.formats import FORMATS, format_of_ending, output_endings
+from cdm4mi.io.formats import FORMATS, format_of_ending, is_positioned, output_endings
+from cdm4mi.io.planes import as_stored
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.volume import Source, Volume
 
@@ -45,13 +46,15 @@ def write(
         with quiet():
             write_dicom(volume, path, template.header, derivation or volume.derivation, deidentify)
         return []
-    entry = FORMATS[kind]
+    entry, kept_axes = FORMATS[kind], template
     if deidentify:
         header = entry.anonymous(template.header) if template is not None and template.kind == kind else None
         template = None if template is None or header is None else replace(template, header=header)
         if volume.source is not None:
             # The stored type is kept, the header is not.
             volume = replace(volume, source=replace(volume.source, kind="", header=None))
+    if is_positioned(kind):
+        volume = as_stored(volume, kept_axes)
     with quiet():
         return entry.write(volume, path, template, stored)
 

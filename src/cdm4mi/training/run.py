@@ -109,7 +109,8 @@ def train(
     """Train as configured into the folder ``out`` and return the path of the last checkpoint.
 
     Writes config.yaml, checkpoints/{best,last,previous}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on
-    from out/checkpoints/last.ckpt, bit for bit on the CPU, or begin where there is none yet. ``data``: the configuration's, where they have been read already.
+    from out/checkpoints/last.ckpt, bit for bit on the CPU, or begin where there is none yet. ``data``: the
+    configuration's, where they have been read already.
     Ctrl-C or SIGTERM finishes the step, saves it and raises KeyboardInterrupt or ``Terminated``. Raises UserError for
     what the user can mend.
     """

@@ -129,6 +129,13 @@ def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
     return np.diag([scale, scale, scale, 1.0])
 
 
+def _stated_axis(volume: Volume) -> int | None:
+    """The axis of the array that dim_info calls the slices'."""
+    assert volume.source is not None
+    stated = volume.source.header.get_dim_info()[2]
+    return None if stated is None else 2 - int(stated)
+
+
 def _is_gzip(file: ScanFile) -> bool:
     return file.head(2) == b"\x1f\x8b"
 
@@ -233,5 +240,6 @@ FORMAT = Format(
     read=read_nifti,
     write=write_nifti,
     recognise=recognise_nifti,
+    stated_axis=_stated_axis,
     data_endings=((".hdr", ".img"), (".hdr", ".img.gz")),
 )
