@@ -22,10 +22,10 @@ from scipy import ndimage
 
 import cdm4mi
 from cdm4mi.evaluation.baselines.nlm import NlmSettings, nlm
-from cdm4mi.models.checkpoint import TrainedModel, load_model
+from cdm4mi.models.checkpoint import TrainedModel
 from experiments.real_noise.rows import ROWS, blind_sigma, noisy, psnr, tuned
 from experiments.real_noise.scans import Scan, scan
-from experiments.real_noise.study import table
+from experiments.real_noise.study import loaded, table
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -182,10 +182,7 @@ def main() -> None:
     of = flattest(scan("head CT"))
     at = places(of)
     by_size = {size: discs(of, at, size) for size in SIZES}
-    models = {
-        Path(name).stem: partial(restored, load_model(None if name == "shipped" else name), of)
-        for name in options.model
-    }
+    models = {title: partial(restored, model, of) for title, model in loaded(options.model).items()}
     settings = {key: tuned(ROWS[key], "nlm") for key in DOSES.values() if key}
     found, strengths, levels = [], {}, []
     for dose, key in DOSES.items():

@@ -152,10 +152,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     began = time.process_time()
-    models = {name: load_model(None if name == "shipped" else name) for name in options.model}
-    titles = [Path(name).stem for name in models]
+    models = loaded(options.model)
     rows = [ROWS[key] for key in ROWS if key in options.only]
-    lines, details = [], {title: [] for title in titles}
+    lines, details = [], {title: [] for title in models}
     for row in rows:
         print(f"{row.key} ...", file=sys.stderr, flush=True)
         scores: list[float | None] = [
@@ -169,14 +168,14 @@ def main() -> None:
             )
         ]
         scores += [classical(row, method) for method in METHODS]
-        for title, model in zip(titles, models.values(), strict=True):
+        for title, model in models.items():
             judged = judge(model, row)
             scores.append(float(np.mean(judged.psnr)))
             details[title].append([row.title, *described(judged)])
         lines.append([row.title, *best(scores)])
     parts = []
     if lines:
-        parts.append("PSNR in dB, mean over the scans\n\n" + table(["", "input", *METHODS.values(), *titles], lines))
+        parts.append("PSNR in dB, mean over the scans\n\n" + table(["", "input", *METHODS.values(), *models], lines))
     if REPEATS in options.only:
         print(f"{REPEATS} ...", file=sys.stderr, flush=True)
         data = repeats().array
@@ -187,7 +186,7 @@ def main() -> None:
             "Diffusion MR acquired twice: root mean square error to the repeat without the repeat's own noise. "
             f"Noise level {repeat_sigma():.1f} by the repeats, which the classical methods are given; measured blind "
             f"{judged_repeats[0][1]:.1f}\n\n"
-            + table(["", "input", *METHODS.values(), *titles], [["5 volumes", *cells]])
+            + table(["", "input", *METHODS.values(), *models], [["5 volumes", *cells]])
         )
     heads = ["", "sigma", "measured", "used", "coverage of the 90 % interval", "mean error by tissue"]
     for title, its in details.items():
@@ -200,6 +199,13 @@ def main() -> None:
     print(text)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def loaded(names: list[str]) -> dict[str, TrainedModel]:
+    """Models by what the tables call them: the file's name where it is nobody else's."""
+    stems = [Path(name).stem for name in names]
+    titles = stems if len(set(stems)) == len(names) else names
+    return {title: load_model(None if name == "shipped" else name) for title, name in zip(titles, names, strict=True)}
 
 
 def described(judged: Judged) -> list[str]:
