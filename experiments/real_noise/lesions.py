@@ -184,12 +184,18 @@ def main() -> None:
     by_size = {size: discs(of, at, size) for size in SIZES}
     models = {title: partial(restored, model, of) for title, model in loaded(options.model).items()}
     settings = {key: tuned(ROWS[key], "nlm") for key in DOSES.values() if key}
-    found, strengths, levels = [], {}, []
+    found: list[Measured] = []
+    strengths: dict[tuple[str, str], Strength] = {}
+    levels = []
     for dose, key in DOSES.items():
         y = noisy(ROWS[key].noise, of).y if key else of.volume.array
         levels.append(f"{dose} {blind_sigma(y, of.window):.1f} HU")
         chosen = {k: v for k, v in settings[key].items() if k != "unbiased"} if key else {}
-        methods = {"input": lambda image: image, "NLM": partial(by_nlm, NlmSettings(**chosen), of), **models}
+        methods: dict[str, Method] = {
+            "input": lambda image: image,
+            "NLM": partial(by_nlm, NlmSettings(**chosen), of),
+            **models,
+        }
         found += measure(dose, y, by_size, methods)
         if key:
             strengths |= {(name, dose): strength(of, y, by_size[SHOWN_SIZE], method) for name, method in models.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,4 +75,4 @@ def ramp(scan: Scan, seed: int, *, sigma_hu: float) -> Noisy:
     return Noisy(clean + sigma_hu * noise / noise.std(), clean, sigma_hu)
 
 
-MAKERS = {"simulated": simulated, "magnitude": magnitude, "ramp": ramp}
+MAKERS: dict[str, Callable[..., Noisy]] = {"simulated": simulated, "magnitude": magnitude, "ramp": ramp}

@@ -140,8 +140,51 @@ def best(values: list[float | None], least: bool = False) -> list[str]:
     """Numbers as text, the best one bold, a dash for none."""
     found = [v for v in values if v is not None]
     top = min(found) if least else max(found)
-    shown = [("-" if v is None else f"{v:.2f}" if not least else f"{v:.1f}") for v in values]
+    shown = ["-" if v is None else f"{v:.{1 if least else 2}f}" for v in values]
     return [f"**{text}**" if v == top else text for text, v in zip(shown, values, strict=True)]
+
+
+def input_psnr(row: Row) -> float:
+    """What is gained over: PSNR of the noisy scans."""
+    scores = []
+    for of, case in cases(row):
+        square = (slice(None), *of.square())
+        scores.append(psnr(case.y[square], case.reference[square], of.window))
+    return float(np.mean(scores))
+
+
+def row_tables(models: dict[str, TrainedModel], rows: list[Row]) -> list[str]:
+    """PSNR of every method, then each model's noise levels, coverage and mean errors."""
+    lines: list[list[str]] = []
+    details: dict[str, list[list[str]]] = {title: [] for title in models}
+    for row in rows:
+        print(f"{row.key} ...", file=sys.stderr, flush=True)
+        scores = [input_psnr(row), *(classical(row, method) for method in METHODS)]
+        for title, model in models.items():
+            judged = judge(model, row)
+            scores.append(float(np.mean(judged.psnr)))
+            details[title].append([row.title, *described(judged)])
+        lines.append([row.title, *best(scores)])
+    out = ["PSNR in dB, mean over the scans\n\n" + table(["", "input", *METHODS.values(), *models], lines)]
+    heads = ["", "sigma", "measured", "used", "coverage of the 90 % interval", "mean error by tissue"]
+    for title, its in details.items():
+        units = "sigma and mean error in HU (CT) or percent of the window's upper end (MR)"
+        out.append(f"{title}: {units}\n\n{table(heads, its)}")
+    return out
+
+
+def repeat_table(models: dict[str, TrainedModel]) -> str:
+    """The error on diffusion MR acquired twice."""
+    print(f"{REPEATS} ...", file=sys.stderr, flush=True)
+    judged = [repeat_judge(model) for model in models.values()]
+    errors = [repeat_error(repeats().array[list(WEIGHTED)]), *(repeat_classical(method) for method in METHODS)]
+    cells = best([*errors, *(error for error, _ in judged)], least=True)
+    return (
+        "Diffusion MR acquired twice: root mean square error to the repeat without the repeat's own noise. "
+        f"Noise level {repeat_sigma():.1f} by the repeats, which the classical methods are given; "
+        f"measured blind {judged[0][1]:.1f}\n\n"
+        + table(["", "input", *METHODS.values(), *models], [["5 volumes", *cells]])
+    )
 
 
 def main() -> None:
@@ -154,46 +197,9 @@ def main() -> None:
     began = time.process_time()
     models = loaded(options.model)
     rows = [ROWS[key] for key in ROWS if key in options.only]
-    lines, details = [], {title: [] for title in models}
-    for row in rows:
-        print(f"{row.key} ...", file=sys.stderr, flush=True)
-        scores: list[float | None] = [
-            float(
-                np.mean(
-                    [
-                        psnr(case.y[(..., *of.square())], case.reference[(..., *of.square())], of.window)
-                        for of, case in cases(row)
-                    ]
-                )
-            )
-        ]
-        scores += [classical(row, method) for method in METHODS]
-        for title, model in models.items():
-            judged = judge(model, row)
-            scores.append(float(np.mean(judged.psnr)))
-            details[title].append([row.title, *described(judged)])
-        lines.append([row.title, *best(scores)])
-    parts = []
-    if lines:
-        parts.append("PSNR in dB, mean over the scans\n\n" + table(["", "input", *METHODS.values(), *models], lines))
+    parts = row_tables(models, rows) if rows else []
     if REPEATS in options.only:
-        print(f"{REPEATS} ...", file=sys.stderr, flush=True)
-        data = repeats().array
-        judged_repeats = [repeat_judge(model) for model in models.values()]
-        errors = [repeat_error(data[list(WEIGHTED)]), *(repeat_classical(method) for method in METHODS)]
-        cells = best([*errors, *(error for error, _ in judged_repeats)], least=True)
-        parts.append(
-            "Diffusion MR acquired twice: root mean square error to the repeat without the repeat's own noise. "
-            f"Noise level {repeat_sigma():.1f} by the repeats, which the classical methods are given; measured blind "
-            f"{judged_repeats[0][1]:.1f}\n\n"
-            + table(["", "input", *METHODS.values(), *models], [["5 volumes", *cells]])
-        )
-    heads = ["", "sigma", "measured", "used", "coverage of the 90 % interval", "mean error by tissue"]
-    for title, its in details.items():
-        if its:
-            parts.append(
-                f"{title}: sigma and mean error in HU (CT) or percent of the window's upper end\n\n" + table(heads, its)
-            )
+        parts.append(repeat_table(models))
     parts.append(f"{time.process_time() - began:.0f} processor seconds")
     text = "\n\n".join(parts)
     print(text)
