@@ -45,7 +45,9 @@ def mosaic_of(dataset: Dataset) -> Mosaic | None:
     """The layout of a mosaic whose header says how many slices it has (private element or CSA header), else None."""
     if not says_mosaic(dataset) or whole(dataset, "NumberOfFrames", 1) > 1:
         return None
-    stated: Any = private_value(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A) or _csa(dataset).get("NumberOfImagesInMosaic")
+    stated: Any = private_value(dataset, 0x0019, "SIEMENS MR HEADER", 0x0A) or _csa(dataset).get(
+        "NumberOfImagesInMosaic"
+    )
     try:
         count = int(stated[0] if isinstance(stated, list) else stated)
     except (TypeError, ValueError, IndexError):
