@@ -168,7 +168,7 @@ def place(tmp_path, save_nifti):
         ("in.nii.gz", "out.nii.gz", ["--noise", "nan"], "noise level: found nan"),
         ("in.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
         ("nan.nii.gz", "out.nii.gz", [], "not finite"),
-        ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "1 x 40 pixels, expected at least 4 x 4"),
+        ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "2 x 40 pixels, expected at least 4 x 4"),
         ("flat.nii.gz", "out.nii.gz", [], "the one value 0 everywhere"),
     ],
 )
@@ -231,3 +231,12 @@ def test_the_tile_in_the_record_is_the_one_that_ran(command, trained_run, save_n
     source = save_nifti(tmp_path / "in.nii", noisy_ct(1, 32)[1])
     assert command("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--tile", 19)[0] == 0
     assert record_of(tmp_path, "out")["settings"]["tile"] == 16  # a multiple of 4, which the network takes
+
+
+def test_a_phase_map_is_restored_only_when_asked_for(command, trained_run, save_nifti, tmp_path):
+    source = save_nifti(tmp_path / "sub-01_phasediff.nii.gz", noisy_ct()[1])
+    code, _, err = command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run)
+    assert code == 2
+    said = "is a phase, whose values wrap round; expected a magnitude image (--phase restores it all the same)"
+    assert err == f"error: sub-01_phasediff.nii.gz: {said}\n"
+    assert command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run, "--phase")[0] == 0

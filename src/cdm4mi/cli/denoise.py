@@ -64,6 +64,9 @@ def denoise(
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
     ] = None,
+    phase: Annotated[
+        bool, typer.Option("--phase", help="restore a phase or a field map too, of which the model knows nothing")
+    ] = False,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
 ) -> None:
@@ -114,6 +117,7 @@ def denoise(
                 deidentify=deidentify,
                 uncertainty=uncertainty,
                 contrasts=contrast or [],
+                phase=phase,
                 batch=batch,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

@@ -23,6 +23,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.intensity import foreground_threshold, window_for
 from cdm4mi.io.planes import LEAST_SIDE
 from cdm4mi.io.quantise import Grid
+from cdm4mi.io.quantity import refuse_other_quantities
 
 LEAST_FOREGROUND = 0.02
 """A slice with less of the patient is not stored."""
@@ -72,6 +73,7 @@ def _content(task: Task, settings: Settings) -> tuple[ScanContent, dict[str, tup
     """What was read of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
+    refuse_other_quantities(volume, "scan")
     rows, columns = volume.shape[-2:]
     if min(rows, columns) < LEAST_SIDE:
         raise UserError(f"has slices of {rows} x {columns} pixels, expected at least {LEAST_SIDE} x {LEAST_SIDE}")

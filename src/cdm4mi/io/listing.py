@@ -14,18 +14,11 @@ from pathlib import Path
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.detect import detect
-from cdm4mi.io.dicom.frames import frame_count
+from cdm4mi.io.dicom.instance import Instance, open_instance
+from cdm4mi.io.dicom.mosaic import plane_size
 from cdm4mi.io.dicom.read import read_dicom
-from cdm4mi.io.dicom.scan import (
-    DicomScan,
-    Instance,
-    description,
-    is_directory,
-    open_instance,
-    single_scan,
-    sort_into_scans,
-)
-from cdm4mi.io.dicom.values import items, text, texts, whole
+from cdm4mi.io.dicom.scan import DicomScan, description, is_directory, scans_of, sort_into_scans
+from cdm4mi.io.dicom.values import items, text, texts
 from cdm4mi.io.formats import FORMATS, files_of, is_data_file, readable
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.scan_file import ScanFile
@@ -114,7 +107,7 @@ def list_file(file: ScanFile, format: str | None = None) -> Listing:
         instance = open_instance(file)
         if is_directory(instance.dataset):
             return _of_dicomdir(file, instance)
-        return Listing([_dicom_info(single_scan(instance), 1)])
+        return Listing([_dicom_info(scan, number) for number, scan in enumerate(scans_of(instance), 1)])
 
 
 def list_files(paths: Sequence[Path], name: str) -> Listing:
@@ -253,8 +246,7 @@ def _file_info(file: ScanFile, kind: str, number: int) -> ScanInfo:
 
 def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
     first = scan.instances[0].dataset
-    frames = sum(frame_count(instance.dataset) for instance in scan.instances)
-    shape = (frames, whole(first, "Rows"), whole(first, "Columns"))
+    shape = (scan.slices(), *plane_size(first))
     modality = text(first, "Modality")
     paths = tuple(path for instance in scan.instances for path in instance.file.paths)
     named, files, patient = description(scan), len(scan.instances), text(first, "PatientID")

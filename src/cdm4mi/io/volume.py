@@ -45,7 +45,7 @@ class Volume:
     the scanner filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins``
     (slices, 3) holds the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing),
     else None. ``derivation`` says what was done to the values since they were read, for a DICOM output; None: nothing
-    that is known.
+    that is known. ``quantity`` is "" for the magnitudes that an image usually holds, else "phase", "field map" ...
     """
 
     array: NDArray[Any]
@@ -58,6 +58,7 @@ class Volume:
     slice_origins: NDArray[Any] | None = None
     derivation: Derivation | None = None
     channel_axis: int | None = None
+    quantity: str = ""
 
     def __post_init__(self) -> None:
         self.array = np.ascontiguousarray(self.array, dtype=np.float32)

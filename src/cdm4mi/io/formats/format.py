@@ -11,6 +11,7 @@ import numpy as np
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.planes import acquired
+from cdm4mi.io.quantity import quantity_of_name
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume
 
@@ -60,6 +61,7 @@ class Format:
         """Read a file. UserError for one that no reader understands, whatever the library in use makes of it."""
         try:
             volume = self.read(file)
+            volume.quantity = quantity_of_name(file.name)
             return acquired(volume, self.stated_axis(volume)) if self.positioned else volume
         except UserError:
             raise
