@@ -96,7 +96,7 @@ def read_record(path: Path) -> tuple[dict[str, Any], list[bytes], list[bytes]] |
             hashes = [row.tobytes() for row in file["hashes"][()]]
             pairs = [row.tobytes() for row in file["pair_hashes"][()]] if "pair_hashes" in file else hashes
             return json.loads(file.attrs["record"]), hashes, pairs
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError, RecursionError):
         return None
 
 
