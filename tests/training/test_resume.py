@@ -54,6 +54,7 @@ STOPS = {
     "in-validation": [("validation", 4)],
     "in-the-write-of-a-checkpoint": [("write", 3, "torn")],
     "before-a-checkpoint-is-renamed": [("write", 3, "whole")],
+    "as-last-becomes-previous": [("write", 4, "between")],
     "after-best-before-last": [("write", 2, "renamed")],
     "twice": [("batch", 3), ("batch", 7)],
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ SCANS = "scans"
 """Folder of the scans' files in a store."""
 SIGNATURE = ("software", "version", "sha256")
 """Keys of the manifest that its hash is not taken of; they come first."""
+SCAN_FILE = re.compile(r"[0-9a-f]{24}\.h5|\.cdm4mi-.*")
+"""The name of a scan's file, or of one that is being written."""
 
 
 @dataclass
@@ -94,7 +97,7 @@ def write_manifest(store: Path, manifest: Manifest) -> bool:
         try:
             if json.loads(target.read_text(encoding="utf-8")).get("sha256") == manifest.sha256:
                 return False
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             pass
     content = _plain(manifest)
     content = {key: content[key] for key in SIGNATURE} | content
@@ -104,14 +107,17 @@ def write_manifest(store: Path, manifest: Manifest) -> bool:
 
 
 def is_store(path: Path) -> bool:
-    """Whether a path is a store, or the manifest of one, of whatever version."""
+    """Whether a path is a store, or the manifest of one, of whatever version, damaged ones too."""
     folder = path.parent if path.name == NAME else path
     if not (folder / SCANS).is_dir():
         return False
     try:
-        software: object = json.loads((folder / NAME).read_text(encoding="utf-8")).get("software")
+        text = (folder / NAME).read_text(encoding="utf-8", errors="replace")
+        software: object = json.loads(text).get("software")
         return software == "cdm4mi"
-    except (OSError, ValueError, AttributeError):
+    except (ValueError, RecursionError):  # cut, say
+        return all(SCAN_FILE.fullmatch(file.name) for file in (folder / SCANS).iterdir())
+    except (OSError, AttributeError):
         return False
 
 
@@ -120,8 +126,10 @@ def read_manifest(path: Path) -> tuple[Path, Manifest]:
     file = path / NAME if path.is_dir() else path
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         raise UserError(f"{path}: holds no {NAME}, expected a store that cdm4mi prepare has finished") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file}: is damaged; cdm4mi prepare with the same scans writes it anew") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(
             f"{file}: is not a manifest of format {FORMAT}, expected a store of this version (prepare it anew)"

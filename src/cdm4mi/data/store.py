@@ -101,7 +101,7 @@ def read_record(path: Path) -> tuple[ScanRecord, list[bytes], list[bytes]] | Non
             hashes = [row.tobytes() for row in file["hashes"][()]]
             pairs = [row.tobytes() for row in file["pair_hashes"][()]] if "pair_hashes" in file else hashes
             return ScanRecord.model_validate_json(file.attrs["record"]), hashes, pairs
-    except (OSError, KeyError, ValueError):  # pydantic's is a ValueError
+    except (OSError, KeyError, ValueError, RecursionError):  # pydantic's is a ValueError
         return None
 
 

@@ -232,8 +232,14 @@ def _load_original(file: Path, checkpoint: dict[str, Any], config: Config | None
 def _assemble(
     file: Path, config: Config, weights: dict[str, Tensor], about: About, notices: list[str] | None = None
 ) -> TrainedModel:
-    network = build_network(config.model, further_channels=config.further_channels)
-    wanted = network.state_dict()
+    unet = config.model.unet_rosinality_config
+    if unet.n_res_blocks * len(unet.channel_multiplier) > len(weights):
+        raise UserError(f"{file}: has {len(weights)} weights, fewer than its configuration has blocks")
+    try:
+        with torch.device("meta"):  # no memory is taken for what a file merely says
+            wanted = build_network(config.model, further_channels=config.further_channels).state_dict()
+    except RuntimeError as error:
+        raise UserError(f"{file}: its configuration is of no network that can be built ({_line(error)})") from None
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:
         what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
@@ -243,6 +249,7 @@ def _assemble(
             raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
         if not torch.isfinite(value).all():
             raise UserError(f"{file}: {name} holds values that are not finite, expected trained weights")
+    network = build_network(config.model, further_channels=config.further_channels)
     network.load_state_dict({k: v.float() for k, v in weights.items()})
     return TrainedModel(network.eval(), build_process(config.model), config, about, notices or [], file.name)
 
@@ -258,7 +265,7 @@ def _about(data: dict[str, Any], file: Path) -> About:
 def _json(text: str, file: Path, name: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise UserError(f"{file}: metadata {name} is not a JSON object, expected a model saved by cdm4mi")

@@ -21,7 +21,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         keep = path.with_name(PREVIOUS) if path.name == LAST else None
-        with replacing_file(path, durable=True, keep=keep) as temporary, temporary.open("wb") as file:
+        with replacing_file(path, keep=keep) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import importlib.util
 import logging
 import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from cdm4mi import __version__
@@ -23,6 +26,7 @@ from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
+from cdm4mi.locks import sole_run
 from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel
@@ -30,6 +34,7 @@ from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.last_checkpoint import LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
+from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.progress import StepProgress
 
@@ -110,25 +115,33 @@ def train(
 
     Writes config.yaml, checkpoints/{best,last,previous}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on
     from out/checkpoints/last.ckpt, bit for bit on the CPU, or begin where there is none yet. ``data``: the
-    configuration's, where they have been read already.
-    Ctrl-C or SIGTERM finishes the step, saves it and raises KeyboardInterrupt or ``Terminated``. Raises UserError for
-    what the user can mend.
+    configuration's, where they have been read already. Ctrl-C or SIGTERM finishes the step, saves it and raises
+    KeyboardInterrupt or ``Terminated``. Raises UserError for what the user can mend.
     """
-    start = starting_point(config, out, resume)
-    check_sizes(config.model)
-    regression = regression_of(config)
-    check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
-    with torch.device("meta"):
-        build_network(config.model, further_channels=config.further_channels)
-    data = PairData(config) if data is None else data
-    if regression is not None and config.model.sigma_r is None:
-        config.model.sigma_r = residual_rms(regression, data)
-        log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
-    kind = model_class(config.model)
-    module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
-    about = About(version=__version__, data=data.summary)
-    section = checkpoint_section(config, about, None if regression is None else regression.config)
-    return fit(module, data, config, out, section, start=start, progress=progress)
+    with run_folder(config, out, "train"):
+        start = starting_point(config, out, resume)
+        check_sizes(config.model)
+        regression = regression_of(config)
+        check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
+        with torch.device("meta"):
+            network = build_network(config.model, further_channels=config.further_channels)
+        check_memory(network)
+        data = PairData(config) if data is None else data
+        if regression is not None and config.model.sigma_r is None:
+            config.model.sigma_r = residual_rms(regression, data)
+            log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
+        kind = model_class(config.model)
+        module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
+        about = About(version=__version__, data=data.summary)
+        section = checkpoint_section(config, about, None if regression is None else regression.config)
+        return fit(module, data, config, out, section, start=start, progress=progress)
+
+
+@contextmanager
+def run_folder(config: Config, out: Path, command: str) -> Iterator[None]:
+    """Hold the folder of a run for this process, whose errors for want of memory become one line."""
+    with sole_run(out, command) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext(), memory_errors(config):
+        yield
 
 
 def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
@@ -172,6 +185,7 @@ def fit(
     section: goes into every checkpoint.
     """
     last = out / "checkpoints" / LAST
+    check_disk(module, out)
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
     trainer = make_trainer(config, out, section, progress, saver)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from cdm4mi.config.schema import Config, SamplingConfig
 from cdm4mi.degradation import Degradation
@@ -26,6 +28,8 @@ from cdm4mi.inference.restorer import Restorer, measured_sigma
 from cdm4mi.inference.settings import changed
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
+
+log = logging.getLogger("cdm4mi.evaluation")
 
 
 @dataclass
@@ -116,13 +120,24 @@ class Classical(StudyMethod):
             )
         tried = hashlib.sha256(repr(self.baseline.grid).encode()).hexdigest()[:8]
         file = self.folder / f"{self.type}-{pairs.key}-{tried}.json"
-        if not file.exists():
+        best = self._kept(file)
+        if best is None:
             best = dataclasses.asdict(self.baseline.tuned(pairs.images()))
             with replacing_file(file) as temporary:
                 temporary.write_text(json.dumps(best))
-        self.settings = json.loads(file.read_text())
+        self.settings = best
         self.tuned[noise.described()] = self.settings
         self.notes = list(at_an_end(self.settings, self.baseline.grid))
+
+    def _kept(self, file: Path) -> dict[str, Any] | None:
+        """The settings that an earlier run found; None where there are none, or the file is damaged."""
+        if not file.exists():
+            return None
+        try:
+            return dataclasses.asdict(TypeAdapter(type(self.baseline.default)).validate_json(file.read_bytes()))
+        except (OSError, ValueError):
+            log.warning("%s: damaged, so %s is tuned anew", file, self.type)
+            return None
 
     def key(self) -> dict[str, Any]:
         return {"type": self.type, "settings": self.settings}
