@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cdm4mi.errors import UserError
 
@@ -13,6 +14,17 @@ class Record(BaseModel):
     """Base of what is kept in files: it does not change, and keys that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(Record):
+    """Base of what is a file, or a part of one, of its own; a file without a format is of the first."""
+
+    format: int = Field(1, ge=1, le=1)
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON has it, with the format; what is as by default is left out, and inf and nan are null."""
+        content: dict[str, Any] = json.loads(self.model_dump_json(exclude_defaults=True))
+        return {"format": self.format} | content
 
 
 Kind = TypeVar("Kind", bound=BaseModel)

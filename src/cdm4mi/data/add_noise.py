@@ -30,6 +30,17 @@ class Noisy:
     normalisation: IntensityWindow
 
 
+class NoiseRecord(io.OutputRecord):
+    """How noise was added: its keys, the parameter that was drawn, and the level in the scan's units."""
+
+    noise: dict[str, Any]
+    seed: int
+    parameter: Any
+    noise_level: float
+    normalisation: IntensityWindow
+    slices: int
+
+
 def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
     """The scan with simulated noise, in its units and geometry: ``add_noise(scan, "rician", percent=5, seed=1)``.
 
@@ -81,7 +92,7 @@ def noise_file(
     like: Path | None = None,
     deidentify: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> NoiseRecord:
     """Add noise to the scan at ``source`` and write it to ``target``; the record, returned, goes beside it as JSON.
 
     modality: where the file does not say. like: a scan whose headers the output takes. deidentify: apply the Basic
@@ -98,19 +109,19 @@ def noise_file(
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
     about = io.input_record(volume)
     derivation = io.Derivation(
-        settings={**settings, "input": about["sha256"]},
+        settings={**settings, "input": about.sha256},
         description=f"Simulated {noise.type} noise added",
         label="noise added",
     )
     notes = io.write(noisy.volume, target, template, derivation=derivation, deidentify=deidentify)
-    record = {
+    record = NoiseRecord(
         **settings,
-        "parameter": noisy.parameter,
-        "noise_level": noisy.sigma_scanner,
-        "normalisation": noisy.normalisation.to_dict(),
-        "slices": len(volume.slices()),
-        "warnings": [*volume.warnings, *notes],
-        "input": about,
-    }
+        parameter=noisy.parameter,
+        noise_level=noisy.sigma_scanner,
+        normalisation=noisy.normalisation,
+        slices=len(volume.slices()),
+        warnings=[*volume.warnings, *notes],
+        input=about,
+    )
     io.write_record(target, record)
     return record

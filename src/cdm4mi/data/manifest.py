@@ -80,14 +80,13 @@ def make_manifest(
         more = {"patient": scan.patient, "split": split[scan.patient], "doubled": doubled}
         entries.append(ManifestScan.model_validate({**dict(scan.record), **more}))
     content = ManifestContent(
-        format=FORMAT,
         settings=settings,
         licence=licence,
         patients={name: len({e.patient for e in entries if e.split == name}) for name in SPLITS},
         slices=sum(entry.slices for entry in entries),
         scans=entries,
     )
-    return Manifest(**dict(content), software="cdm4mi", version=__version__, sha256=_digest(_plain(content)))
+    return Manifest(**dict(content), software="cdm4mi", version=__version__, sha256=_digest(content.plain()))
 
 
 def write_manifest(store: Path, manifest: Manifest) -> bool:
@@ -99,7 +98,7 @@ def write_manifest(store: Path, manifest: Manifest) -> bool:
                 return False
         except (OSError, ValueError, AttributeError, RecursionError):
             pass
-    content = _plain(manifest)
+    content = manifest.plain()
     content = {key: content[key] for key in SIGNATURE} | content
     with replacing_file(target) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -176,11 +175,6 @@ def facts_of(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("manifest (SHA-256)", manifest.sha256),
     ]
     return facts
-
-
-def _plain(record: ManifestContent) -> dict[str, Any]:
-    """As JSON has it; a scan that is no pair has no key ``pair``."""
-    return record.model_dump(mode="json", exclude_defaults=True)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

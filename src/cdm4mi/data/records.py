@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from cdm4mi.data.names import Split
-from cdm4mi.records import Record
+from cdm4mi.records import FileRecord, Record
 from cdm4mi.window import IntensityWindow
 
 FORMAT = 1
@@ -94,10 +94,9 @@ class StoreSettings(Record):
     split: DrawnSplit | Literal["given"]
 
 
-class ManifestContent(Record):
-    """All of a manifest that its hash is taken of."""
+class ManifestContent(FileRecord):
+    """All of a manifest that its hash is taken of. A scan that is no pair has no key ``pair``."""
 
-    format: Literal[1]
     settings: StoreSettings
     licence: str
     patients: dict[Split, int]

@@ -7,9 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from cdm4mi.config.schema import Config
-from cdm4mi.records import Record
-
-FORMAT = 1
+from cdm4mi.records import FileRecord, Record
 
 
 class TrainingData(Record):
@@ -51,15 +49,14 @@ class StepsStudy(Record):
     levels: tuple[float, float]
 
 
-class About(Record):
+class About(FileRecord):
     """What is known of a model.
 
-    format: files of format 1 need not say it. version: of the program that trained it. step: of the training.
+    version: of the program that trained it. step: of the training.
     distilled_from: hash of the teacher's weights. layout: whose file it is, where it is not this project's. card: the
     model card.
     """
 
-    format: int = Field(FORMAT, ge=1, le=FORMAT)
     version: str | None = None
     data: TrainingData = TrainingData()
     step: int | None = None
@@ -69,10 +66,6 @@ class About(Record):
     teacher_steps: int | None = None
     layout: str | None = None
     card: str = ""
-
-    def plain(self) -> dict[str, Any]:
-        """As files hold it: what is not known is left out."""
-        return {"format": FORMAT, **self.model_dump(mode="json", exclude_defaults=True)}
 
 
 def checkpoint_section(config: Config, about: About, regression: Config | None) -> dict[str, Any]:

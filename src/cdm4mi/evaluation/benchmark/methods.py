@@ -199,8 +199,8 @@ class Model(StudyMethod):
         )
         seconds = (clock() - began) / len(noisy.array)
         spread = None if result.spread is None else result.spread.array
-        notes = [note for note in result.record["warnings"] if note not in self.model.notices]
-        return Restored(result.volume.array, seconds, result.record["network_calls"], spread, notes)
+        notes = [note for note in result.record.warnings if note not in self.model.notices]
+        return Restored(result.volume.array, seconds, result.record.network_calls, spread, notes)
 
     def facts(self) -> MethodRecord:
         config, about = self.model.config, self.model.about
