@@ -114,6 +114,8 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
 
 def private_value(dataset: Dataset, group: int, creator: str, element: int) -> Any:
     """Value of a private element, by its block's creator and its last two digits; None where it is absent."""
+    if not any(tag >> 16 == group for tag in dataset.keys()):  # noqa: SIM118 (not the elements, which would be decoded)
+        return None
     try:
         return dataset.private_block(group, creator)[element].value
     except Exception:
