@@ -133,7 +133,7 @@ def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
         )
     said = {key: manifest[key] for key in manifest if key not in ("software", "version", "sha256")}
     if _digest(json.dumps(said, sort_keys=True)) != manifest.get("sha256"):
-        raise UserError(f"{file}: was changed, expected it as prepare wrote it (a split is given with `split`)")
+        raise UserError(f"{file}: was changed, expected it as cdm4mi prepare wrote it (a split is given with `split`)")
     return file.parent, manifest
 
 

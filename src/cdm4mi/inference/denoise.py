@@ -10,6 +10,7 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_together
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
@@ -94,12 +95,15 @@ def denoise_file(
         io.check_map_target(volume, uncertainty, template)
     restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
     record = restoration.record
-    notes = io.write(restoration.volume, target, template, deidentify=deidentify)
-    if uncertainty is not None and restoration.spread is not None:
-        meaning = "Standard deviation of samples"
-        io.write_map(restoration.spread, uncertainty, meaning, template, deidentify=deidentify)
-    record["warnings"] += notes
-    io.write_record(target, record)
+    # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
+    outputs = (target,) if uncertainty is None else (uncertainty, target)
+    with replacing_together(*outputs) as (*maps, restored):
+        record["warnings"] += io.write(restoration.volume, restored, template, deidentify=deidentify)
+        for path in maps:
+            assert restoration.spread is not None
+            meaning = "Standard deviation of samples"
+            io.write_map(restoration.spread, path, meaning, template, deidentify=deidentify)
+        io.write_record(restored, record)
     return record
 
 

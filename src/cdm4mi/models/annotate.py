@@ -39,8 +39,8 @@ def _annotate_ckpt(file: Path, sampling: SamplingConfig | None, facts: dict[str,
     load_model(file)  # refuses what is damaged, before anything is written
     _put_sampling(own["config"], sampling)
     own.update(facts)
-    with replacing_file(file) as temporary:
-        torch.save(checkpoint, temporary)
+    with replacing_file(file) as temporary, temporary.open("wb") as opened:
+        torch.save(checkpoint, opened)
 
 
 def _annotate_safetensors(file: Path, sampling: SamplingConfig | None, facts: dict[str, Any]) -> None:
