@@ -40,15 +40,27 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be written to, expected a folder that can be")
 
 
+def check_place(path: Path, size: int = 0) -> None:
+    """Raise UserError where a file or folder ``path`` of so many bytes cannot be made: a check before long work."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written, as {folder} cannot; expected a folder that can be")
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise UserError(f"{path}: the disk has {free / 2**20:.0f} MiB free, expected at least {size / 2**20:.0f} MiB")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Make a UserError that names ``path`` of a full disk, or another reason why writing fails, within the block."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
+    except (OSError, RuntimeError) as error:
+        reason: BaseException | None = error
+        while reason is not None and not (isinstance(reason, OSError) and reason.errno in _UNWRITABLE):
+            reason = reason.__context__  # torch raises a RuntimeError of its own over it
+        if not isinstance(reason, OSError):
             raise
-        raise UserError(f"{path}: cannot be written ({error.strerror}), expected a disk with room for it") from None
+        raise UserError(f"{path}: cannot be written ({reason.strerror}), expected a disk with room for it") from None
 
 
 @contextmanager

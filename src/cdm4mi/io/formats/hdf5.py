@@ -16,6 +16,7 @@ from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.geometry import require_independent_axes
+from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
@@ -93,7 +94,7 @@ def write_hdf5(volume: Volume, path: Path, template: Source | None, dtype: np.dt
 
 
 def _write(path: Path, header: Hdf5Header, array: NDArray[Any], volume: Volume, with_affine: bool) -> None:
-    with h5py.File(path, "w") as file:
+    with hdf5_file(path) as file:
         file.create_dataset(header.dataset, data=array)
         for key, value in header.attributes.items():
             if key not in _PRIVATE_ATTRIBUTES:
