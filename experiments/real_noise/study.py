@@ -14,13 +14,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 import cdm4mi
 from cdm4mi.inference.calibration import HALF_WIDTH
+from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.intensity import foreground
@@ -70,8 +70,8 @@ def judge(model: TrainedModel, row: Row) -> Judged:
         x, reference = restoration.volume.array[:, rows, columns], case.reference[:, rows, columns]
         out.psnr.append(psnr(x, reference, of.window))
         unit = 1.0 if row.modality == "CT" else 100 / of.window.high
-        level = restoration.record["noise_level"]
-        for values, sigma in ((out.true, case.sigma), (out.measured, level["value"]), (out.used, level["used"])):
+        level = restoration.record.noise_level
+        for values, sigma in ((out.true, case.sigma), (out.measured, level.value), (out.used, level.used)):
             values.append(unit * sigma)
         for name, error in tissue_errors(x, reference, of.window).items():
             out.errors.setdefault(name, []).append(unit * error)
@@ -99,7 +99,7 @@ def tissue_errors(x: np.ndarray, reference: np.ndarray, window: IntensityWindow)
     return {name: float(errors.mean()) for name, errors in joined.items() if errors.size >= LEAST}
 
 
-def coverage(model: TrainedModel, of: Scan, case: Noisy, record: dict[str, Any]) -> tuple[float, bool]:
+def coverage(model: TrainedModel, of: Scan, case: Noisy, record: DenoiseRecord) -> tuple[float, bool]:
     """Share of the middle slice's foreground inside the 90 % interval of the mean of 8, and whether it was calibrated.
 
     A square in the middle, at the noise level and in the window that the whole slices gave.
@@ -107,18 +107,16 @@ def coverage(model: TrainedModel, of: Scan, case: Noisy, record: dict[str, Any])
     rows, columns = of.square(side=SAMPLED_SIDE)
     middle = len(case.y) // 2
     volume = Volume(case.y[middle : middle + 1, rows, columns], of.volume.affine, of.volume.modality)
-    known = record["normalisation"]
-    window = IntensityWindow(known["low"], known["high"], known["modality"])
     sampling = changed(model.config.sampling, estimate="mean-of-k", steps=STEPS, samples=SAMPLES)
     restored = Restorer(model, sampling).restore(
-        volume, noise=record["noise_level"]["value"], normalisation=window, seed=1
+        volume, noise=record.noise_level.value, normalisation=record.normalisation, seed=1
     )
-    assert restored.spread is not None
+    assert restored.spread is not None and restored.record.uncertainty is not None
     truth = case.reference[middle : middle + 1, rows, columns]
     error = np.abs(restored.volume.array - truth)
     inside = foreground(truth, of.window.modality)
     hits = (error <= HALF_WIDTH * restored.spread.array)[inside]
-    return float(hits.mean()), restored.record["uncertainty"]["calibrated"]
+    return float(hits.mean()), restored.record.uncertainty.calibrated
 
 
 def repeat_judge(model: TrainedModel) -> tuple[float, float]:
@@ -128,7 +126,7 @@ def repeat_judge(model: TrainedModel) -> tuple[float, float]:
     for i in WEIGHTED:
         restoration = cdm4mi.denoise(Volume(data.array[i], data.affine, "MR"), model)
         out.append(restoration.volume.array)
-        levels.append(restoration.record["noise_level"]["value"])
+        levels.append(restoration.record.noise_level.value)
     return repeat_error(np.stack(out)), float(np.mean(levels))
 
 
