@@ -67,6 +67,7 @@ def denoise(
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
     phase: Annotated[
         bool, typer.Option("--phase", help="restore a phase or a field map too, of which the model knows nothing")
     ] = False,
@@ -81,8 +82,12 @@ def denoise(
     from cdm4mi.errors import UserError
     from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
+    from cdm4mi.io import refuse_existing
     from cdm4mi.models.checkpoint import load_model
 
+    for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
+        if output.resolve() != scan.resolve():  # which no option makes possible
+            refuse_existing(output)
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
@@ -143,7 +148,7 @@ def denoise(
 
 def _report(out: Path, record: DenoiseRecord) -> None:
     for warning in record.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        typer.echo(f"warning: {with_options(warning)}", err=True)
     noise = record.noise_level
     typer.echo(
         f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "

@@ -16,7 +16,7 @@ from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_together
-from cdm4mi.intensity import window_for
+from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
 from cdm4mi.window import IntensityWindow
 
@@ -122,7 +122,7 @@ def noise_file(
             noise_level=noisy.sigma_scanner,
             normalisation=noisy.normalisation,
             slices=len(volume.slices()),
-            warnings=[*volume.warnings, *notes],
+            warnings=[*volume.warnings, *guess_notice(volume), *notes],
             input=about,
         )
         io.write_record(written, record)

@@ -18,6 +18,8 @@ from cdm4mi.errors import UserError
 EVEN_MM = 0.01
 EVEN_FRACTION = 0.01
 TILT_DEGREES = 0.1
+LEAST_DETERMINANT = 1e-12
+"""mm^3 of a voxel under which its axes are not independent."""
 
 
 @dataclass
@@ -114,7 +116,7 @@ def name_spacing(gaps: NDArray[Any], distances: NDArray[Any], tolerance: float) 
 
 def require_independent_axes(affine: NDArray[Any], name: str, fields: str) -> None:
     """Refuse a header whose ``fields`` give a 4 x 4 affine that maps the voxels to less than a volume."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < LEAST_DETERMINANT:
         raise UserError(f"{name}: {fields}: found an affine that is singular or not finite, expected independent axes")
 
 

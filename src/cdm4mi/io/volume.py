@@ -21,6 +21,7 @@ class Source:
 
     folder: a scan that was a folder of files, and is written as one where the output has no ending. slice_axis: of the
     stored axes (slices, rows, columns) the one along which the slices were acquired, which the volume has first.
+    nan_padding: the padding of the volume is NaN in the file, and is NaN again where it is written as floats.
     """
 
     kind: str
@@ -31,6 +32,7 @@ class Source:
     intercept: float = 0.0
     folder: bool = False
     slice_axis: int = 0
+    nan_padding: bool = False
 
 
 @dataclass
