@@ -13,7 +13,7 @@ def calibrate(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the model's, as paths=/data")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of a sample")] = None,
     samples: Annotated[int | None, typer.Option(help="samples whose spread is calibrated")] = None,
     patches: Annotated[int, typer.Option(min=4, help="how many noisy patches of the validation patients")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="decides patches and samples")] = 0,

@@ -29,7 +29,7 @@ def denoise(
         typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples"),
     ] = None,
     solver: Annotated[choices.SolverName | None, typer.Option(help="for samples")] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample (heun: two a step)")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of a sample, a network call each (heun: two)")] = None,
     spacing: Annotated[SpacingName | None, typer.Option(help="how the steps are spread over the path")] = None,
     start_from: Annotated[
         StartName | None, typer.Option(help="begin from noise, or in the middle of the path from the scan itself (y)")
