@@ -26,7 +26,7 @@ def simulated(scan: Scan, seed: int, *, type: str, **keys: Any) -> Noisy:
     noisy = noisy_scan(scan.volume, noise_from_spec(type, keys), seed)
     clean, y = scan.volume.array, noisy.volume.array
     if type != "low_dose_ct":
-        return Noisy(y, clean, noisy.level)
+        return Noisy(y, clean, noisy.sigma_scanner)
     rows, columns = scan.square()
     return Noisy(y, clean, float(np.std((y - clean)[:, rows, columns])))
 

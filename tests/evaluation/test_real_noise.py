@@ -79,3 +79,9 @@ def test_what_is_kept_is_made_once(tmp_path, monkeypatch) -> None:
         assert found["y"].tolist() == [0, 1, 2] and (found["sigma"], found["n"]) == (0.5, 2)
     rows.kept(make, "noisy", {"percent": 15})
     assert len(made) == 2
+
+
+def test_noises_of_the_project_come_with_their_level() -> None:
+    noisy = noises.simulated(flat(40.0, "CT"), 3, type="gaussian", sigma_hu=30)
+    assert noisy.sigma == pytest.approx(30)
+    assert np.std(noisy.y - noisy.reference) == pytest.approx(30, rel=0.03)
