@@ -59,7 +59,7 @@ def read_data_files(
     compressed: bool,
     from_end: bool,
 ) -> NDArray[Any]:
-    """Voxels of ``shape`` in one file, or in files that each hold an equal share of the slowest axes, in their order."""
+    """Voxels of ``shape`` in one file, or in files that each hold an equal share of the slowest axes, in order."""
     if len(files) == 1:
         return read_raw_data(files[0], offset, shape, dtype, compressed, from_end)
     for leading in range(1, len(shape)):
