@@ -57,9 +57,8 @@ for scan in sorted(scans.iterdir()):
     record = cdm4mi.denoise_file(
         scan, OUT / "restored" / scan.name, model, sampling, seed=0, uncertainty=OUT / "sd" / scan.name
     )
-    measured = record["noise_level"]["value"]
-    print(f"{scan.name}: noise of {measured:.3g}, {record['network_calls']} network calls a slice")
-    for warning in record["warnings"]:
+    print(f"{scan.name}: noise of {record.noise_level.value:.3g}, {record.network_calls} network calls a slice")
+    for warning in record.warnings:
         print(f"  warning: {warning}")
 
 # %% [markdown]

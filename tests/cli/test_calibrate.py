@@ -8,7 +8,6 @@ from scans_on_disk import dicom_slice
 
 from cdm4mi import io
 from cdm4mi.data.sources import load_patients
-from cdm4mi.inference.calibration import Calibration
 from cdm4mi.models.checkpoint import load_model
 
 WAY = ("--steps", 2, "--samples", 3)
@@ -27,7 +26,7 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     assert "90 % intervals cover" in said and "best.ckpt" in said
     after = load_model(run)
     assert after.weight_hash == before.weight_hash
-    calibration = Calibration.from_dict(after.about["calibration"])
+    calibration = after.about.calibration
     assert calibration.settings["steps"] == 2 and calibration.settings["samples"] == 3
     scan, out, deviation = dicom_slice(tmp_path / "in.dcm", sigma=60), tmp_path / "out.dcm", tmp_path / "map.nii.gz"
     arguments = ("denoise", scan, out, "--model", run, "--uncertainty", deviation, "--noise", 100)

@@ -32,6 +32,7 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
     import rich.progress as bars
     from rich.console import Console
 
+    from cdm4mi.errors import Terminated
     from cdm4mi.evaluation.benchmark.record import Record
     from cdm4mi.evaluation.benchmark.run import run_benchmark
     from cdm4mi.evaluation.report import write_report
@@ -50,7 +51,11 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
                 shown[0] = what
                 typer.echo(f"{what} ({done} of {total})" if total else what, err=True)
 
-        run_benchmark(settings, folder, show, command=_command())
+        try:
+            run_benchmark(settings, folder, show, command=_command())
+        except (KeyboardInterrupt, Terminated):
+            typer.echo(f"what is done is kept in {folder}: the same command goes on with it", err=True)
+            raise
     page = write_report(folder)
     record = Record(folder)
     typer.echo(stamp(record, record.plotted[0]))

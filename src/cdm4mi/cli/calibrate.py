@@ -45,7 +45,7 @@ def calibrate(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    path = annotate(checkpoint, calibration=result.to_dict())
+    path = annotate(checkpoint, calibration=result)
     typer.echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
     typer.echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
     typer.echo(

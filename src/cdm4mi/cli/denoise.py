@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
+
+if TYPE_CHECKING:
+    from cdm4mi.inference.record import DenoiseRecord
 
 
 def denoise(
@@ -108,7 +111,7 @@ def denoise(
     ) as bar:
         task = bar.add_task("restoring", total=None)
 
-        def restore(number: int | None, target: Path) -> dict[str, Any]:
+        def restore(number: int | None, target: Path) -> DenoiseRecord:
             return denoise_file(
                 scan,
                 target,
@@ -143,11 +146,11 @@ def denoise(
         raise UserError(f"{failed} of the series could not be restored")
 
 
-def _report(out: Path, record: dict[str, Any]) -> None:
-    for warning in record["warnings"]:
+def _report(out: Path, record: DenoiseRecord) -> None:
+    for warning in record.warnings:
         typer.echo(f"warning: {with_options(warning)}", err=True)
-    level = record["noise_level"]
+    noise = record.noise_level
     typer.echo(
-        f"{out}: {record['slices']} slices, {record['network_calls']} network calls a slice, {record['seconds']} s; "
-        f"noise {'measured' if level['estimated'] else 'given'} {level['value']:.4g}"
+        f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
+        f"noise {'measured' if noise.estimated else 'given'} {noise.value:.4g}"
     )

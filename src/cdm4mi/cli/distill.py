@@ -19,7 +19,7 @@ def distill(
     steps: Annotated[int, typer.Option(min=1, help="training steps of the student")] = 1000,
     calls: Annotated[int, typer.Option(min=1, max=2, help="network calls of the student for a sample")] = 2,
     teacher_steps: Annotated[int, typer.Option(min=1, help="network calls of the teacher for a sample")] = 10,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped, or begin it")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="show a progress bar")] = True,
 ) -> None:
     """Teach a model to draw in one or two network calls the samples that a trained one draws in many."""

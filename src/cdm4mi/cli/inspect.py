@@ -82,9 +82,9 @@ def inspect_store(path: Path) -> None:
     store, manifest = read_manifest(path)
     console = Console(highlight=False)
     _print_facts(console, facts_of(manifest, size_of(store)))
-    for scan in manifest["scans"]:
-        for warning in scan["warnings"]:
-            console.print(f"warning: {scan['patient']}, {scan['source']}: {warning}", markup=False, soft_wrap=True)
+    for scan in manifest.scans:
+        for warning in scan.warnings:
+            console.print(f"warning: {scan.patient}, {scan.source}: {warning}", markup=False, soft_wrap=True)
 
 
 def _print_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -26,7 +27,7 @@ from cdm4mi.cli.report import report
 from cdm4mi.cli.steps import steps
 from cdm4mi.cli.sweep import sweep
 from cdm4mi.cli.train import train
-from cdm4mi.errors import UserError
+from cdm4mi.errors import Terminated, UserError
 
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a wrong command line: click's class, or its own copy of it, by typer's version."""
@@ -85,6 +86,7 @@ def options(
 
 def run() -> None:
     """Entry point of the ``cdm4mi`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -93,6 +95,8 @@ def run() -> None:
         _fail(f"error: {error.format_message()} (--help shows what is possible)", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
+    except Terminated:
+        _fail("stopped (SIGTERM)", 143)
     except MemoryError:
         _fail("error: out of memory; try a smaller --batch, --tile or training.batch_size", 2)
     except BrokenPipeError:
@@ -101,6 +105,10 @@ def run() -> None:
     except OSError as error:
         _fail(f"error: {error.filename or 'file'}: {error.strerror or error}", 2)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(*_: Any) -> None:
+    raise Terminated
 
 
 def _fail(line: str, code: int) -> None:

@@ -94,8 +94,8 @@ def noise(
             deidentify=deidentify,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    for warning in record["warnings"]:
+    for warning in record.warnings:
         typer.echo(f"warning: {with_options(warning)}", err=True)
-    unit = record["input"]["units"] or ("HU" if record["normalisation"]["modality"] == "CT" else "scanner units")
-    message = f"{record['noise']['type']} noise of level {record['noise_level']:.4g} {unit}"
-    typer.echo(f"{out}: {record['slices']} slices, {message}")
+    unit = record.input.units or ("HU" if record.normalisation.modality == "CT" else "scanner units")
+    message = f"{record.noise['type']} noise of level {record.noise_level:.4g} {unit}"
+    typer.echo(f"{out}: {record.slices} slices, {message}")

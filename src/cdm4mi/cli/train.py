@@ -16,7 +16,7 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the file's, as max_tsteps=100")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run (default: runs/NAME)")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped, or begin it")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="show a progress bar")] = True,
 ) -> None:
     """Train a conditional diffusion model; checkpoints, logs and pictures go to the run's folder."""

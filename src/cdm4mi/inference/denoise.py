@@ -10,6 +10,8 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_together
+from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
@@ -66,7 +68,7 @@ def denoise_file(
     phase: bool = False,
     batch: int = 4,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> DenoiseRecord:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
 
     model: from ``load_model`` or a path; the shipped one when None. sampling: how to draw, the model's when None, or
@@ -104,19 +106,22 @@ def denoise_file(
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
     restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
-    record = restoration.record
-    notes = io.write(restoration.volume, target, template, deidentify=deidentify)
-    if uncertainty is not None and restoration.spread is not None:
-        meaning = "Standard deviation of samples"
-        io.write_map(restoration.spread, uncertainty, meaning, template, deidentify=deidentify)
-    record["warnings"] += notes
-    io.write_record(target, record)
+    # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
+    outputs = (target,) if uncertainty is None else (uncertainty, target)
+    with replacing_together(*outputs) as (*maps, restored):
+        notes = io.write(restoration.volume, restored, template, deidentify=deidentify)
+        for path in maps:
+            assert restoration.spread is not None
+            meaning = "Standard deviation of samples"
+            io.write_map(restoration.spread, path, meaning, template, deidentify=deidentify)
+        record = restoration.record.model_copy(update={"warnings": [*restoration.record.warnings, *notes]})
+        io.write_record(restored, record)
     return record
 
 
 def denoise_all(
-    source: Path, folder: Path, restore: Callable[[int, Path], dict[str, Any]]
-) -> Iterator[tuple[Path, dict[str, Any] | UserError]]:
+    source: Path, folder: Path, restore: Callable[[int, Path], DenoiseRecord]
+) -> Iterator[tuple[Path, DenoiseRecord | UserError]]:
     """Restore every scan of ``source`` into ``folder``: (output, its record or what was wrong with it), one by one.
 
     restore: called with a scan's number and its output, as ``denoise_file`` with the rest of its arguments set.

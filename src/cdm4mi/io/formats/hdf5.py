@@ -16,6 +16,7 @@ from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.geometry import require_independent_axes
+from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
@@ -105,7 +106,7 @@ def _write(
 ) -> list[str]:
     """Write one file, with all that the file ``before`` holds beside the image. Returns what had to be left out."""
     notes = []
-    with h5py.File(path, "w") as file:
+    with hdf5_file(path) as file:
         try:
             if before is not None:
                 with h5py.File(before.handle, "r", locking=False) as source:
