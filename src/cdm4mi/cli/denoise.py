@@ -10,6 +10,7 @@ import typer
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 
 
 def denoise(
@@ -127,7 +128,7 @@ def denoise(
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
+                echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
                 _report(target, outcome)
     if failed:
@@ -136,9 +137,9 @@ def denoise(
 
 def _report(out: Path, record: dict[str, Any]) -> None:
     for warning in record["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     level = record["noise_level"]
-    typer.echo(
+    echo(
         f"{out}: {record['slices']} slices, {record['network_calls']} network calls a slice, {record['seconds']} s; "
         f"noise {'measured' if level['estimated'] else 'given'} {level['value']:.4g}"
     )

@@ -10,6 +10,7 @@ from typing import Annotated, get_args, get_origin
 import typer
 
 from cdm4mi.choices import ModalityName
+from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
 
 
@@ -90,7 +91,7 @@ def noise(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for warning in record["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     unit = record["input"]["units"] or ("HU" if record["normalisation"]["modality"] == "CT" else "scanner units")
     message = f"{record['noise']['type']} noise of level {record['noise_level']:.4g} {unit}"
-    typer.echo(f"{out}: {record['slices']} slices, {message}")
+    echo(f"{out}: {record['slices']} slices, {message}")

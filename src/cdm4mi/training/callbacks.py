@@ -11,6 +11,7 @@ import lightning as L
 import psutil
 import torch
 
+from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import Config
 from cdm4mi.training.ema import EMAState
 from cdm4mi.training.modules import DDPM
@@ -76,7 +77,7 @@ class ConfigInCheckpoint(L.Callback):
         self.config, self.about = config, about
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["cdm4mi"] = {"config": self.config.model_dump(mode="json"), **self.about}
+        checkpoint["cdm4mi"] = {"config": portable(self.config), **self.about}
 
 
 class Throughput(L.Callback):

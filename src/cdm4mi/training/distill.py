@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
+from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
 from cdm4mi.diffusion.noise import generator
@@ -155,7 +156,7 @@ def distill(
             "teacher_steps": teacher_steps,
         }
         if teacher.regression is not None:
-            about["regression"] = teacher.regression.config.model_dump(mode="json")
+            about["regression"] = portable(teacher.regression.config)
         return fit(module, data, config, out, about, start=start, progress=progress)
 
 

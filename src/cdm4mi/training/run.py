@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
+from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import Config
 from cdm4mi.data.names import patient_hash
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
@@ -133,7 +134,7 @@ def train(
         module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
         about: dict[str, Any] = {"version": __version__, "data": data.summary}
         if regression is not None:
-            about["regression"] = regression.config.model_dump(mode="json")
+            about["regression"] = portable(regression.config)
         return fit(module, data, config, out, about, start=start, progress=progress)
 
 
