@@ -10,6 +10,7 @@ import typer
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
@@ -139,7 +140,7 @@ def denoise(
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
+                echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
                 _report(target, outcome)
     if failed:
@@ -148,9 +149,9 @@ def denoise(
 
 def _report(out: Path, record: DenoiseRecord) -> None:
     for warning in record.warnings:
-        typer.echo(f"warning: {with_options(warning)}", err=True)
+        echo(f"warning: {with_options(warning)}", err=True)
     noise = record.noise_level
-    typer.echo(
+    echo(
         f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
         f"noise {'measured' if noise.estimated else 'given'} {noise.value:.4g}"
     )

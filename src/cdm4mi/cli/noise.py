@@ -11,6 +11,7 @@ import typer
 
 from cdm4mi.choices import ModalityName
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
 
 
@@ -95,7 +96,7 @@ def noise(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for warning in record.warnings:
-        typer.echo(f"warning: {with_options(warning)}", err=True)
+        echo(f"warning: {with_options(warning)}", err=True)
     unit = record.input.units or ("HU" if record.normalisation.modality == "CT" else "scanner units")
     message = f"{record.noise['type']} noise of level {record.noise_level:.4g} {unit}"
-    typer.echo(f"{out}: {record.slices} slices, {message}")
+    echo(f"{out}: {record.slices} slices, {message}")

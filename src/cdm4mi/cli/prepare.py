@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
     from cdm4mi.data.prepare import Report
@@ -87,17 +88,17 @@ def prepare(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for kind, count in sorted(work.passed_over.items()):
-        typer.echo(f"passed over: {count} {kind}")
+        echo(f"passed over: {count} {kind}")
     for warning in report.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     planned = _plan(out) if report.manifest is not None else False
     _summary(out, report, time.monotonic() - started, planned)
     if report.bad:
-        typer.echo(f"not in the store, {len(report.bad)}:", err=True)
+        echo(f"not in the store, {len(report.bad)}:", err=True)
         for line in report.bad:
-            typer.echo(f"  {with_options(line)}", err=True)
+            echo(f"  {with_options(line)}", err=True)
     if strict and report.bad:
-        typer.echo("--strict: no manifest was written", err=True)
+        echo("--strict: no manifest was written", err=True)
         raise typer.Exit(1)
 
 
@@ -128,12 +129,12 @@ def _plan(out: Path) -> bool:
     try:
         planned = write_plan(out)
     except UserError as error:  # a store of test patients, say, is a good store
-        typer.echo(f"no plan: {with_options(str(error))}", err=True)
+        echo(f"no plan: {with_options(str(error))}", err=True)
         return False
     if planned.warning:
-        typer.echo(f"warning: {planned.warning}", err=True)
+        echo(f"warning: {planned.warning}", err=True)
     if planned.plan is not None:
-        typer.echo(f"planned: {planned.plan.expected()}: {planned.path}")
+        echo(f"planned: {planned.plan.expected()}: {planned.path}")
     return True
 
 
@@ -143,15 +144,15 @@ def _summary(out: Path, report: Report, seconds: float, planned: bool) -> None:
     if report.manifest is None:
         return
     if not report.fresh and not report.changed and not report.removed:
-        typer.echo(f"{out}: nothing to do, it holds these {len(report.manifest.scans)} scans already")
+        echo(f"{out}: nothing to do, it holds these {len(report.manifest.scans)} scans already")
         return
     facts = facts_of(report.manifest, size_of(out))
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        typer.echo(f"{name:<{width}}  {value}")
+        echo(f"{name:<{width}}  {value}")
     there = len(report.manifest.scans) - report.fresh
     kept = f" ({report.kept} of them not named now: --prune takes such out)" if report.kept else ""
     removed = f", {report.removed} not named and removed" if report.removed else ""
-    typer.echo(f"{report.fresh} scan(s) prepared, {there} there already{kept}{removed}; {seconds:.0f} s")
+    echo(f"{report.fresh} scan(s) prepared, {there} there already{kept}{removed}; {seconds:.0f} s")
     if planned:
-        typer.echo(f"next:  cdm4mi check {out}; cdm4mi train {out}")
+        echo(f"next:  cdm4mi check {out}; cdm4mi train {out}")
