@@ -80,7 +80,7 @@ def test_a_frame_is_the_map_between_units_and_its_own_inverse():
 
 
 @pytest.mark.parametrize(
-    ("section", "frame", "said"),
+    ("section", "frame", "message"),
     [
         ({"sigma_hu": 30}, MR, "noise gaussian: found a MR scan, expected CT"),
         ({"percent": 5}, CT, "noise gaussian: found a CT scan, expected MR or PT"),
@@ -91,8 +91,8 @@ def test_a_frame_is_the_map_between_units_and_its_own_inverse():
         ({"type": "composition", "parts": [{"type": "speckle"}, {"type": "rician"}]}, CT, "noise rician: found a CT"),
     ],
 )
-def test_noise_of_another_modality_is_refused(section, frame, said):
-    with pytest.raises(UserError, match=said):
+def test_noise_of_another_modality_is_refused(section, frame, message):
+    with pytest.raises(UserError, match=message):
         noise(**section).check(frame)
 
 

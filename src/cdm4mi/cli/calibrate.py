@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+
 
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="a checkpoint or a run's folder; the result is written into it")],
@@ -45,11 +47,11 @@ def calibrate(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    path = annotate(checkpoint, calibration=result.to_dict())
-    typer.echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
-    typer.echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
-    typer.echo(
+    path = annotate(checkpoint, calibration=result)
+    echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
+    echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
+    echo(
         f"standard deviation: {result.scale:.3g} sqrt(spread^2 + ({result.floor:g} noise levels)^2), "
         f"spread smoothed over {result.smoothing:g} pixels"
     )
-    typer.echo(f"written into {path}")
+    echo(f"written into {path}")
