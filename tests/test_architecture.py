@@ -63,7 +63,7 @@ def circle(graph):
 def rooms():
     """The rooms of the table in docs/architecture.md, top floor first, between ``__main__`` and what lies below all."""
     table = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", ARCHITECTURE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return ["__main__", *table, "section", "window", "choices", "locks", "files", "errors"]
+    return ["__main__", *table, "section", "records", "window", "choices", "locks", "files", "errors"]
 
 
 def upward(graph, order):

@@ -44,10 +44,6 @@ class IntensityWindow:
         values: Values = (_as_float(x) + 1.0) * ((self.high - self.low) / 2) + self.low
         return values
 
-    def to_dict(self) -> dict[str, float | str | None]:
-        """For the record beside an output."""
-        return {"low": self.low, "high": self.high, "modality": self.modality}
-
 
 def _as_float(values: Any) -> Any:
     return values.astype(np.float32) if isinstance(values, np.ndarray) else values

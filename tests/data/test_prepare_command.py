@@ -326,4 +326,16 @@ def test_inspect_describes_the_store(command, whole, tmp_path):
     text = (whole / "manifest.json").read_text().replace('"split": "train"', '"split": "test"', 1)
     (tmp_path / "changed" / "manifest.json").write_text(text)
     code, _, err = command("inspect", tmp_path / "changed")
-    assert code == 2 and "was changed, expected it as cdm4mi prepare wrote it" in err
+    assert code == 2 and "was changed, expected it as prepare wrote it" in err
+
+
+def test_one_scan_of_no_planes_does_not_keep_the_others_from_a_plan(command, tmp_path):
+    made.nifti(tmp_path / "in" / "good.nii", made.slices("MR", 0))
+    made.nifti(tmp_path / "in" / "plane.nii", made.slices("MR", 1)[:1].transpose(2, 0, 1), np.eye(4))  # N x M x 1
+    made.nifti(tmp_path / "in" / "line.nii", made.slices("MR", 2)[:, :4, :5])
+    code, out, err = command("prepare", tmp_path / "in", tmp_path / "store", "--workers", 1)
+    assert code == 0
+    assert "cdm4mi train" in out and "no plan" not in err
+    assert "not in the store, 1:" in err
+    assert "line.nii: has slices of 4 x 5 pixels, expected at least 8 x 8" in err
+    assert {tuple(scan["shape"]) for scan in made.manifest(tmp_path / "store")["scans"]} == {(3, 64, 64), (1, 64, 64)}

@@ -69,8 +69,8 @@ def test_a_folder_that_was_made_for_nothing_is_taken_away(tmp_path):
     ],
 )
 def test_no_memory_is_one_line_that_names_the_keys(error, tmp_path):
-    expected = r"training\.batch_size 2, model\.image_size 16 and .*channel 32: lower"
-    with pytest.raises(UserError, match=expected), memory_errors(runs.tiny_config(tmp_path)):
+    message = r"training\.batch_size 2, model\.image_size 16 and .*channel 32: lower"
+    with pytest.raises(UserError, match=message), memory_errors(runs.tiny_config(tmp_path)):
         raise error
 
 

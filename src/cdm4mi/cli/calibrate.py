@@ -15,7 +15,7 @@ def calibrate(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the model's, as paths=/data")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of a sample")] = None,
     samples: Annotated[int | None, typer.Option(help="samples whose spread is calibrated")] = None,
     patches: Annotated[int, typer.Option(min=4, help="how many noisy patches of the validation patients")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="decides patches and samples")] = 0,
@@ -47,7 +47,7 @@ def calibrate(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    path = annotate(checkpoint, calibration=result.to_dict())
+    path = annotate(checkpoint, calibration=result)
     echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
     echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
     echo(

@@ -73,9 +73,9 @@ def inspect_store(path: Path) -> None:
 
     store, manifest = read_manifest(path)
     _print_facts(facts_of(manifest, size_of(store)))
-    for scan in manifest["scans"]:
-        for warning in scan["warnings"]:
-            echo(f"warning: {scan['patient']}, {scan['source']}: {warning}")
+    for scan in manifest.scans:
+        for warning in scan.warnings:
+            echo(f"warning: {scan.patient}, {scan.source}: {warning}")
 
 
 def _print_facts(facts: Sequence[tuple[str, str]]) -> None:

@@ -144,13 +144,13 @@ def _summary(out: Path, report: Report, seconds: float, planned: bool) -> None:
     if report.manifest is None:
         return
     if not report.fresh and not report.changed and not report.removed:
-        echo(f"{out}: nothing to do, it holds these {len(report.manifest['scans'])} scans already")
+        echo(f"{out}: nothing to do, it holds these {len(report.manifest.scans)} scans already")
         return
     facts = facts_of(report.manifest, size_of(out))
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         echo(f"{name:<{width}}  {value}")
-    there = len(report.manifest["scans"]) - report.fresh
+    there = len(report.manifest.scans) - report.fresh
     kept = f" ({report.kept} of them not named now: --prune takes such out)" if report.kept else ""
     removed = f", {report.removed} not named and removed" if report.removed else ""
     echo(f"{report.fresh} scan(s) prepared, {there} there already{kept}{removed}; {seconds:.0f} s")

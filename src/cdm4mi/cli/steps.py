@@ -35,6 +35,7 @@ def steps(
 
     from cdm4mi.evaluation import steps as choice
     from cdm4mi.evaluation.steps_picture import quality_picture
+    from cdm4mi.models.about import StepsStudy
     from cdm4mi.models.annotate import annotate
     from cdm4mi.models.checkpoint import load_model
 
@@ -68,12 +69,18 @@ def steps(
     echo(f"{out / 'steps.csv'}, {out / 'steps.png'}")
     if write:
         sampling = choice.as_default(model, chosen)
-        study = {"rule": choice.RULE, "psnr": chosen.psnr, "ssim": chosen.ssim, "spectrum_error": chosen.spectrum_error}
-        path = annotate(checkpoint, sampling, steps_study=study | {"levels": [min(levels), max(levels)]})
+        study = StepsStudy(
+            rule=choice.RULE,
+            psnr=chosen.psnr,
+            ssim=chosen.ssim,
+            spectrum_error=chosen.spectrum_error,
+            levels=(min(levels), max(levels)),
+        )
+        path = annotate(checkpoint, sampling, steps_study=study)
         echo(f"written into {path}: {chosen.name}, {chosen.calls} network call(s) a sample")
         if sampling.estimate == "mean":
             echo("its default estimate stays the mean, one call; --estimate sample or mean-of-k draw so")
-        if "calibration" in model.about:
+        if model.about.calibration is not None:
             echo("its calibration was fitted on other samples: run cdm4mi calibrate again")
 
 

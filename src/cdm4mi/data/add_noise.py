@@ -16,7 +16,7 @@ from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_together
-from cdm4mi.intensity import window_for
+from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
 from cdm4mi.window import IntensityWindow
 
@@ -29,6 +29,17 @@ class Noisy:
     parameter: Any
     sigma_scanner: float
     normalisation: IntensityWindow
+
+
+class NoiseRecord(io.OutputRecord):
+    """How noise was added: its keys, the parameter that was drawn, and the level in the scan's units."""
+
+    noise: dict[str, Any]
+    seed: int
+    parameter: Any
+    noise_level: float
+    normalisation: IntensityWindow
+    slices: int
 
 
 def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
@@ -82,7 +93,7 @@ def noise_file(
     like: Path | None = None,
     deidentify: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> NoiseRecord:
     """Add noise to the scan at ``source`` and write it to ``target``; the record, returned, goes beside it as JSON.
 
     modality: where the file does not say. like: a scan whose headers the output takes. deidentify: apply the Basic
@@ -99,20 +110,20 @@ def noise_file(
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
     about = io.input_record(volume)
     derivation = io.Derivation(
-        settings={**settings, "input": about["sha256"]},
+        settings={**settings, "input": about.sha256},
         description=f"Simulated {noise.type} noise added",
         label="noise added",
     )
-    record: dict[str, Any] = {
-        **settings,
-        "parameter": noisy.parameter,
-        "noise_level": noisy.sigma_scanner,
-        "normalisation": noisy.normalisation.to_dict(),
-        "slices": len(volume.slices()),
-        "warnings": list(volume.warnings),
-        "input": about,
-    }
     with replacing_together(target) as (written,):
-        record["warnings"] += io.write(noisy.volume, written, template, derivation=derivation, deidentify=deidentify)
+        notes = io.write(noisy.volume, written, template, derivation=derivation, deidentify=deidentify)
+        record = NoiseRecord(
+            **settings,
+            parameter=noisy.parameter,
+            noise_level=noisy.sigma_scanner,
+            normalisation=noisy.normalisation,
+            slices=len(volume.slices()),
+            warnings=[*volume.warnings, *guess_notice(volume), *notes],
+            input=about,
+        )
         io.write_record(written, record)
     return record

@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import psutil
 
@@ -31,6 +31,7 @@ from cdm4mi.data.manifest import (
 )
 from cdm4mi.data.prepare_scan import LEAST_FOREGROUND, Outcome, Settings, prepare_scan
 from cdm4mi.data.real_pairs import MOST_SHIFT
+from cdm4mi.data.records import DrawnSplit, Manifest, StoreSettings
 from cdm4mi.data.split import draw_split, given_split, read_split, refuse_leaks
 from cdm4mi.data.store import read_record
 from cdm4mi.data.tasks import Work, all_scans
@@ -56,14 +57,14 @@ class SplitChoice:
     seed: int | None = None
     file: Path | None = None
 
-    def drawn(self, before: Mapping[str, Any]) -> dict[str, Any]:
+    def drawn(self, before: DrawnSplit | None) -> DrawnSplit:
         """The settings of a draw, with those of an earlier one where nothing is asked for."""
         chosen = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction, "seed": self.seed}
-        usual = {"val_fraction": 0.1, "test_fraction": 0.1, "seed": 0} | dict(before)
-        how = {name: usual[name] if value is None else value for name, value in chosen.items()}
-        if how["val_fraction"] + how["test_fraction"] >= 1:
+        usual = DrawnSplit(val_fraction=0.1, test_fraction=0.1, seed=0) if before is None else before
+        how = usual.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+        if how.val_fraction + how.test_fraction >= 1:
             raise UserError(
-                f"`val_fraction`, `test_fraction`: found {how['val_fraction']:g} and {how['test_fraction']:g}, "
+                f"`val_fraction`, `test_fraction`: found {how.val_fraction:g} and {how.test_fraction:g}, "
                 "expected a sum below 1"
             )
         return how
@@ -76,7 +77,7 @@ class Report:
     and whether the manifest is new.
     """
 
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
     bad: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     fresh: int = 0
@@ -126,22 +127,19 @@ def prepare(
             scans += _kept(out, before, scans, report)
         scans = distinct(scans)
         shared = shared_slices(scans)
-        if how == "given":
+        if not isinstance(how, DrawnSplit):
             chosen = _given(out, split.file, given, scans, named, before)
             refuse_leaks(chosen, shared)
         else:
-            sources = {scan.patient: str(scan.record["source"]) for scan in reversed(scans)}
-            chosen = draw_split(sources, shared, **how)
+            sources = {scan.patient: scan.record.source for scan in reversed(scans)}
+            chosen = draw_split(sources, shared, how.val_fraction, how.test_fraction, how.seed)
         for (one, other), count in sorted(shared.items()):
             pixels = f"the pixel data of {count} slice(s)"
             report.warnings.append(f"{one} and {other} share {pixels}, and so are in one split")
-        facts = {
-            "window_hu": list(settings.window),
-            "percentiles": list(settings.percentiles),
-            "least_foreground": LEAST_FOREGROUND,
-            "split": how,
-        }
-        report.manifest = make_manifest(scans, chosen, facts, licence or (before["licence"] if before else ""))
+        facts = StoreSettings(
+            window_hu=settings.window, percentiles=settings.percentiles, least_foreground=LEAST_FOREGROUND, split=how
+        )
+        report.manifest = make_manifest(scans, chosen, facts, licence or (before.licence if before else ""))
         report.changed = write_manifest(out, report.manifest)
         if prune:
             stored = {scan.file for scan in scans}
@@ -180,12 +178,12 @@ def _read_scans(
     return scans
 
 
-def _how_to_split(split: SplitChoice, before: Mapping[str, Any] | None) -> Any:
+def _how_to_split(split: SplitChoice, before: Manifest | None) -> DrawnSplit | Literal["given"]:
     """ "given" where a file, or an earlier one of the store, names the split of each patient; else how it is drawn."""
-    earlier = before["settings"]["split"] if before is not None else {}
+    earlier = None if before is None else before.settings.split
     if split.file is not None or (earlier == "given" and split == SplitChoice()):
         return "given"
-    return split.drawn(earlier if isinstance(earlier, dict) else {})
+    return split.drawn(earlier if isinstance(earlier, DrawnSplit) else None)
 
 
 def _given(
@@ -194,11 +192,11 @@ def _given(
     given: Mapping[str, str],
     scans: Sequence[PreparedScan],
     named: set[str],
-    before: Mapping[str, Any] | None,
+    before: Manifest | None,
 ) -> dict[str, str]:
     """The split of each patient by the user's file; by an earlier one for those whose scans were there already."""
     labels = {scan.patient: scan.label for scan in scans}
-    held = {scan["patient"]: scan["split"] for scan in before["scans"]} if before is not None else {}
+    held: dict[str, str] = {} if before is None else {scan.patient: scan.split for scan in before.scans}
     if file is not None:
         return given_split(file, {name: held[name] for name in set(held) & set(labels) - named} | dict(given), labels)
     if new := sorted(set(labels) - set(held)):
@@ -209,7 +207,7 @@ def _given(
     return {patient: held[patient] for patient in labels}
 
 
-def earlier_manifest(out: Path, work: Work, settings: Settings, report: Report) -> dict[str, Any] | None:
+def earlier_manifest(out: Path, work: Work, settings: Settings, report: Report) -> Manifest | None:
     """The manifest of the store that is added to; None where there is none, or (a warning) none that can be read.
 
     Raises UserError where the scans to prepare and those that are there do not go into one store.
@@ -221,16 +219,16 @@ def earlier_manifest(out: Path, work: Work, settings: Settings, report: Report) 
     except UserError as error:
         report.warnings.append(f"{error}: of the scans that it had, those that are not named now are left out")
         return None
-    if not manifest["scans"]:
+    if not manifest.scans:
         return None
-    percentiles = manifest["settings"]["percentiles"]
+    percentiles = list(manifest.settings.percentiles)
     if list(settings.percentiles) != percentiles:
         raise UserError(
             f"percentiles: found {list(settings.percentiles)}, the store was prepared with {percentiles}, expected the "
             "same (`prune` makes a store of the named scans alone)"
         )
     pairs = any(task.noisy for task in work.tasks)
-    if work.tasks and any(("pair" in scan) != pairs for scan in manifest["scans"]):
+    if work.tasks and any((scan.pair is not None) != pairs for scan in manifest.scans):
         one, other = ("real pairs", "scans without") if pairs else ("scans without real pairs", "pairs")
         raise UserError(
             f"{out}: found {one} for a store of {other}, expected a store of their own (`prune` replaces what it holds)"
@@ -238,20 +236,18 @@ def earlier_manifest(out: Path, work: Work, settings: Settings, report: Report) 
     return manifest
 
 
-def _kept(
-    out: Path, manifest: Mapping[str, Any], scans: Sequence[PreparedScan], report: Report
-) -> Iterator[PreparedScan]:
+def _kept(out: Path, manifest: Manifest, scans: Sequence[PreparedScan], report: Report) -> Iterator[PreparedScan]:
     """The scans of the manifest that are not among ``scans``, as their files hold them."""
     named = {scan.file for scan in scans}
-    for entry in manifest["scans"]:
-        if entry["file"] in named:
+    for entry in manifest.scans:
+        if entry.file in named:
             continue
-        record = read_record(out / entry["file"])
+        record = read_record(out / entry.file)
         if record is None:
-            report.bad.append(f"{entry['patient']}: {entry['file']} is damaged or gone, and its scan was not named")
+            report.bad.append(f"{entry.patient}: {entry.file} is damaged or gone, and its scan was not named")
             continue
         report.kept += 1
-        yield PreparedScan(*record, entry["patient"], entry["patient"])
+        yield PreparedScan(*record, entry.patient, entry.patient)
 
 
 def default_workers(tasks: int) -> int:
@@ -322,10 +318,10 @@ def _start_worker() -> None:
 
 
 def _out_of_line(scan: PreparedScan) -> str:
-    pair = scan.record.get("pair")
-    if pair is None or max(map(abs, pair["shift"])) <= MOST_SHIFT:
+    pair = scan.record.pair
+    if pair is None or pair.away <= MOST_SHIFT:
         return ""
-    slices, rows, columns = pair["shift"]
+    slices, rows, columns = pair.shift
     return (
         f"{scan.label}: the noisy scan lies {slices:g} slices, {rows:.2f} rows, {columns:.2f} columns away "
         f"from the clean one, expected at most {MOST_SHIFT:g}"

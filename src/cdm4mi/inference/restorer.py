@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,10 @@ from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.bright import excess
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
+from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
-from cdm4mi.intensity import modality_of, window_for
+from cdm4mi.intensity import guess_notice, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
@@ -44,11 +45,11 @@ class Restoration:
 
     spread: the standard deviation of the estimate at every voxel, in the scan's units, where the mean of K samples was
     asked for: calibrated where the model holds a calibration for these settings, else that of the samples
-    (``record["uncertainty"]`` says which).
+    (``record.uncertainty`` says which).
     """
 
     volume: Volume
-    record: dict[str, Any] = field(default_factory=dict)
+    record: DenoiseRecord
     spread: Volume | None = None
 
 
@@ -121,9 +122,9 @@ class Restorer:
                 f"scan: found slices of {rows} x {columns} pixels, expected at least "
                 f"{self.least} x {self.least}, the least that the network sees"
             )
-        norm = normalisation or self._window(volume)
-        y = norm.normalised(volume.images())
         warnings: list[str] = []
+        norm = normalisation or self._window(volume, warnings)
+        y = norm.normalised(volume.images())
         scale = norm.scale
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
@@ -163,33 +164,33 @@ class Restorer:
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
             model_hash=self.model.weight_hash,
-            settings={**settings, "seed": seed, "noise_level": used / scale, "input": about["sha256"]},
+            settings={**settings, "seed": seed, "noise_level": used / scale, "input": about.sha256},
             description="Denoised by a conditional diffusion model",
         )
-        record = {
-            "model": self.model.name,
-            "weight_hash": self.model.weight_hash,
-            "settings": settings,
-            "network_calls": self.sampler.network_calls(used),
-            "seed": seed,
-            "normalisation": norm.to_dict(),
-            "noise_level": {"value": sigma / scale, "estimated": noise is None, "used": used / scale},
-            "above_window_fraction": float((above > 0).mean()),
-            "left_as_found_fraction": float(left.mean()),
-            "slices": len(y),
-            "seconds": round(time.monotonic() - began, 3),
-            "device": self.device.type,
-            "warnings": [*self.model.notices, *volume.warnings, *warnings],
-            "input": about,
-        }
-        if contrasts:
-            record["contrasts"] = [input_record(contrast) for contrast in contrasts]
-        result = Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record)
+        deviation, uncertainty = None, None
         if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
-            planes, record["uncertainty"] = self._calibrated(spread.reshape(-1, *y.shape[-2:]), used)
-            deviation = volume.arranged((planes / scale).reshape(y.shape))
-            result.spread = volume.with_array(deviation, derivation=derivation)
-        return result
+            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), used)
+            array = volume.arranged((planes / scale).reshape(y.shape))
+            deviation = volume.with_array(array, derivation=derivation)
+        record = DenoiseRecord(
+            model=self.model.name,
+            weight_hash=self.model.weight_hash,
+            settings=settings,
+            network_calls=self.sampler.network_calls(used),
+            seed=seed,
+            normalisation=norm,
+            noise_level=NoiseLevel(value=sigma / scale, estimated=noise is None, used=used / scale),
+            above_window_fraction=float((above > 0).mean()),
+            left_as_found_fraction=float(left.mean()),
+            slices=len(y),
+            seconds=round(time.monotonic() - began, 3),
+            device=self.device.type,
+            warnings=[*self.model.notices, *volume.warnings, *warnings],
+            input=about,
+            contrasts=[input_record(contrast) for contrast in contrasts] or None,
+            uncertainty=uncertainty,
+        )
+        return Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record, deviation)
 
     def _with_neighbours(
         self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
@@ -200,20 +201,20 @@ class Restorer:
         further = [y[list(positions)] for positions in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], dict[str, Any]]:
+    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], Uncertainty]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
-        if "calibration" not in self.model.about:
-            return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
-        calibration = Calibration.from_dict(self.model.about["calibration"])
-        if not calibration.fits(self.sampling):
-            return spread, {"calibrated": False, "why": "the calibration is for other sampling settings"}
-        facts = {
-            "calibrated": True,
-            "interval": INTERVAL,
-            "half_width_in_standard_deviations": HALF_WIDTH,
-            "coverage_on_validation_patients": calibration.coverage_after,
-        }
-        return calibration.apply(spread, sigma), facts
+        calibration = self.model.about.calibration
+        if calibration is None:
+            why = "the model holds no calibration (cdm4mi calibrate fits one)"
+            return spread, Uncertainty(calibrated=False, why=why)
+        if not fits(calibration, self.sampling):
+            return spread, Uncertainty(calibrated=False, why="the calibration is for other sampling settings")
+        return calibrated(calibration, spread, sigma), Uncertainty(
+            calibrated=True,
+            interval=INTERVAL,
+            half_width_in_standard_deviations=HALF_WIDTH,
+            coverage_on_validation_patients=calibration.coverage_after,
+        )
 
     def restore_slices(
         self,
@@ -304,11 +305,12 @@ class Restorer:
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
 
-    def _window(self, volume: Volume) -> IntensityWindow:
+    def _window(self, volume: Volume, warnings: list[str]) -> IntensityWindow:
         """The intensity window of training for this scan: patches of integers keep the one range they all have."""
         data = self.model.config.data
         if data.kind == volume.kind == "hdf5" and volume.modality is None:
             return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
+        warnings += guess_notice(volume)
         return window_for(volume, data.window, data.percentiles)
 
     def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:

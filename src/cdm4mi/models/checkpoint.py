@@ -23,11 +23,13 @@ from cdm4mi.config.portable import portable, with_paths_of_run
 from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.models.about import About
 from cdm4mi.models.build import build_network, build_process
 from cdm4mi.models.inert import load_inert
 from cdm4mi.models.original import inferred, original_weights
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
+from cdm4mi.records import read_record_as
 
 SHIPPED = "base.safetensors"
 _NETWORK = "model."
@@ -38,14 +40,14 @@ _REGRESSION = "regression."
 class TrainedModel:
     """A network with its weights, ready to run, and what is known of it.
 
-    about: version, training patients, model card and the like, as the file holds it; notices: what a user should be
+    about: version, training patients, model card and the like; notices: what a user should be
     told of the way the file was read; regression: the model whose mean is the anchor of path and parameterization.
     """
 
     network: DiffusionWrapper
     process: ConditionalProcess
     config: Config
-    about: dict[str, Any] = field(default_factory=dict)
+    about: About = field(default_factory=About)
     notices: list[str] = field(default_factory=list)
     name: str = ""
     regression: TrainedModel | None = None
@@ -106,7 +108,7 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
     metadata = {
         "format": "cdm4mi",
         "config": json.dumps(portable(model.config)),
-        "about": json.dumps(model.about),
+        "about": json.dumps(model.about.model_copy(update={"card": ""}).plain()),
         "card": card,
     }
     if model.regression is not None:
@@ -126,9 +128,9 @@ def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
         if "config" not in metadata:
             raise UserError(f"{file}: holds no cdm4mi configuration in its metadata, expected a model saved by cdm4mi")
         config = _parse(_json(metadata["config"], file, "config"), file)
-    about = _json(metadata.get("about", "{}"), file, "about")
+    about = _about(_json(metadata.get("about", "{}"), file, "about") | {"card": metadata.get("card", "")}, file)
     nested = _json(metadata["regression"], file, "regression") if "regression" in metadata else None
-    return _with_regression(file, config, tensors, about | {"card": metadata.get("card", "")}, nested)
+    return _with_regression(file, config, tensors, about, nested)
 
 
 def read_ckpt(file: Path) -> dict[str, Any]:
@@ -181,8 +183,8 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     else:
         notices.append("the checkpoint has no averaged weights: those as trained are used")
     weights |= {k: v for k, v in state.items() if k.startswith(_REGRESSION)}
-    about = {k: v for k, v in own.items() if k not in ("config", "regression")}
-    about["step"] = int(checkpoint.get("global_step", 0))
+    facts = {k: v for k, v in own.items() if k not in ("config", "regression")}
+    about = _about(facts | {"step": checkpoint.get("global_step", 0)}, file)
     return _with_regression(file, config, weights, about, own.get("regression"), notices)
 
 
@@ -190,7 +192,7 @@ def _with_regression(
     file: Path,
     config: Config,
     weights: dict[str, Tensor],
-    about: dict[str, Any],
+    about: About,
     nested: Any,
     notices: list[str] | None = None,
 ) -> TrainedModel:
@@ -201,7 +203,7 @@ def _with_regression(
         raise UserError(f"{file}: its configuration and its weights differ about a regression, expected both or none")
     if nested is not None:
         inner = {k.removeprefix(_REGRESSION): v for k, v in weights.items() if k.startswith(_REGRESSION)}
-        model.regression = _assemble(file, _parse(nested, file), inner, {})
+        model.regression = _assemble(file, _parse(nested, file), inner, About())
     return model
 
 
@@ -225,11 +227,11 @@ def _load_original(file: Path, checkpoint: dict[str, Any], config: Config | None
             "beta, here sqrt_linear)"
         )
         data["model"] |= {"beta_schedule": "custom", "betas": betas, "timesteps": len(betas)}
-    return _assemble(file, _parse(data, file), weights, {"layout": "original work"}, notices)
+    return _assemble(file, _parse(data, file), weights, About(layout="original work"), notices)
 
 
 def _assemble(
-    file: Path, config: Config, weights: dict[str, Tensor], about: dict[str, Any], notices: list[str] | None = None
+    file: Path, config: Config, weights: dict[str, Tensor], about: About, notices: list[str] | None = None
 ) -> TrainedModel:
     unet = config.model.unet_rosinality_config
     if unet.n_res_blocks * len(unet.channel_multiplier) > len(weights):
@@ -255,6 +257,10 @@ def _assemble(
 
 def _parse(data: dict[str, Any], file: Path) -> Config:
     return parse_config(data, where=str(file))
+
+
+def _about(data: dict[str, Any], file: Path) -> About:
+    return read_record_as(About, data, str(file), "a model of cdm4mi")
 
 
 def _json(text: str, file: Path, name: str) -> dict[str, Any]:

@@ -13,14 +13,12 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
-from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import Config
 from cdm4mi.diffusion.losses import loss_per_sample
 from cdm4mi.diffusion.noise import generator
@@ -29,6 +27,7 @@ from cdm4mi.diffusion.solvers.ddim import ddim
 from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
+from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
 from cdm4mi.models.condition import Condition
 from cdm4mi.training.modules import Batch, ConditionDDPM
@@ -149,15 +148,14 @@ def distill(
         config.sampling.steps = len(times)
         network = copy.deepcopy(teacher.network).requires_grad_(True).train()
         module = DistilledDDPM(config, network, guide, times)
-        about = {
-            "version": __version__,
-            "data": with_teachers_patients(data.summary, teacher),
-            "distilled_from": teacher.weight_hash,
-            "teacher_steps": teacher_steps,
-        }
-        if teacher.regression is not None:
-            about["regression"] = portable(teacher.regression.config)
-        return fit(module, data, config, out, about, start=start, progress=progress)
+        about = About(
+            version=__version__,
+            data=with_teachers_patients(data.summary, teacher.about.data),
+            distilled_from=teacher.weight_hash,
+            teacher_steps=teacher_steps,
+        )
+        section = checkpoint_section(config, about, None if teacher.regression is None else teacher.regression.config)
+        return fit(module, data, config, out, section, start=start, progress=progress)
 
 
 def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]:
@@ -170,9 +168,8 @@ def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]
     return [middle] if calls == 1 else [last, middle]
 
 
-def with_teachers_patients(summary: dict[str, Any], teacher: TrainedModel) -> dict[str, Any]:
+def with_teachers_patients(data: TrainingData, teachers: TrainingData) -> TrainingData:
     """Whom the student's weights have seen: its own patients and those of its teacher."""
-    taught = teacher.about.get("data")
-    seen = set(taught.get("patients_train", ())) if isinstance(taught, dict) else set()
-    train = sorted(seen | set(summary["patients_train"]))
-    return summary | {"patients_train": train, "patients_val": sorted(set(summary["patients_val"]) - set(train))}
+    train = set(teachers.patients_train) | set(data.patients_train)
+    val = set(data.patients_val) - train
+    return data.model_copy(update={"patients_train": sorted(train), "patients_val": sorted(val)})

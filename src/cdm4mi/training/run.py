@@ -20,7 +20,6 @@ from torch.utils.data import DataLoader
 
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
-from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import Config
 from cdm4mi.data.names import patient_hash
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
@@ -29,6 +28,7 @@ from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.locks import sole_run
 from cdm4mi.models import build_network, build_process, check_sizes
+from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
@@ -76,13 +76,13 @@ class PairData(L.LightningDataModule):
         val = [p for p in patients if p.name in set(self.val_names)]
         self.train_pairs = PairDataset(train, **common)
         self.val_pairs = PairDataset(val, **common, length=config.data.val_patches, validation=True)
-        self.summary = {
-            "patients_train": [patient_hash(n) for n in self.train_names],
-            "patients_val": [patient_hash(n) for n in self.val_names],
-            "slices_train": sum(len(p.slices) for p in train),
-            "slices_val": sum(len(p.slices) for p in val),
-            "slice_hashes": sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
-        }
+        self.summary = TrainingData(
+            patients_train=[patient_hash(n) for n in self.train_names],
+            patients_val=[patient_hash(n) for n in self.val_names],
+            slices_train=sum(len(p.slices) for p in train),
+            slices_val=sum(len(p.slices) for p in val),
+            slice_hashes=sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
+        )
 
     def train_dataloader(self) -> DataLoader[Pair]:
         trainer, training = self.trainer, self.config.training
@@ -132,10 +132,9 @@ def train(
             log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
         kind = model_class(config.model)
         module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
-        about: dict[str, Any] = {"version": __version__, "data": data.summary}
-        if regression is not None:
-            about["regression"] = portable(regression.config)
-        return fit(module, data, config, out, about, start=start, progress=progress)
+        about = About(version=__version__, data=data.summary)
+        section = checkpoint_section(config, about, None if regression is None else regression.config)
+        return fit(module, data, config, out, section, start=start, progress=progress)
 
 
 @contextmanager
@@ -176,20 +175,20 @@ def fit(
     data: PairData,
     config: Config,
     out: Path,
-    about: dict[str, Any],
+    section: dict[str, Any],
     *,
     start: Path | None,
     progress: bool,
 ) -> Path:
     """Run the training of a module in its folder, from the checkpoint ``start`` on, and return its last checkpoint.
 
-    about: goes into every checkpoint.
+    section: goes into every checkpoint.
     """
     last = out / "checkpoints" / LAST
     check_disk(module, out)
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
-    trainer = make_trainer(config, out, about, progress, saver)
+    trainer = make_trainer(config, out, section, progress, saver)
     with saver.on_signals(), warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
@@ -210,11 +209,11 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     return rms
 
 
-def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
+def make_trainer(config: Config, out: Path, section: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
     """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
     training = config.training
     log_every = min(training.log_every, training.max_tsteps)  # a short run says something too
-    callbacks: list[L.Callback] = [ConfigInCheckpoint(config, about)]
+    callbacks: list[L.Callback] = [ConfigInCheckpoint(section)]
     if training.use_ema:
         callbacks.append(EMACallback())
     callbacks += [

@@ -199,8 +199,8 @@ class Model(StudyMethod):
         )
         seconds = (clock() - began) / len(noisy.array)
         spread = None if result.spread is None else result.spread.array
-        notes = [note for note in result.record["warnings"] if note not in self.model.notices]
-        return Restored(result.volume.array, seconds, result.record["network_calls"], spread, notes)
+        notes = [note for note in result.record.warnings if note not in self.model.notices]
+        return Restored(result.volume.array, seconds, result.record.network_calls, spread, notes)
 
     def facts(self) -> MethodRecord:
         config, about = self.model.config, self.model.about
@@ -210,9 +210,9 @@ class Model(StudyMethod):
             weights=self.hash,
             trained_by_this_study=self.trained_by_study,
             parameters=sum(p.numel() for p in self.model.network.parameters()),
-            training_steps=about.get("step"),
+            training_steps=about.step,
             batch=config.training.batch_size * config.training.accumulate,
-            noise_in_training=config.data.noise.described() if "layout" not in about else "not stated",
+            noise_in_training=config.data.noise.described() if about.layout is None else "not stated",
             path=config.model.path,
             parameterization=config.model.parameterization,
             sampling=self.sampling.model_dump(mode="json"),
@@ -221,6 +221,6 @@ class Model(StudyMethod):
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
         trained = self.model.config.data.noise.sigma_range(noisy.scan.frame)
-        if trained is None or "layout" in self.model.about:
+        if trained is None or self.model.about.layout is not None:
             return None
         return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01

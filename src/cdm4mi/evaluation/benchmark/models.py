@@ -30,7 +30,7 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say:
     else:
         config = load_config(method.config, method.overrides)
         model = load_model(trained(config, below(folder, place_of(config)), method.title, scans, say, method.weights))
-    refuse_leaks(method.title, model.about.get("data", {}), scans)
+    refuse_leaks(method.title, model.about.data, scans)
     return model
 
 
@@ -53,7 +53,7 @@ def trained(
     from cdm4mi.training.run import PairData, train
 
     last = newest_checkpoint(run / "checkpoints")
-    if last is None or load_model(last).about["step"] < config.training.max_tsteps:
+    if last is None or (load_model(last).about.step or 0) < config.training.max_tsteps:
         data = PairData(config)
         refuse_leaks(title, data.summary, scans)
         say(f"training {title}, {config.training.max_tsteps} steps (log: {run / 'logs'})")

@@ -24,14 +24,21 @@ _LOSSY = {
 }
 
 
-def set_identity(dataset: Dataset, source: Dataset, derivation: Derivation, now: datetime.datetime | None) -> None:
+def set_identity(
+    dataset: Dataset,
+    source: Dataset,
+    derivation: Derivation,
+    now: datetime.datetime | None,
+    number: int | None = None,
+) -> None:
     """Who made this instance from what: new UIDs, image type, derivation, source, equipment.
 
-    ``now`` is None for a de-identified data set, which gets no times, and UIDs of the de-identified study.
+    ``now`` is None for a de-identified data set, which gets no times, and UIDs of the de-identified study. ``number``
+    tells images apart that share the source's UID; None where it has that alone.
     """
     public = new_uid if now is None else str
     source_uid, source_series = text(source, "SOPInstanceUID"), text(source, "SeriesInstanceUID")
-    dataset.SOPInstanceUID = public(derivation.uid("instance", source_uid))
+    dataset.SOPInstanceUID = public(derivation.uid("instance", source_uid, *([] if number is None else [str(number)])))
     dataset.SeriesInstanceUID = public(derivation.uid("series", source_series))
     dataset.SeriesNumber = derived_series_number(source, dataset.SeriesInstanceUID)
     label = f"{derivation.label} {NOT_FOR_CLINICAL_USE}"

@@ -15,7 +15,7 @@ from pydicom.uid import JPEGTransferSyntaxes
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.codestream import coded_sizes
 from cdm4mi.io.dicom.frames import frame_count
-from cdm4mi.io.dicom.scan import Instance
+from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.values import text, whole
 from cdm4mi.io.volume import check_memory
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from pydicom.sequence import Sequence
 from pydicom.valuerep import format_number_as_ds
 
 from cdm4mi.io.dicom.frames import Frame, padding_range
+from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.read import DicomHeader
 from cdm4mi.io.dicom.real_world import Rescale, remap
 from cdm4mi.io.dicom.values import item_of, text, whole
@@ -73,8 +75,10 @@ def set_pixels(
     dataset: Dataset, planes: NDArray[Any], order: list[int], grids: list[Grid], header: DicomHeader
 ) -> None:
     """Set the pixel data of one instance, whose frames show the planes ``order``, and what depends on them."""
-    frames = [header.frames[n] for n in order]
+    # Of an image that holds several quantities, the frames of one are left: they are counted anew.
+    frames = [replace(header.frames[n], index=index) for index, n in enumerate(order)]
     source = header.datasets[frames[0].instance]
+    mosaic = mosaic_of(source)
     stored = np.stack([grids[n].encode(planes[n]) for n in order])
     grid = grids[order[0]]
     signed = grid.dtype.kind == "i"
@@ -103,6 +107,8 @@ def set_pixels(
                 dataset.add_new("PixelPaddingValue", vr, int(grid.encode(np.array(values[0]))))
                 if ends[0] != ends[1]:
                     dataset.add_new("PixelPaddingRangeLimit", vr, int(grid.encode(np.array(values[1]))))
+    if mosaic is not None:
+        stored = mosaic.join(stored, grid.encode(np.zeros(())))
     data = stored.astype(grid.dtype.newbyteorder("<")).tobytes()
     dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import deidentify
+from cdm4mi.io.dicom.frames import only_frames
 from cdm4mi.io.dicom.identity import set_identity
 from cdm4mi.io.dicom.read import DicomHeader
 from cdm4mi.io.dicom.stored_pixels import set_float_pixels, set_pixels, stored_types
@@ -51,6 +53,7 @@ def derived_datasets(
     for n, frame in enumerate(header.frames):
         by_instance.setdefault(frame.instance, []).append(n)
     now = datetime.datetime.now()
+    shared = Counter(text(source, "SOPInstanceUID") for source in header.datasets)
     written = []
     for instance, its_planes in by_instance.items():
         order = sorted(its_planes, key=lambda n: header.frames[n].index)
@@ -59,13 +62,15 @@ def derived_datasets(
             raise UserError("the source has no SOPClassUID or SOPInstanceUID, which a derived image needs")
         try:
             dataset = _copy(source)
+            only_frames(dataset, [header.frames[n].index for n in order])
             if deidentified:
                 deidentify(dataset)
             if floating:
                 set_float_pixels(dataset, planes[order], header.dtype)
             else:
                 set_pixels(dataset, planes, order, grids, header)
-            set_identity(dataset, source, derivation, None if deidentified else now)
+            number = instance if shared[text(source, "SOPInstanceUID")] > 1 else None
+            set_identity(dataset, source, derivation, None if deidentified else now, number)
         except UserError:
             raise
         except Exception as error:
