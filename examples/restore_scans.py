@@ -66,7 +66,7 @@ for scan in sorted(scans.iterdir()):
 # the least noise that it has seen. What was done is in the record, for whoever finds the scan in a year.
 
 # %%
-record = json.loads((OUT / "restored" / "sub-01_T1w.cdm4mi.json").read_text())
+record = json.loads((OUT / "restored" / "sub-01_T1w.nii.gz.cdm4mi.json").read_text())
 print(json.dumps({key: record[key] for key in ("model", "network_calls", "noise_level", "uncertainty")}, indent=1))
 
 # %% [markdown]

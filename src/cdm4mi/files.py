@@ -40,15 +40,41 @@ def make_folder(folder: Path) -> None:
         raise UserError(f"{folder}: cannot be written to, expected a folder that can be")
 
 
+def below(folder: Path, name: str) -> Path:
+    """The path of a file or folder of this name in ``folder``. Raises UserError for a name that leads out of it."""
+    path = Path(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
+        raise UserError(f"name: found {name!r}, expected one of a place inside {folder}")
+    return folder / path
+
+
+def check_place(path: Path, size: int = 0) -> None:
+    """Raise UserError where a file or folder ``path`` of so many bytes cannot be made: a check before long work."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written, as {folder} cannot; expected a folder that can be")
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise UserError(f"{path}: the disk has {free / 2**20:.0f} MiB free, expected at least {size / 2**20:.0f} MiB")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Make a UserError that names ``path`` of a full disk, or another reason why writing fails, within the block."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
+    except (OSError, RuntimeError) as error:
+        reason: BaseException | None = error
+        while reason is not None and not _of_disk(reason):
+            reason = reason.__context__  # torch raises a RuntimeError of its own over it
+        if reason is None:
             raise
-        raise UserError(f"{path}: cannot be written ({error.strerror}), expected a disk with room for it") from None
+        why = getattr(reason, "strerror", None) or reason
+        raise UserError(f"{path}: cannot be written ({why}), expected a disk with room for it") from None
+
+
+def _of_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk took no more; NumPy's of an array does so without a number."""
+    return isinstance(error, OSError) and (error.errno in _UNWRITABLE or " requested and " in str(error))
 
 
 @contextmanager
@@ -97,7 +123,14 @@ def replacing_together(*paths: Path) -> Iterator[list[Path]]:
         for folder, path in zip(folders, paths, strict=True):
             with writing(path):
                 (folder / path.name if path.is_dir() else folder).mkdir(parents=True)
-        yield [folder / path.name for folder, path in zip(folders, paths, strict=True)]
+        try:
+            with writing(paths[-1]):
+                yield [folder / path.name for folder, path in zip(folders, paths, strict=True)]
+        except UserError as error:
+            message = str(error)
+            for folder, path in zip(folders, paths, strict=True):
+                message = message.replace(str(folder / path.name), str(path)).replace(str(folder), str(path.parent))
+            raise UserError(message) from None
         for folder, path in zip(folders, paths, strict=True):
             with writing(path):
                 _to_disk(folder)

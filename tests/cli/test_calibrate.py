@@ -32,16 +32,16 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     arguments = ("denoise", scan, out, "--model", run, "--uncertainty", deviation, "--noise", 100)
     code, _, err = command(*arguments, *WAY)
     assert code == 0, err
-    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
     # nowhere surer than the floor: it is in the scan's units, HU here
     floor = calibration.scale * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
-    for path in (out, deviation, tmp_path / "out.cdm4mi.json"):
+    for path in (out, deviation, tmp_path / "out.dcm.cdm4mi.json"):
         path.unlink()
     code, _, err = command(*arguments, "--steps", 3, "--samples", 3)
     assert code == 0, err
-    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert not record["uncertainty"]["calibrated"] and "other sampling settings" in record["uncertainty"]["why"]
 
 

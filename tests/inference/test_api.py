@@ -65,14 +65,16 @@ def test_from_file_to_file_with_a_record_that_reads_back(scan, trained_run, tmp_
     assert cdm4mi.read(deviation).shape == cdm4mi.read(out).shape
     with pytest.raises(cdm4mi.UserError, match="sampling: found step, expected one of the settings solver, steps"):
         cdm4mi.denoise_file(scan, out, trained_run, {"step": 2})
-    file = tmp_path / "out.cdm4mi.json"
+    file = tmp_path / "out.nii.gz.cdm4mi.json"
     again = read_record_as(DenoiseRecord, file.read_bytes(), file.name, "a record")
     assert again.model_copy(update={"written": None}) == record
     content = json.loads(file.read_text())
     old = {key: value for key, value in content.items() if key != "format"}  # of an earlier version
     assert read_record_as(DenoiseRecord, old, file.name, "a record") == again
     for change in ({"noise_level": 3}, {"seed": None}, {"patient": "x"}, {"format": 2}):
-        with pytest.raises(cdm4mi.UserError, match=f"out.cdm4mi.json: {next(iter(change))}: .+, expected a record"):
+        with pytest.raises(
+            cdm4mi.UserError, match=f"out.nii.gz.cdm4mi.json: {next(iter(change))}: .+, expected a record"
+        ):
             read_record_as(DenoiseRecord, content | change, file.name, "a record")
 
 

@@ -221,3 +221,21 @@ def test_the_scale_slope_in_philips_private_sequences(tmp_path):
         scale = inner.private_block(0x2005, "Philips MR Imaging DD 001")[0x0E].value
         assert slope < 4.25 and slope * scale == pytest.approx(4.25 * 0.0125)
         assert float(inner.RescaleSlope) == slope
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("RescaleSlope", "0", "other than 0"),
+        ("RescaleSlope", "inf", "finite number"),
+        ("RescaleIntercept", "nan", "finite number"),
+        ("NumberOfFrames", "2147483647", "NumberOfFrames is 2147483647, the file has"),
+        ("PixelSpacing", ["1e30", "1e30"], "expected less than 1 km"),
+    ],
+)
+def test_a_number_beyond_reason_is_one_line(keyword, value, message, tmp_path):
+    ds = slices()[0]
+    ds.add_new(pydicom.datadict.tag_for_keyword(keyword), "LO", value)  # unchecked, as a faulty writer leaves it
+    with pytest.raises(UserError, match=message) as caught:
+        io.read(save([ds], tmp_path / "in"))
+    assert "\n" not in str(caught.value)

@@ -13,7 +13,8 @@ from cdm4mi.io.record import record_path
 
 
 @pytest.mark.parametrize(
-    "output, record", [("scan.nii.gz", "scan.cdm4mi.json"), ("a.b.mha", "a.b.cdm4mi.json"), ("out", "out.cdm4mi.json")]
+    "output, record",
+    [("scan.nii.gz", "scan.nii.gz.cdm4mi.json"), ("a.b.mha", "a.b.mha.cdm4mi.json"), ("out", "out.cdm4mi.json")],
 )
 def test_record_path(output, record, tmp_path):
     assert record_path(tmp_path / output) == tmp_path / record

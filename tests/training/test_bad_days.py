@@ -40,9 +40,8 @@ def holder(tmp_path):
 
 def test_a_second_training_is_refused_and_told_who_holds_the_folder(holder, tmp_path):
     patches = runs.patch_folder(tmp_path / "patches")
-    with pytest.raises(
-        UserError, match=rf"run: in use by process {holder.pid} on {os.uname().nodename} \(train, since"
-    ):
+    who = rf"process {holder.pid} on {os.uname().nodename} \(train, since"
+    with pytest.raises(UserError, match=rf"run: in use by {who}"):
         train(runs.tiny_config(patches), tmp_path / "run", progress=False)
 
 

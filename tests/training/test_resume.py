@@ -160,11 +160,13 @@ def test_a_damaged_last_checkpoint_falls_back_on_the_one_before(damage, uninterr
     assert "\n" not in record.getMessage()
     assert runs.checkpoint(tmp_path)["global_step"] == before
     assert (folder / "damaged.ckpt").exists() == (damage is not remove)
+    remove(folder / "last.ckpt")
+    cut(folder / "previous.ckpt")
+    assert newest_checkpoint(folder) == folder / "last.ckpt"
+    assert "last.ckpt: is missing; going on from best.ckpt, step " in caplog.text
     for name in ("last", "previous", "best"):
         cut(folder / f"{name}.ckpt")
-    with pytest.raises(
-        UserError, match=r"last\.ckpt: not a readable checkpoint \(.*\), nor is another of the run"
-    ) as error:
+    with pytest.raises(UserError, match=r"last\.ckpt: is cut or damaged, and so is every other of the run") as error:
         newest_checkpoint(folder)
     assert "\n" not in str(error.value)
 

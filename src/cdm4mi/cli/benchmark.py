@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo, printable
+from cdm4mi.files import below
+
 if TYPE_CHECKING:
     from cdm4mi.evaluation.benchmark.config import BenchmarkConfig
 
@@ -24,7 +27,7 @@ def benchmark(
     from cdm4mi.evaluation.benchmark.config import load_benchmark
 
     settings = load_benchmark(config)
-    run_and_report(settings, out or Path("runs") / settings.name)
+    run_and_report(settings, out or below(Path("runs"), settings.name))
 
 
 def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
@@ -46,23 +49,23 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
         shown = [""]
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            bar.update(task, description=printable(what), completed=done, total=total or None)
             if not errors.is_terminal and what != shown[0]:  # a log of hours says where it is
                 shown[0] = what
-                typer.echo(f"{what} ({done} of {total})" if total else what, err=True)
+                echo(f"{what} ({done} of {total})" if total else what, err=True)
 
         try:
             run_benchmark(settings, folder, show, command=_command())
         except (KeyboardInterrupt, Terminated):
-            typer.echo(f"what is done is kept in {folder}: the same command goes on with it", err=True)
+            echo(f"what is done is kept in {folder}: the same command goes on with it", err=True)
             raise
     page = write_report(folder)
     record = Record(folder)
-    typer.echo(stamp(record, record.plotted[0]))
+    echo(stamp(record, record.plotted[0]))
     for line in verdicts(record):
-        typer.echo(line)
-    typer.echo(f"scores: {folder / 'scores'}")
-    typer.echo(f"report: {page}")
+        echo(line)
+    echo(f"scores: {folder / 'scores'}")
+    echo(f"report: {page}")
 
 
 def _command() -> str:

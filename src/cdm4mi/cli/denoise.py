@@ -10,6 +10,7 @@ import typer
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
@@ -29,7 +30,7 @@ def denoise(
         typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples"),
     ] = None,
     solver: Annotated[choices.SolverName | None, typer.Option(help="for samples")] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample (heun: two a step)")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of a sample, a network call each (heun: two)")] = None,
     spacing: Annotated[SpacingName | None, typer.Option(help="how the steps are spread over the path")] = None,
     start_from: Annotated[
         StartName | None, typer.Option(help="begin from noise, or in the middle of the path from the scan itself (y)")
@@ -67,6 +68,7 @@ def denoise(
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
     phase: Annotated[
         bool, typer.Option("--phase", help="restore a phase or a field map too, of which the model knows nothing")
     ] = False,
@@ -81,8 +83,12 @@ def denoise(
     from cdm4mi.errors import UserError
     from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
+    from cdm4mi.io import refuse_existing
     from cdm4mi.models.checkpoint import load_model
 
+    for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
+        if output.resolve() != scan.resolve():  # which no option makes possible
+            refuse_existing(output)
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
@@ -134,7 +140,7 @@ def denoise(
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
+                echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
                 _report(target, outcome)
     if failed:
@@ -143,9 +149,9 @@ def denoise(
 
 def _report(out: Path, record: DenoiseRecord) -> None:
     for warning in record.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {with_options(warning)}", err=True)
     noise = record.noise_level
-    typer.echo(
+    echo(
         f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
         f"noise {'measured' if noise.estimated else 'given'} {noise.value:.4g}"
     )

@@ -10,6 +10,8 @@ from typing import Annotated, get_args, get_origin
 import typer
 
 from cdm4mi.choices import ModalityName
+from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
 
 
@@ -62,6 +64,7 @@ def noise(
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
     **parameters: str | None,
 ) -> None:
     """Add simulated noise to a scan: same format, same geometry, same units; a JSON record goes beside it."""
@@ -70,7 +73,10 @@ def noise(
 
     from cdm4mi.config.noise_spec import noise_from_spec
     from cdm4mi.data.add_noise import noise_file
+    from cdm4mi.io import refuse_existing
 
+    if not force and out.resolve() != scan.resolve():
+        refuse_existing(out)
     section = noise_from_spec(type, parameters)
     columns = (TextColumn("adding noise"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
@@ -90,7 +96,7 @@ def noise(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for warning in record.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {with_options(warning)}", err=True)
     unit = record.input.units or ("HU" if record.normalisation.modality == "CT" else "scanner units")
     message = f"{record.noise['type']} noise of level {record.noise_level:.4g} {unit}"
-    typer.echo(f"{out}: {record.slices} slices, {message}")
+    echo(f"{out}: {record.slices} slices, {message}")

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+from cdm4mi.files import below
+
 
 def train(
     config: Annotated[
@@ -23,12 +26,12 @@ def train(
     from cdm4mi.planning.settings import settings_of
 
     settings = settings_of(config, overrides or [])
-    folder = out or Path("runs") / settings.name
+    folder = out or below(Path("runs"), settings.name)
 
     from cdm4mi.training.run import train as run_training
 
     last = run_training(settings, folder, resume=resume, progress=progress)
-    typer.echo(f"trained: {last}")
-    typer.echo(f"best:    {last.with_name('best.ckpt')}")
-    typer.echo(f"logs:    {folder / 'logs'} (CSV), tensorboard --logdir {folder / 'tensorboard'}")
-    typer.echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")
+    echo(f"trained: {last}")
+    echo(f"best:    {last.with_name('best.ckpt')}")
+    echo(f"logs:    {folder / 'logs'} (CSV), tensorboard --logdir {folder / 'tensorboard'}")
+    echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")

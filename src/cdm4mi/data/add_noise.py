@@ -15,7 +15,8 @@ from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import window_for
+from cdm4mi.files import replacing_together
+from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
 from cdm4mi.window import IntensityWindow
 
@@ -113,15 +114,16 @@ def noise_file(
         description=f"Simulated {noise.type} noise added",
         label="noise added",
     )
-    notes = io.write(noisy.volume, target, template, derivation=derivation, deidentify=deidentify)
-    record = NoiseRecord(
-        **settings,
-        parameter=noisy.parameter,
-        noise_level=noisy.sigma_scanner,
-        normalisation=noisy.normalisation,
-        slices=len(volume.slices()),
-        warnings=[*volume.warnings, *notes],
-        input=about,
-    )
-    io.write_record(target, record)
+    with replacing_together(target) as (written,):
+        notes = io.write(noisy.volume, written, template, derivation=derivation, deidentify=deidentify)
+        record = NoiseRecord(
+            **settings,
+            parameter=noisy.parameter,
+            noise_level=noisy.sigma_scanner,
+            normalisation=noisy.normalisation,
+            slices=len(volume.slices()),
+            warnings=[*volume.warnings, *guess_notice(volume), *notes],
+            input=about,
+        )
+        io.write_record(written, record)
     return record

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cdm4mi.data.records import ScanContent, ScanRecord, StoredValues
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import Grid, refine
 from cdm4mi.io.volume import Source
 from cdm4mi.window import IntensityWindow
@@ -61,7 +62,7 @@ def write_scan(path: Path, content: ScanContent, arrays: dict[str, tuple[NDArray
     """
     hashes = [slice_hash(image) for image in arrays[TARGET][0]]
     stored_as: dict[str, StoredValues] = {}
-    with replacing_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing_file(path) as temporary, hdf5_file(temporary) as file:
         for name, (values, grid) in arrays.items():
             dataset = file.create_dataset(
                 name,

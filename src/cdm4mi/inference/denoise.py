@@ -10,6 +10,7 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
@@ -105,12 +106,16 @@ def denoise_file(
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
     restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
-    notes = io.write(restoration.volume, target, template, deidentify=deidentify)
-    if uncertainty is not None and restoration.spread is not None:
-        meaning = "Standard deviation of samples"
-        io.write_map(restoration.spread, uncertainty, meaning, template, deidentify=deidentify)
-    record = restoration.record.model_copy(update={"warnings": [*restoration.record.warnings, *notes]})
-    io.write_record(target, record)
+    # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
+    outputs = (target,) if uncertainty is None else (uncertainty, target)
+    with replacing_together(*outputs) as (*maps, restored):
+        notes = io.write(restoration.volume, restored, template, deidentify=deidentify)
+        for path in maps:
+            assert restoration.spread is not None
+            meaning = "Standard deviation of samples"
+            io.write_map(restoration.spread, path, meaning, template, deidentify=deidentify)
+        record = restoration.record.model_copy(update={"warnings": [*restoration.record.warnings, *notes]})
+        io.write_record(restored, record)
     return record
 
 

@@ -24,7 +24,7 @@ from cdm4mi.inference.bright import excess
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
 from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
-from cdm4mi.intensity import modality_of, window_for
+from cdm4mi.intensity import guess_notice, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import estimate_sigma
 from cdm4mi.models.checkpoint import TrainedModel
@@ -122,9 +122,9 @@ class Restorer:
                 f"scan: found slices of {rows} x {columns} pixels, expected at least "
                 f"{self.least} x {self.least}, the least that the network sees"
             )
-        norm = normalisation or self._window(volume)
-        y = norm.normalised(volume.images())
         warnings: list[str] = []
+        norm = normalisation or self._window(volume, warnings)
+        y = norm.normalised(volume.images())
         scale = norm.scale
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
@@ -305,11 +305,12 @@ class Restorer:
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
 
-    def _window(self, volume: Volume) -> IntensityWindow:
+    def _window(self, volume: Volume, warnings: list[str]) -> IntensityWindow:
         """The intensity window of training for this scan: patches of integers keep the one range they all have."""
         data = self.model.config.data
         if data.kind == volume.kind == "hdf5" and volume.modality is None:
             return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
+        warnings += guess_notice(volume)
         return window_for(volume, data.window, data.percentiles)
 
     def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:

@@ -18,6 +18,10 @@ from cdm4mi.errors import UserError
 EVEN_MM = 0.01
 EVEN_FRACTION = 0.01
 TILT_DEGREES = 0.1
+MOST_SPACING = 1e6
+"""Millimetres between voxels, or from the origin to the first, that no scanner spans."""
+LEAST_DETERMINANT = 1e-12
+"""mm^3 of a voxel under which its axes are not independent."""
 
 
 @dataclass
@@ -114,8 +118,11 @@ def name_spacing(gaps: NDArray[Any], distances: NDArray[Any], tolerance: float) 
 
 def require_independent_axes(affine: NDArray[Any], name: str, fields: str) -> None:
     """Refuse a header whose ``fields`` give a 4 x 4 affine that maps the voxels to less than a volume."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < LEAST_DETERMINANT:
         raise UserError(f"{name}: {fields}: found an affine that is singular or not finite, expected independent axes")
+    greatest = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    if greatest > MOST_SPACING or np.abs(affine[:3, 3]).max() > MOST_SPACING:
+        raise UserError(f"{name}: {fields}: found voxels {greatest:g} mm apart or as far away, expected less than 1 km")
 
 
 def require_even(origins: NDArray[Any] | None, name: str, target: str) -> None:

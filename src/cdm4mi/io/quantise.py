@@ -108,7 +108,10 @@ def as_type(
     Integers are kept where they hold the values exactly, or where the user asked for them (then rounded); otherwise
     float32, noted. A wider float type of the source is kept.
     """
-    if dtype is None or dtype.str[1:] not in codes:
+    if dtype is None:
+        return array
+    if dtype.str[1:] not in codes:
+        notes.append(f"stored as float32 instead of {dtype}")
         return array
     if dtype.kind == "f":
         return array.astype(dtype)

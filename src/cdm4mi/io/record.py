@@ -12,7 +12,6 @@ import numpy as np
 
 from cdm4mi import __version__
 from cdm4mi.files import replacing_file
-from cdm4mi.io.formats import without_ending
 from cdm4mi.io.volume import Volume
 from cdm4mi.records import FileRecord, Record
 
@@ -42,9 +41,9 @@ class OutputRecord(FileRecord):
 
 
 def record_path(output: str | Path) -> Path:
-    """Where the record of an output lies: ``scan.nii.gz`` and the folder ``scan`` both give ``scan.cdm4mi.json``."""
+    """Where the record of an output lies: beside it, under its whole name, as ``scan.nii.gz.cdm4mi.json``."""
     output = Path(output)
-    return output.with_name(f"{without_ending(output)}.cdm4mi.json")
+    return output.with_name(f"{output.name}.cdm4mi.json")
 
 
 def write_record(path: str | Path, record: OutputRecord) -> Path:

@@ -17,10 +17,13 @@ from cdm4mi.io.derivation import Derivation
 
 @dataclass
 class Source:
-    """Where a volume came from, with whatever its format needs to be written back. Opaque outside ``io``.
+    """Where a volume came from, with whatever its format needs to be written back. Only ``io`` looks into it.
 
-    folder: a scan that was a folder of files, and is written as one where the output has no ending. slice_axis: of the
-    stored axes (slices, rows, columns) the one along which the slices were acquired, which the volume has first.
+    kind: "dicom" or the name of a format; paths: the files; header: what the format's writer takes back from it;
+    dtype, slope, intercept: how values were stored, physical = slope * stored + intercept; folder: whether the scan was
+    a folder of files, and is written as one where the output has no ending; slice_axis: of the stored axes (slices,
+    rows, columns) the one along which the slices were acquired, which the volume has first; nan_padding: whether the
+    padding of the volume is NaN in the file, and is NaN again where it is written as floats.
     """
 
     kind: str
@@ -31,6 +34,7 @@ class Source:
     intercept: float = 0.0
     folder: bool = False
     slice_axis: int = 0
+    nan_padding: bool = False
 
 
 @dataclass
@@ -76,7 +80,7 @@ class Volume:
 
     @property
     def kind(self) -> str | None:
-        """The format it was read from: "dicom", "nifti", "mha", "nrrd", "hdf5", "tiff", "png"; None for a new one."""
+        """The format it was read from, "dicom" or a name of ``io.formats.FORMATS``; None for a new one."""
         return self.source.kind if self.source else None
 
     @property

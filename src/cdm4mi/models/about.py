@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import Config
 from cdm4mi.records import FileRecord, Record
 
@@ -70,5 +71,5 @@ class About(FileRecord):
 
 def checkpoint_section(config: Config, about: About, regression: Config | None) -> dict[str, Any]:
     """What a checkpoint holds under ``cdm4mi``, as plain data; regression: of the model that it rests on."""
-    nested = {} if regression is None else {"regression": regression.model_dump(mode="json")}
-    return {"config": config.model_dump(mode="json"), **about.plain(), **nested}
+    nested = {} if regression is None else {"regression": portable(regression)}
+    return {"config": portable(config), **about.plain(), **nested}

@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cdm4mi.config.load import parse_config
+from cdm4mi.config.portable import portable, with_paths_of_run
 from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
@@ -106,12 +107,12 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.weights().items()}
     metadata = {
         "format": "cdm4mi",
-        "config": json.dumps(model.config.model_dump(mode="json")),
+        "config": json.dumps(portable(model.config)),
         "about": json.dumps(model.about.model_copy(update={"card": ""}).plain()),
         "card": card,
     }
     if model.regression is not None:
-        metadata["regression"] = json.dumps(model.regression.config.model_dump(mode="json"))
+        metadata["regression"] = json.dumps(portable(model.regression.config))
     with replacing_file(Path(path)) as temporary:
         temporary.write_bytes(save(tensors, metadata))  # save_file gives the file to its owner alone
 
@@ -174,7 +175,7 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     own = checkpoint["cdm4mi"]
     if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
         raise UserError(f"{file}: holds no configuration under cdm4mi, expected a checkpoint of cdm4mi train")
-    config = config or _parse(own["config"], file)
+    config = config or _parse(with_paths_of_run(own["config"], file.parent.parent), file)
     weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)}
     notices = []
     if "ema" in checkpoint:

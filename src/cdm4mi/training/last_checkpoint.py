@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import signal
 import threading
@@ -41,29 +40,26 @@ def newest_checkpoint(folder: Path) -> Path | None:
         elif file == last:
             return last
         else:
-            with replacing_file(last) as temporary:
+            what = f"{problem} (kept as {DAMAGED})" if last.exists() else f"{last}: is missing"
+            with replacing_file(last, keep=folder / DAMAGED) as temporary:
                 shutil.copyfile(file, temporary)
-                if problem:
-                    os.replace(last, folder / DAMAGED)
-            what = f"{problem} (kept as {DAMAGED})" if problem else f"{last}: is missing"
             log.warning("%s; going on from %s, step %d", what, file.name, step)
             return last
     if problem:
-        raise UserError(
-            f"{problem}, nor is another of the run, expected one that is (without the folder it begins anew)"
-        )
+        raise UserError(f"{problem}, and so is every other of the run; without {folder} the run begins anew")
     return None
 
 
 def _damage(file: Path) -> tuple[str, int]:
-    """What is wrong with a checkpoint, nothing where it is whole, and its step."""
+    """A line that says that a checkpoint is damaged, nothing where it is whole; and its step."""
+    damage = f"{file}: is cut or damaged"
     try:
-        step = int(read_ckpt(file).get("global_step", 0))
         with zipfile.ZipFile(file) as archive:
-            broken = archive.testzip()  # torch checks no sums
-    except (UserError, zipfile.BadZipFile, OSError) as error:
-        return str(error), 0
-    return (f"{file}: not a readable checkpoint ({broken} is damaged)" if broken else ""), step
+            if archive.testzip() is not None:  # torch checks no sums
+                return damage, 0
+        return "", int(read_ckpt(file).get("global_step", 0))
+    except (UserError, zipfile.BadZipFile, OSError):
+        return damage, 0
 
 
 class LastCheckpoint(Checkpoint):

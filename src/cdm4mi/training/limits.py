@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 
 from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
+from cdm4mi.files import check_place
 
 COPIES = 5
 """Numbers for each weight: itself, its gradient, two moments of Adam, its average."""
@@ -61,11 +61,7 @@ def check_memory(network: nn.Module) -> None:
 def check_disk(network: nn.Module, folder: Path) -> None:
     """Refuse a folder whose disk has no room for the checkpoints."""
     there = sum(file.stat().st_size for file in folder.glob("checkpoints/*.ckpt"))
-    needed, free = SAVED * SAVED * _bytes(network) - there, shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"{folder}: the disk has {free / 2**20:.0f} MiB free, expected {needed / 2**20:.0f} MiB for the checkpoints"
-        )
+    check_place(folder / "checkpoints", SAVED * SAVED * _bytes(network) - there)
 
 
 def _bytes(network: nn.Module) -> int:

@@ -13,6 +13,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import ModelMethod
 from cdm4mi.evaluation.benchmark.scans import StudyScan
 from cdm4mi.evaluation.leakage import refuse_leaks
+from cdm4mi.files import below
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
 SHIPPED = "shipped"
@@ -28,7 +29,7 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say:
         model = load_model(None if method.checkpoint == SHIPPED else method.checkpoint)
     else:
         config = load_config(method.config, method.overrides)
-        model = load_model(trained(config, folder / place_of(config), method.title, scans, say, method.weights))
+        model = load_model(trained(config, below(folder, place_of(config)), method.title, scans, say, method.weights))
     refuse_leaks(method.title, model.about.data, scans)
     return model
 

@@ -182,6 +182,9 @@ def _spacing(spacing: NDArray[Any] | None) -> tuple[float, float] | None:
 def _values_of(holder: Dataset, dataset: Dataset) -> tuple[float, float, float | None]:
     """(slope, intercept, mirror) of a frame whose rescale stands in ``holder``."""
     slope = number(holder, "RescaleSlope") or 1.0
+    for keyword, forbidden in (("RescaleSlope", (None, 0.0)), ("RescaleIntercept", (None,))):
+        if text(holder, keyword) and number(holder, keyword) in forbidden:
+            raise UserError(f"{keyword} is malformed, expected a finite number{' other than 0' * len(forbidden[1:])}")
     intercept = number(holder, "RescaleIntercept") or 0.0
     if text(dataset, "PhotometricInterpretation") != "MONOCHROME1" or text(dataset, "Modality") in _PHYSICAL:
         return slope, intercept, None

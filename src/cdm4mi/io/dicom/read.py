@@ -52,6 +52,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     first = instances[0]
     order, stacked, notes = _arrange(frames, instances)
     warnings += notes
+    geometry.require_independent_axes(stacked.affine, first.name, "PixelSpacing and ImagePositionPatient")
     shape = (*order.shape, *plane_size(first.dataset))
     check_free_memory(first.name, shape)
     ordered = [frames[n] for n in order.reshape(-1)]
@@ -115,6 +116,9 @@ def _frames(instances: list[Instance], quantity: str) -> list[Frame]:
     """The frames of all instances that hold ``quantity``."""
     frames = []
     for n, instance in enumerate(instances):
+        count = frame_count(instance.dataset)
+        if count > max(1, instance.file.size):  # each has a byte at least, however well it is packed
+            raise UserError(f"{instance.name}: NumberOfFrames is {count}, the file has {instance.file.size} bytes")
         try:
             found = frames_of(instance.dataset, n)
         except UserError as error:
@@ -198,8 +202,9 @@ def _uneven(frames: list[Frame], labels: NDArray[Any], instances: list[Instance]
         cut_short = [time for time in times if keys.count(time) < len(counts)]
         if len(cut_short) == 1:
             there = [n for n, key in enumerate(keys) if key == cut_short[0]]
+            time = f"{cut_short[0]:g}" if isinstance(cut_short[0], float) else cut_short[0]
             return (
-                f"{_names(frames, there, instances)}: the time point of {keyword} {cut_short[0]} lacks "
+                f"{_names(frames, there, instances)}: the time point of {keyword} {time} lacks "
                 f"{len(counts) - len(there)} of {len(counts)} slices, expected as many at each (leave these files out)"
             )
     doubled = np.flatnonzero(labels == int(np.argmax(counts)))

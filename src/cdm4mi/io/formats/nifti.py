@@ -16,7 +16,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.io.formats.format import HEAD, Format
 from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
-from cdm4mi.io.geometry import require_independent_axes
+from cdm4mi.io.geometry import LEAST_DETERMINANT, require_independent_axes
 from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
@@ -67,7 +67,7 @@ def _read(image: Any, file: ScanFile) -> Volume:
     warnings = []
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
-    affine = _millimetres(header) @ np.asarray(image.affine, dtype=np.float64)
+    affine = _millimetres(header) @ _affine(image, warnings)
     require_independent_axes(affine, name, "qform or sform")
     source = Source(
         "nifti", tuple(dict.fromkeys((*file.paths, *data_file.paths))), header.copy(), dtype, slope, intercept
@@ -127,6 +127,22 @@ def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
     units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
     scale = {1: 1e3, 3: 1e-3}.get(units, 1.0)
     return np.diag([scale, scale, scale, 1.0])
+
+
+def _affine(image: Any, warnings: list[str]) -> NDArray[Any]:
+    """The affine that is set; where it is singular, the other one of sform and qform, with a warning."""
+    affine: NDArray[Any] = np.asarray(image.affine, dtype=np.float64)
+    if _independent(affine):
+        return affine
+    for name, other in (("sform", image.get_sform(coded=True)), ("qform", image.get_qform(coded=True))):
+        if other[1] and other[0] is not None and _independent(other[0]):
+            warnings.append(f"the other of sform and qform is singular: the {name} is used")
+            return np.asarray(other[0], dtype=np.float64)
+    return affine
+
+
+def _independent(affine: NDArray[Any]) -> bool:
+    return bool(np.isfinite(affine).all()) and abs(np.linalg.det(affine[:3, :3])) >= LEAST_DETERMINANT
 
 
 def _stated_axis(volume: Volume) -> int | None:

@@ -86,4 +86,5 @@ FORMAT = Format(
     check=_check,
     colour=True,
     positioned=False,
+    nan=False,
 )
