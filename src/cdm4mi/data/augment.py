@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm4mi.config.schema import AugmentConfig
+from cdm4mi.data.lesions import Lesion, draw_lesions, with_lesions
 from cdm4mi.data.patient import Plane
 
 Place = tuple[slice, slice]
@@ -44,7 +45,8 @@ class Change:
 
     angle: degrees, anticlockwise; contrast: factor of the differences to the image's mean; sharpness: share of what
     a 3 x 3 blur takes away that is added (below 0: taken away); shrink: so many pixels along each axis become their
-    mean; curve: what values at equal distances from -1 to 1 become, with lines between (None: what they are).
+    mean; curve: what values at equal distances from -1 to 1 become, with lines between (None: what they are); lesions:
+    ellipses that are added.
     """
 
     angle: float = 0.0
@@ -52,6 +54,7 @@ class Change:
     sharpness: float = 0.0
     shrink: int = 1
     curve: tuple[float, ...] | None = None
+    lesions: tuple[Lesion, ...] = ()
 
     def cut(self, plane: Plane, place: Place) -> NDArray[Any]:
         """The part of a slice (or of its channels) at a place, turned about its middle, then shrunk.
@@ -79,10 +82,12 @@ class Change:
         return spacing[0] * self.shrink, spacing[1] * self.shrink
 
     def intensity(self, image: Tensor) -> Tensor:
-        """Curve, contrast, then sharpness of an image (..., H, W) on [-1, 1], clipped to it, as far as they are set."""
+        """Curve, lesions, contrast, then sharpness of an image (..., H, W) on [-1, 1], clipped to it, where set."""
         if self.curve is not None:
             knots = np.linspace(-1, 1, len(self.curve))
             image = torch.from_numpy(np.interp(image.numpy(), knots, self.curve).astype(np.float32))
+        if self.lesions:
+            image = with_lesions(image, self.lesions)
         if self.contrast == 1.0 and self.sharpness == 0.0:
             return image
         mean = image.mean()
@@ -116,7 +121,8 @@ def draw_change(
     if config.curve > 0 and rng.random() < config.curve and modality in ("MR", "PT"):
         values = rng.random(KNOTS - 1)
         curve = (BACKGROUND, *(float(v) for v in 2 * values / values.max() - 1))
-    return Change(angle, contrast, sharpness, shrink, curve)
+    lesions = draw_lesions(rng) if config.lesions > 0 and rng.random() < config.lesions else ()
+    return Change(angle, contrast, sharpness, shrink, curve, lesions)
 
 
 def _shrunk(image: NDArray[Any], factor: int) -> NDArray[Any]:

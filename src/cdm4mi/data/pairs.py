@@ -18,6 +18,7 @@ from cdm4mi.data.acquisition import acquisition_vector
 from cdm4mi.data.augment import Change, Turn, draw_change, draw_shrink, draw_turn
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation, Frame
+from cdm4mi.degradation.base import measured_correlations
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
@@ -33,8 +34,8 @@ _WHOLE = 1
 """Third part of a block's key: its random numbers are not those of the pair of the same number."""
 _NEIGHBOUR = 2
 """After a pair's or block's key: the noise of a slice beside it is not its own."""
-_JITTER = 3
-"""After a pair's key: how wrong its noise level is told."""
+_JITTER, _TEXTURE_JITTER = 3, 4
+"""After a pair's key: how wrong its noise level is told, and its texture."""
 
 
 @dataclass
@@ -47,6 +48,7 @@ class _Slice:
     x0: Tensor
     y: Tensor
     level: float
+    magnitude: bool
 
 
 class PairDataset(Dataset[Pair]):
@@ -54,9 +56,11 @@ class PairDataset(Dataset[Pair]):
 
     A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
     ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
-    parameter and noise. With ``acquisition`` names there is a ``vector`` (D,) too. Patients with ``conditions`` give y
-    from them, at the same place. Of the channels of y the noisy image's own come first, then those of its neighbours
-    (below to above, with the same parameter and noise of their own) and of other contrasts, where patients have them.
+    parameter and noise. With ``acquisition`` names there is a ``vector`` (D,) too, with ``texture`` a ``texture`` (3,):
+    correlation of the noise with the next row and the next column, and 1 for a magnitude. Patients with ``conditions``
+    give y from them, at the same place. Of the channels of y the noisy image's own come first, then those of its
+    neighbours (below to above, with the same parameter and noise of their own) and of other contrasts, where patients
+    have them.
     The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
 
     patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
@@ -64,7 +68,9 @@ class PairDataset(Dataset[Pair]):
     slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
     augment: what is varied; by default flips and quarter turns. Validation pairs are only flipped and turned by
     quarters, and changes of the clean image alone are refused beside real noisy scans. channels: C. level_jitter:
-    standard deviation of the logarithm of what a training pair's level is multiplied by; validation tells it exactly.
+    standard deviation of the logarithm of what a training pair's level is multiplied by; texture_jitter: standard
+    deviation of what is added to a training pair's correlations, and share of those told the opposite about magnitude.
+    Validation tells both exactly.
     """
 
     def __init__(
@@ -83,6 +89,8 @@ class PairDataset(Dataset[Pair]):
         augment: AugmentConfig | None = None,
         channels: int = 1,
         level_jitter: float = 0.0,
+        texture: bool = False,
+        texture_jitter: float = 0.0,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -106,6 +114,7 @@ class PairDataset(Dataset[Pair]):
         self.block = patches_per_slice or (PATCHES_PER_SLICE if degradation.whole_slice else 1)
         self.mixed = slices_mixed
         self.level_jitter = 0.0 if validation else level_jitter
+        self.texture, self.texture_jitter = texture, 0.0 if validation else texture_jitter
         self.whole = degradation.whole_slice or self.block > 1
         self._kept: dict[int, _Slice] = {}
         sources: dict[str, list[Patient]] = {}
@@ -121,10 +130,11 @@ class PairDataset(Dataset[Pair]):
         rng = np.random.default_rng([self.seed, self.stream, i])
         if self.whole:
             kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
-            patient, level, change = kept.patient, kept.level, kept.change
+            patient, level, magnitude, change = kept.patient, kept.level, kept.magnitude, kept.change
             place = self._place(rng, kept.foreground)[0]
             turn = draw_turn(self.augment, rng)
             x0, y = (turn(image[(..., *place)]) for image in (kept.x0, kept.y))
+            correlations = measured_correlations(x0, y[: len(x0)])
         else:
             gen = generator(self.seed, self.stream, i)
             shrink = self._shrink(rng)
@@ -132,11 +142,13 @@ class PairDataset(Dataset[Pair]):
             turn = draw_turn(self.augment, rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
             key = (self.seed, self.stream, i)
-            x0, y, level = self._degraded(patient, k, place, gen, turn, change, key)
+            x0, y, level, correlations, magnitude = self._degraded(patient, k, place, gen, turn, change, key)
         if self.level_jitter > 0:
             normal = torch.randn((), generator=generator(self.seed, self.stream, i, _JITTER), dtype=torch.float64)
             level *= math.exp(self.level_jitter * float(normal))
         pair = {"x0": x0, "y": y, "sigma": torch.tensor(level), "index": torch.tensor(i)}
+        if self.texture:
+            pair["texture"] = self._told_texture(correlations, magnitude, i)
         if self.acquisition:
             spacing = (patient.spacing[0], *change.spacing(patient.spacing[1:]))
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, spacing))
@@ -151,10 +163,22 @@ class PairDataset(Dataset[Pair]):
             shrink = self._shrink(rng)
             patient, k = self._patient_and_slice(rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
-            x0, y, level = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
+            x0, y, level, _, magnitude = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
-            self._kept[block] = _Slice(patient, change.foreground(patient.foregrounds[k]), change, x0, y, level)
+            self._kept[block] = _Slice(
+                patient, change.foreground(patient.foregrounds[k]), change, x0, y, level, magnitude
+            )
         return self._kept[block]
+
+    def _told_texture(self, correlations: tuple[float, float], magnitude: bool, i: int) -> Tensor:
+        """The texture of pair i as the network is told it, (3,)."""
+        texture = torch.tensor([*correlations, float(magnitude)]).nan_to_num()
+        if self.texture_jitter > 0:
+            gen = generator(self.seed, self.stream, i, _TEXTURE_JITTER)
+            texture[:2] += self.texture_jitter * torch.randn(2, generator=gen)
+            if float(torch.rand((), generator=gen)) < self.texture_jitter:
+                texture[2] = 1 - texture[2]
+        return texture
 
     def _degraded(
         self,
@@ -165,8 +189,8 @@ class PairDataset(Dataset[Pair]):
         turn: Turn,
         change: Change,
         key: tuple[int, ...],
-    ) -> tuple[Tensor, Tensor, float]:
-        """Clean image (C, H, W), condition (C + further, H, W) and level at a place of slice k."""
+    ) -> tuple[Tensor, Tensor, float, tuple[float, float], bool]:
+        """Clean image (C, H, W), condition (C + further, H, W), level and texture at a place of slice k."""
 
         def cut(plane: Plane, clean: bool = False) -> Tensor:
             image = _tensor(change.cut(plane, place))
@@ -192,7 +216,9 @@ class PairDataset(Dataset[Pair]):
             images.append(made[id(plane)])
         images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
         level = self.degradation.level(x0, y, parameter, frame)
-        return _channels(x0), torch.cat([_channels(image) for image in images]), level
+        correlations = self.degradation.correlations(x0, y, parameter, frame)
+        magnitude = self.degradation.is_magnitude(parameter, frame)
+        return _channels(x0), torch.cat([_channels(image) for image in images]), level, correlations, magnitude
 
     def _shrink(self, rng: np.random.Generator) -> int:
         """The shrink of a training patch; validation images stay as they are."""
@@ -260,7 +286,7 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation, aug
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
         raise UserError("data: found real noisy scans for some patients, expected them for all or none")
-    for key in ("rotation", "contrast", "sharpness", "curve", "shrink") if real == {True} else ():
+    for key in ("rotation", "contrast", "sharpness", "curve", "shrink", "lesions") if real == {True} else ():
         if (found := getattr(augment, key)) not in ("quarter", 0):  # it would change noise that is real
             raise UserError(f"data.augment.{key}: found {found:g} with real noisy scans, expected none")
     if real == {True} and degradation.type != "identity":

@@ -80,13 +80,13 @@ class Degradation(Section, ABC):
     def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
         """Correlation, -1 to 1, of the noise y - x0 at neighbouring pixels: (next row, next column).
 
-        Here measured, with the mean over the image taken as 0; NaN where y is x0.
+        Here measured (``measured_correlations``).
         """
-        noise = (y - x0).double()
-        power = noise.square().mean()
-        rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
-        columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
-        return float(rows), float(columns)
+        return measured_correlations(x0, y)
+
+    def is_magnitude(self, parameter: Any, frame: Frame) -> bool:
+        """Whether y is the magnitude of a complex signal (MR), whose noise in air has a mean above 0."""
+        return False
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """y corrected for the bias of its noise, so that means over many pixels are those of x0; here y itself.
@@ -112,6 +112,18 @@ class Degradation(Section, ABC):
         """The type and the keys that are set, as text for a person."""
         keys = ((key, value) for key, value in self if key != "type" and value is not None)
         return ", ".join([self.type, *(f"{key} {shown(value)}" for key, value in keys)])
+
+
+def measured_correlations(x0: Tensor, y: Tensor) -> tuple[float, float]:
+    """Correlation of y - x0, (..., H, W), at pixels that are neighbours: (next row, next column), -1 to 1.
+
+    The mean over the image is taken as 0. NaN where y is x0.
+    """
+    noise = (y - x0).double()
+    power = noise.square().mean()
+    rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
+    columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
+    return float(rows), float(columns)
 
 
 NOISES: dict[str, type[Degradation]] = {}

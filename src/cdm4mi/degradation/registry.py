@@ -117,6 +117,10 @@ class Mixture(Degradation):
         part, its = self.chosen(parameter, frame)
         return part.correlations(x0, y, its, frame)
 
+    def is_magnitude(self, parameter: Choice, frame: Frame) -> bool:
+        part, its = self.chosen(parameter, frame)
+        return part.is_magnitude(its, frame)
+
     def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
         """From the least of any part, of those that suit the frame where it is given, to the most."""
         parts = [part.noise for part in self.parts if frame is None or part.suits(frame)]

@@ -103,7 +103,8 @@ def footprint(config: Config) -> Footprint:
         batch = {key: value.to("meta") for key, value in _made_up(config, 1).items()}
         t = torch.zeros(1, dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            cond = process.condition(batch["y"], batch["sigma"], batch.get("vector"))
+            numbers = {"vector": batch.get("vector"), "texture": batch.get("texture")}
+            cond = process.condition(batch["y"], batch["sigma"], **numbers)
             network(batch["x0"], t, process.network_condition(cond))
     kept = sum(size for storage, size in held.items() if storage not in parameters)
     return Footprint(sum(parameter.numel() for parameter in network.parameters()), kept)
@@ -117,6 +118,8 @@ def _made_up(config: Config, count: int) -> dict[str, Tensor]:
         for channels in (model.channels, model.channels + config.further_channels)
     )
     batch = {"x0": x0, "y": y, "sigma": torch.full((count,), 0.2)}
+    if model.texture_channels:
+        batch["texture"] = torch.zeros(count, 3)
     if model.acquisition_vector:
         batch["vector"] = torch.zeros(count, len(model.acquisition_vector))
     return batch

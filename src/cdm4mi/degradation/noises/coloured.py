@@ -119,6 +119,9 @@ class ColouredNoise(StatedSigma):
         """Those of bright tissue, from the spectrum."""
         return lag_one(self.family, parameter.numbers)
 
+    def is_magnitude(self, parameter: Texture, frame: Frame) -> bool:
+        return parameter.magnitude
+
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """Magnitudes after the signed ``second_moment_correction``, where every image is one; else y."""
         if self.magnitude < 1:

@@ -59,6 +59,9 @@ class MagnitudeNoise(Degradation):
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return frame.from_percent(parameter) * frame.scale
 
+    def is_magnitude(self, parameter: float, frame: Frame) -> bool:
+        return True
+
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """The magnitudes after the signed ``second_moment_correction`` over ``WINDOW`` pixels square, on [-1, 1]."""
         return second_moment_correction(y - zero, level, self.coil_count(), WINDOW, signed=True) + zero
