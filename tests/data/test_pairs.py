@@ -360,3 +360,18 @@ def test_a_patch_of_a_whole_slice_has_the_correlations_of_its_own_turn():
         difference = (pair["y"] - pair["x0"])[0]
         rows = (difference[1:] * difference[:-1]).mean() / difference.square().mean()
         assert float(pair["texture"][0]) == pytest.approx(float(rows), abs=1e-4)
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 1.0])
+def test_the_clean_patch_has_no_detail_that_zero_filling_leaves_out(magnitude):
+    noise = ColouredNoise(spectrum="zero_filled", cutoff=0.25, variance=1e-6, magnitude=magnitude)
+    full, filled = (PairDataset([patient("c", "MR-b", 80)], n, 64, 0) for n in (GaussianNoise(variance=1e-6), noise))
+    power = np.mean(
+        [np.abs(np.fft.fft2(filled[i]["x0"][0] * np.hanning(64) * np.hanning(64)[:, None])) ** 2 for i in range(24)], 0
+    )
+    beyond = np.abs(np.fft.fftfreq(64)) > 0.3
+    assert power[np.ix_(beyond, beyond)].mean() < 1e-3 * power.mean()  # the corner that no draw measures
+    assert torch.equal(
+        full[0]["x0"], PairDataset([patient("c", "MR-b", 80)], GaussianNoise(variance=0.1), 64, 0)[0]["x0"]
+    )
+    assert all(float((filled[i]["y"] - filled[i]["x0"]).abs().max()) < 0.01 for i in range(24))

@@ -67,7 +67,7 @@ class UNetConfig(Section):
 
     @model_validator(mode="after")
     def _whole_groups(self) -> UNetConfig:
-        if self.channel % self.norm_groups:
+        if self.norm == "group" and self.channel % self.norm_groups:
             raise ValueError(f"norm_groups is {self.norm_groups}, expected a divisor of channel = {self.channel}")
         return self
 

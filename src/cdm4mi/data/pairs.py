@@ -203,6 +203,7 @@ class PairDataset(Dataset[Pair]):
         if patient.conditions is not None:
             y = cut(patient.conditions[k])
         else:
+            x0 = self.degradation.noise_free(x0, parameter, frame)
             y = self.degradation.apply(x0, parameter, gen, frame)
         images = [y]
         made = {id(patient.slices[k]): y}  # a slice that is repeated has the one noise
@@ -212,7 +213,9 @@ class PairDataset(Dataset[Pair]):
                 continue
             if id(plane) not in made:
                 own = generator(*key, _NEIGHBOUR, n)
-                made[id(plane)] = self.degradation.apply(cut(plane, clean=True), parameter, own, frame)
+                made[id(plane)] = self.degradation.apply(
+                    self.degradation.noise_free(cut(plane, clean=True), parameter, frame), parameter, own, frame
+                )
             images.append(made[id(plane)])
         images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
         level = self.degradation.level(x0, y, parameter, frame)

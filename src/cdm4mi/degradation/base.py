@@ -60,6 +60,13 @@ class Degradation(Section, ABC):
     def draw(self, generator: torch.Generator) -> Any:
         """Draw the parameter of one image, in physical terms, from the ranges of the keys; of several, a tuple."""
 
+    def noise_free(self, x0: Tensor, parameter: Any, frame: Frame) -> Tensor:
+        """What the same scanner would show without noise, (..., H, W) on [-1, 1], where it limits detail: here x0.
+
+        Training pairs have it in the place of x0: noise is to be taken away, detail not to be made up.
+        """
+        return x0
+
     @abstractmethod
     def apply(self, x0: Tensor, parameter: Any, generator: torch.Generator, frame: Frame) -> Tensor:
         """The noisy image y of x0 (..., H, W) on [-1, 1]: the same shape, scale and device, not clipped.

@@ -105,6 +105,10 @@ class Mixture(Degradation):
         n = suited[bisect(shares[:-1], parameter.u * shares[-1])]
         return self.parts[n].noise, parameter.parameters[n]
 
+    def noise_free(self, x0: Tensor, parameter: Choice, frame: Frame) -> Tensor:
+        part, its = self.chosen(parameter, frame)
+        return part.noise_free(x0, its, frame)
+
     def apply(self, x0: Tensor, parameter: Choice, generator: torch.Generator, frame: Frame) -> Tensor:
         part, its = self.chosen(parameter, frame)
         return part.apply(x0, its, generator, frame)

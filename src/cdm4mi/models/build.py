@@ -95,7 +95,7 @@ def check_sizes(config: ModelConfig) -> None:
             f"(fold {unet.fold}, channel_multiplier of {levels} level{'s' if levels > 1 else ''})"
         )
     narrowest = unet.channel * min([1, *unet.channel_multiplier][-2:])  # what comes into the last level, and leaves it
-    if side == multiple and narrowest == unet.norm_groups:
+    if unet.norm == "group" and side == multiple and narrowest == unet.norm_groups:
         raise UserError(
             f"image_size: found {side}, expected at least {2 * multiple}: the coarsest level has one pixel, and groups "
             f"of one of its {narrowest} channels cannot be normalised"
