@@ -24,13 +24,15 @@ from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
-from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
+CORRELATION_MARGIN = 0.2
+"""How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
 OUTSIDE = 4.0
 """A voxel further out of the window than this many noise levels is metal or padding, not noise."""
 
@@ -124,7 +126,12 @@ class Restorer:
         scale = norm.scale
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
-        sigma = measured_sigma(y.reshape(-1, *y.shape[-2:])) if noise is None else noise * scale
+        noise_level: dict[str, Any] = {"value": noise, "estimated": noise is None}
+        if noise is None:
+            measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
+            noise_level |= measured.to_dict()
+            warnings += self._correlation_warning(measured, norm)
+        sigma = noise_level["value"] * scale
         used = self._trained_level(sigma, norm, warnings)
         limit = 1 + OUTSIDE * max(used, sigma)
         outside = np.abs(y) > limit
@@ -165,7 +172,7 @@ class Restorer:
             "network_calls": self.sampler.network_calls(used),
             "seed": seed,
             "normalisation": norm.to_dict(),
-            "noise_level": {"value": sigma / scale, "estimated": noise is None, "used": used / scale},
+            "noise_level": noise_level | {"used": used / scale},
             "outside_window_fraction": float(outside.mean()),
             "slices": len(y),
             "seconds": round(time.monotonic() - began, 3),
@@ -297,6 +304,20 @@ class Restorer:
             return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
         return window_for(volume, data.window, data.percentiles)
 
+    def _correlation_warning(self, measured: NoiseEstimate, norm: IntensityWindow) -> list[str]:
+        """A line where neighbouring pixels of the noise correlate otherwise than in training."""
+        trained = self.model.config.data.noise.correlation_range(Frame.of(norm))
+        if trained is None or measured.sigma == 0:
+            return []
+        low, high = trained
+        if low - CORRELATION_MARGIN <= measured.correlation <= high + CORRELATION_MARGIN:
+            return []
+        expected = f"{low:.2f} to {high:.2f}" if high > low else f"{high:.2f}"
+        return [
+            f"the noise of neighbouring pixels correlates by {measured.correlation:.2f}, in the model's training by "
+            f"{expected}: what is restored may keep noise or lose detail"
+        ]
+
     def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
         trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
@@ -311,8 +332,3 @@ class Restorer:
                 f"{low / scale:.4g} to {high / scale:.4g} for this window: {used / scale:.4g} is used"
             )
         return used
-
-
-def measured_sigma(slices: NDArray[Any]) -> float:
-    """Noise level of slices (N, rows, columns): the median of up to 16 of them, spread evenly."""
-    return float(np.median([estimate_sigma(s) for s in slices[:: max(1, len(slices) // 16)]]))

@@ -1,8 +1,9 @@
-"""Noise of magnitude images (MR): told by the air, and how much less of it dark tissue has."""
+"""Noise of magnitude images (MR): its level from the air, and how much less of it dark tissue has."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,8 @@ from scipy.special import hyp1f1
 
 from cdm4mi.measure.noise_blocks import Array, Blocks
 
-COILS = (1, 2, 3)
-"""More cannot be told from flat dark tissue."""
+MOST_COILS = 3
+"""Air of more cannot be told from flat dark tissue."""
 LEAST_RATIO = 0.7
 """Of air; that of one coil is 0.785, and less where its level varies."""
 ALIKE = 0.4
@@ -37,21 +38,24 @@ def air_noise(dark: Blocks) -> Air | None:
     if len(dark) < LEAST_BLOCKS or (dark.images < 0).mean() > NEGATIVE:
         return None
     middle = float(np.median(dark.square))
-    air = dark[np.abs(dark.square / middle - 1) < ALIKE] if middle > 0 else dark[:0]
+    air = dark[np.abs(dark.square - middle) < ALIKE * middle]
     if len(air) < LEAST_BLOCKS:
         return None
     ratio = float(air.mean.mean() ** 2 / air.square.mean())
-    known = [mean_of_magnitude(0.0, coils) ** 2 / (2 * coils) for coils in (*COILS, COILS[-1] + 1)]
-    for coils, (this, more) in zip(COILS, zip(known, known[1:], strict=False), strict=True):
+    expected = [float(mean_of_magnitude(0.0, coils)) ** 2 / (2 * coils) for coils in range(1, MOST_COILS + 2)]
+    for coils, (this, more) in enumerate(pairwise(expected), 1):
         if LEAST_RATIO <= ratio < (this + more) / 2:
             return Air(math.sqrt(middle / (2 * coils)), coils)
     return None
 
 
-def mean_of_magnitude(signal: float | Array, coils: int) -> float | Array:
-    """Mean of the magnitude of a signal with unit noise in the parts of so many coils (non-central chi distribution)."""
+def mean_of_magnitude(signal: float | Array, coils: int) -> Array:
+    """Mean of the magnitude of a signal with unit noise in the parts of so many coils: non-central chi distribution.
+
+    Constantinides et al. 1997, doi:10.1002/mrm.1910380524, eq. 4.
+    """
     scale = math.sqrt(math.pi / 2) * math.prod((2 * k - 1) / (2 * k) for k in range(1, coils)) * (2 * coils - 1)
-    mean: float | Array = scale * hyp1f1(-0.5, coils, -np.square(signal) / 2)
+    mean: Array = scale * hyp1f1(-0.5, coils, -np.square(signal) / 2)
     return mean
 
 

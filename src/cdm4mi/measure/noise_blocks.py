@@ -13,11 +13,11 @@ from scipy import ndimage
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SIDES = 16, 8, 4
-"""Pixels along a block: the first of which an image has ``LEAST``."""
+SIDES = 16, 8
+"""Pixels along a block: 16, but where an image has fewer than ``LEAST`` of these."""
 LEAST = 12
-MOST = 16384
-"""Blocks that are looked at."""
+MOST, CONSIDERED = 16384, 131072
+"""Blocks that are looked at, and that they are chosen from."""
 EXTREME = 0.02
 """A block with more than this share of pixels at the least or greatest value of all is cut by a window."""
 SIMULATED = 4096
@@ -26,16 +26,15 @@ SIMULATED = 4096
 
 @dataclass(frozen=True)
 class Blocks:
-    """Positions, windowed means and mean squares of blocks, and how they were cut.
+    """Square blocks of a stack of images (N, rows, columns).
 
-    slices, rows, columns: of the first pixel; mean, square: the weighted mean of the values and of their squares.
+    corners: (blocks, 3), slice, row and column of the first pixel; mean, square: of the values and of their squares,
+    weighted by the square of Hann's window.
     """
 
     images: Array
     side: int
-    slices: NDArray[np.intp]
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
+    corners: NDArray[np.intp]
     mean: Array
     square: Array
 
@@ -43,8 +42,7 @@ class Blocks:
         return len(self.mean)
 
     def __getitem__(self, chosen: Mask | NDArray[np.intp]) -> Blocks:
-        parts = (self.slices, self.rows, self.columns, self.mean, self.square)
-        return Blocks(self.images, self.side, *(part[chosen] for part in parts))
+        return Blocks(self.images, self.side, self.corners[chosen], self.mean[chosen], self.square[chosen])
 
     def spread_out(self, most: int = MOST) -> Blocks:
         """At most so many of them, evenly spread."""
@@ -53,36 +51,33 @@ class Blocks:
     def periodograms(self) -> Array:
         """(blocks, side // 2 + 1, side // 2 + 1): power of each block at the frequencies of one quadrant."""
         view = sliding_window_view(self.images, (self.side, self.side), axis=(1, 2))
-        return periodograms(view[self.slices, self.rows, self.columns])
+        return periodograms(view[tuple(self.corners.T)])
 
 
 def cut(images: Array, side: int, excluded: Mask | None = None) -> Blocks:
-    """Blocks of (N, rows, columns) that overlap, without those that touch padding or are cut by a window."""
+    """Blocks of (N, rows, columns) that overlap, without those that touch padding or are cut by a window.
+
+    excluded: further pixels that no block may touch. No blocks of images that are smaller than one.
+    """
     rows, columns = images.shape[1:]
-    if side > min(rows, columns):
-        nothing = np.zeros(0)
-        return Blocks(images, side, *(nothing.astype(np.intp),) * 3, nothing, nothing)
+    corners, means, squares = [np.zeros((0, 3), np.intp)], [np.zeros(0)], [np.zeros(0)]
     step = max(1, side // 4)
-    while len(images) * ((rows - side) // step + 1) * ((columns - side) // step + 1) > 8 * MOST:
+    while len(images) * (rows // step) * (columns // step) > CONSIDERED:
         step += 1
     bad = padding(images) if excluded is None else padding(images) | excluded
     extreme = (images == images.min()) | (images == images.max())
-    parts: list[list[Array]] = [[], [], [], [], []]
+    most = max(2, EXTREME * side**2)  # an image has a least and a greatest pixel
     weights = hann(side) ** 2
-    for k, image in enumerate(images):
-
-        def blocks(values: NDArray[np.generic]) -> NDArray[np.generic]:
-            view: NDArray[np.generic] = sliding_window_view(values, (side, side))[::step, ::step]
-            return view
-
-        usable = ~blocks(bad[k]).any((-1, -2)) & (blocks(extreme[k]).mean((-1, -2)) <= EXTREME)
-        row, column = np.nonzero(usable)
-        mean = np.einsum("abij,ij->ab", blocks(image), weights)[usable]
-        square = np.einsum("abij,ij->ab", blocks(image**2), weights)[usable]
-        for part, values in zip(parts, (np.full(len(row), k), row * step, column * step, mean, square), strict=True):
-            part.append(values)
-    joined = [np.concatenate(part) for part in parts]
-    return Blocks(images, side, *(part.astype(np.intp) for part in joined[:3]), joined[3], joined[4])
+    for k in range(len(images) if side <= min(rows, columns) else 0):
+        values, touched, cut_off = (
+            sliding_window_view(a[k], (side, side))[::step, ::step] for a in (images, bad, extreme)
+        )
+        usable = ~touched.any((-1, -2)) & (cut_off.sum((-1, -2)) <= most)
+        at = np.argwhere(usable) * step
+        corners.append(np.column_stack([np.full(len(at), k), at]))
+        means.append(np.einsum("nij,ij->n", values[usable], weights))
+        squares.append(np.einsum("nij,nij,ij->n", values[usable], values[usable], weights))
+    return Blocks(images, side, np.concatenate(corners), np.concatenate(means), np.concatenate(squares))
 
 
 def padding(images: Array) -> Mask:

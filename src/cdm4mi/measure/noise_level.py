@@ -18,15 +18,16 @@ SLICES = 16
 """Slices of a stack that are looked at, evenly spread."""
 QUIET = 0.5
 """A slice with less than this share of the others' noise is not one of them: empty, or filled in."""
-AGREE = 0.75, 1.3
+AGREE = 0.6, 1.3
 """Noise of the tissue over that of the air, between which the air's is taken: no anatomy is in it."""
-REGIONS = 5
+REGIONS = 8
 """Along rows and columns each, for the map."""
 FLAT = 0.1
 """Share of a region's blocks that are taken for free of anatomy."""
 LEAST_BLOCKS = 50
 """A region, or a slice, with fewer says nothing."""
-VARYING = 0.1
+LEAST_REGIONS = 4
+VARYING = 0.05
 """Standard deviation of the map's logarithm from which it is believed: anatomy alone makes less."""
 
 
@@ -36,8 +37,8 @@ class NoiseEstimate:
 
     sigma: its standard deviation in the scan's units, over the patient (root mean square where it varies); for a
     magnitude image that of the real and the imaginary part, which is that of bright tissue. correlations: of pixels
-    that are neighbours, (next row, next column), -1 to 1. magnitude: whether the air around the patient is that of an MR
-    magnitude image. map: (rows, columns), the standard deviation where it varies over the slice, else None.
+    that are neighbours, (next row, next column), -1 to 1. magnitude: whether the air around the patient is that of a
+    magnitude image (MR). map: (rows, columns), the standard deviation where it varies over the slice, else None.
     """
 
     sigma: float
@@ -46,8 +47,24 @@ class NoiseEstimate:
     map: NDArray[np.float32] | None = field(default=None, compare=False)
 
     @property
+    def correlation(self) -> float:
+        """Of neighbours along both axes, the mean."""
+        return sum(self.correlations) / 2
+
+    @property
     def varying(self) -> bool:
+        """Whether the standard deviation varies over the slice."""
         return self.map is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the record beside an output."""
+        correlations = [round(value, 3) for value in self.correlations]
+        return {
+            "value": self.sigma,
+            "correlations": correlations,
+            "magnitude": self.magnitude,
+            "varying": self.varying,
+        }
 
 
 NONE = NoiseEstimate(0.0, (0.0, 0.0))
@@ -56,21 +73,21 @@ NONE = NoiseEstimate(0.0, (0.0, 0.0))
 def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = None) -> NoiseEstimate:
     """Noise of one image (rows, columns) or of a scan's slices (N, rows, columns), which are taken together.
 
-    Noise is what is alike in the flattest of small blocks of the patient; anatomy is not alike. From their periodograms
-    come its spectrum, also where only anatomy can be seen (``noise_spectrum``), and so level and correlations. Where the
-    air is that of a magnitude image and agrees, its level is taken (``air_noise``); dark tissue then counts with the
-    lesser noise that it has (Koay and Basser 2006). A level that varies is measured in regions.
+    Noise is what is alike in the flattest of small blocks of the patient; anatomy is not alike. Their periodograms give
+    its spectrum, continued to frequencies where only anatomy can be seen (``noise_spectrum``), and so the level and the
+    correlations. Where the air is that of a magnitude image and agrees, its level is taken (``air_noise``); dark tissue
+    then counts with the lesser noise that it has (Koay and Basser 2006). A level that varies is measured in regions
+    (by local statistics, as Aja-Fernandez et al., Medical Image Analysis 20, 2015, do in another way).
 
     padding: pixels that are not part of the scan; areas of one value count as such, and so do values cut by a window.
-    Zero for images of one value, and for those under 4 x 4 pixels. Raises UserError for pixels that are not finite.
+    Zero for images of one value, and for those under 8 x 8 pixels. Raises UserError for pixels that are not finite.
     """
-    stack = np.asarray(images, np.float64)
-    stack = stack[None] if stack.ndim == 2 else stack
+    images = images[None] if images.ndim == 2 else images
+    chosen = np.unique(np.linspace(0, len(images) - 1, SLICES).astype(int))
+    stack = images[chosen].astype(np.float64)
     if not np.isfinite(stack).all():
         raise UserError("image has pixels that are not finite, expected none")
-    chosen = np.unique(np.linspace(0, len(stack) - 1, SLICES).astype(int))
-    stack = stack[chosen]
-    excluded = None if padding is None else padding.reshape(-1, *stack.shape[1:])[chosen]
+    excluded = None if padding is None else padding.reshape(images.shape)[chosen]
     for side in SIDES:
         blocks = cut(stack, side, excluded)
         if len(blocks) >= LEAST:
@@ -78,8 +95,7 @@ def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = Non
     if not len(blocks):
         return NONE
     bright = _patient(blocks)
-    air = air_noise(blocks[~bright])
-    return _Measurement(blocks[bright].spread_out(), air).estimate()
+    return _Tissue(blocks[bright].spread_out(), air_noise(blocks[~bright])).estimate()
 
 
 def _patient(blocks: Blocks) -> Mask:
@@ -89,95 +105,95 @@ def _patient(blocks: Blocks) -> Mask:
     return bright
 
 
-class _Measurement:
-    """Blocks of tissue, and the noise found in them."""
+class _Tissue:
+    """Blocks that show the patient; air: the noise around, of a magnitude image."""
 
     def __init__(self, blocks: Blocks, air: Air | None) -> None:
-        self.blocks, self.air = blocks, air
-        self.periodograms = blocks.periodograms()
-        self.rows, self.columns = blocks.images.shape[1:]
-        self.relative = np.ones(len(blocks))
+        usual = _usual(blocks)
+        self.blocks, self.air = blocks[usual], air
+        self.periodograms = self.blocks.periodograms()
 
     def estimate(self) -> NoiseEstimate:
-        spectrum = self._spectrum(self.air.sigma if self.air else None)
-        if self.air is not None:
-            spectrum = self._spectrum(self._agreed(spectrum))
-        sigma = self._agreed(spectrum)
-        if sigma <= 1e-9 * np.abs(self.blocks.images).max():
+        """Measured twice: as if the noise were the same everywhere, and with the map that this gives."""
+        relative = np.ones(len(self.blocks))
+        spectrum = self._spectrum(relative, self.air.sigma if self.air else None)
+        if spectrum.variance <= (1e-9 * np.abs(self.blocks.images).max()) ** 2:
             return NONE
-        factors = self._map(spectrum)
-        if factors is not None:
-            self.relative = self._at_blocks(factors)
-            spectrum = self._spectrum(sigma)
-            rms = float(np.sqrt(np.square(self.relative).mean()))
-            base = np.sqrt(spectrum.variance)
-            sigma = float(base * rms)
-        grid = None if factors is None else self._interpolated(factors) * np.float32(base)
-        return NoiseEstimate(sigma, spectrum.correlations, self.air is not None, grid)
+        sigma = self._agreed(spectrum)
+        factors = self._factors(spectrum, sigma)
+        at_blocks = _interpolated(factors, self._positions())
+        mean = float(np.sqrt(np.square(at_blocks).mean()))
+        relative = at_blocks / mean
+        spectrum = self._spectrum(relative, sigma)
+        if np.std(np.log(relative)) < VARYING:
+            return NoiseEstimate(self._agreed(spectrum), spectrum.correlations, self.air is not None)
+        sigma = float(np.sqrt(spectrum.variance))
+        rows, columns = (_in_regions(np.arange(n), n) for n in self.blocks.images.shape[1:])
+        image = _interpolated(factors, np.stack(np.meshgrid(rows, columns, indexing="ij")))
+        shown = (image * (sigma / mean)).astype(np.float32)
+        return NoiseEstimate(sigma, spectrum.correlations, self.air is not None, shown)
 
     def _agreed(self, spectrum: Spectrum) -> float:
+        """The standard deviation in the air, where that of the tissue is about the same; else the tissue's."""
         sigma = float(np.sqrt(spectrum.variance))
         if self.air is not None and AGREE[0] < sigma / self.air.sigma < AGREE[1]:
             return self.air.sigma
         return sigma
 
-    def _spectrum(self, sigma: float | None) -> Spectrum:
-        """Of the noise in tissue, where it is as strong as ``relative`` says; sigma: of a magnitude image."""
-        self.scale = np.square(self.relative)
+    def _even(self, relative: Array | float, sigma: float | None) -> Array:
+        """Periodograms as they would be if the noise were everywhere that of bright tissue, where ``relative`` is 1."""
+        variance = np.square(relative) * np.ones(len(self.blocks))
         if self.air is not None and sigma is not None:
-            self.scale = self.scale * variance_of_magnitude(self.blocks.square, sigma * self.relative, self.air.coils)
-        self.periodograms_scaled = self.periodograms / self.scale[:, None, None]
-        return noise_spectrum(self.periodograms_scaled[self._usual], self.blocks.side)
+            variance = variance * variance_of_magnitude(self.blocks.square, sigma * relative, self.air.coils)
+        even: Array = self.periodograms / variance[:, None, None]
+        return even
 
-    @property
-    def _usual(self) -> Mask:
-        """Blocks of slices that are not much quieter than the others."""
-        total = self.periodograms.mean((1, 2))
-        low = {
-            k: np.quantile(total[here], FLAT)
-            for k in np.unique(self.blocks.slices)
-            if (here := self.blocks.slices == k).sum() >= LEAST_BLOCKS
-        }
-        quiet = [k for k, value in low.items() if value < QUIET**2 * np.median(list(low.values()))]
-        usual: Mask = ~np.isin(self.blocks.slices, quiet)
-        return usual
+    def _spectrum(self, relative: Array, sigma: float | None) -> Spectrum:
+        return noise_spectrum(self._even(relative, sigma), self.blocks.side, self.air is not None)
 
-    def _map(self, spectrum: Spectrum) -> Array | None:
-        """(REGIONS, REGIONS) standard deviation over that of the spectrum, where it varies."""
-        energy, alone = spectrum.energies(self.periodograms_scaled), spectrum.noise_energies()
-        expected = float(np.quantile(alone, FLAT))
+    def _factors(self, spectrum: Spectrum, sigma: float) -> Array:
+        """(REGIONS, REGIONS): the noise over that of the spectrum; a region of few blocks has its neighbour's."""
+        energy = spectrum.energies(self._even(1.0, sigma))
+        expected = float(np.quantile(spectrum.noise_energies(), FLAT))
         y, x = self._positions()
-        factors, counts = np.full((REGIONS, REGIONS), np.nan), np.zeros((REGIONS, REGIONS))
-        for i in range(REGIONS):
-            for j in range(REGIONS):
-                here = (np.abs(y - i) < 1) & (np.abs(x - j) < 1) & self._usual
-                if here.sum() >= LEAST_BLOCKS:
-                    factors[i, j] = np.sqrt(np.quantile(energy[here], FLAT) / expected)
-                    counts[i, j] = here.sum()
-        known = counts > 0
-        if known.sum() < 4:
-            return None
-        logarithm, weights = np.log(factors[known]), counts[known]
-        spread = np.sqrt(np.average(np.square(logarithm - np.average(logarithm, weights=weights)), weights=weights))
-        if spread < VARYING:
-            return None
+        factors = np.full((REGIONS, REGIONS), np.nan)
+        for i, j in np.ndindex(factors.shape):
+            here = (np.abs(y - i) < 1) & (np.abs(x - j) < 1)
+            if here.sum() >= LEAST_BLOCKS:
+                factors[i, j] = np.sqrt(np.quantile(energy[here], FLAT) / expected)
+        known = np.isfinite(factors)
+        if known.sum() < LEAST_REGIONS:
+            return np.ones_like(factors)
         nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
         filled: Array = factors[tuple(nearest)]
         return filled
 
-    def _positions(self) -> tuple[Array, Array]:
-        """Of the blocks' middles, in regions."""
-        half = self.blocks.side / 2
-        y = (self.blocks.rows + half) / self.rows * REGIONS - 0.5
-        x = (self.blocks.columns + half) / self.columns * REGIONS - 0.5
-        return y, x
+    def _positions(self) -> Array:
+        """(2, blocks): rows and columns of the blocks' middles, in regions."""
+        middles = self.blocks.corners[:, 1:] + (self.blocks.side - 1) / 2
+        lengths = self.blocks.images.shape[1:]
+        return np.stack([_in_regions(m, n) for m, n in zip(middles.T, lengths, strict=True)])
 
-    def _at_blocks(self, factors: Array) -> Array:
-        found: Array = ndimage.map_coordinates(factors, self._positions(), order=1, mode="nearest")
-        return found
 
-    def _interpolated(self, factors: Array) -> NDArray[np.float32]:
-        y, x = ((np.arange(n) + 0.5) / n * REGIONS - 0.5 for n in (self.rows, self.columns))
-        grid = np.meshgrid(y, x, indexing="ij")
-        found: NDArray[np.float32] = ndimage.map_coordinates(factors, grid, order=1, mode="nearest").astype(np.float32)
-        return found
+def _in_regions(pixels: NDArray[Any], length: int) -> Array:
+    """Positions along an axis to regions: 0 in the middle of the first, REGIONS - 1 in the middle of the last."""
+    position: Array = (pixels + 0.5) / length * REGIONS - 0.5
+    return position
+
+
+def _interpolated(factors: Array, positions: Array) -> Array:
+    found: Array = ndimage.map_coordinates(factors, positions, order=1, mode="nearest")
+    return found
+
+
+def _usual(blocks: Blocks) -> Mask:
+    """Which blocks are of slices that are not much quieter than the others."""
+    slices, variance = blocks.corners[:, 0], blocks.square - np.square(blocks.mean)
+    floors = {
+        k: np.quantile(variance[here], FLAT)
+        for k in np.unique(slices)
+        if (here := slices == k).sum() >= LEAST_BLOCKS
+    }  # fmt: skip
+    quiet = [k for k, value in floors.items() if value < QUIET**2 * np.median(list(floors.values()))]
+    usual: Mask = ~np.isin(slices, quiet)
+    return usual

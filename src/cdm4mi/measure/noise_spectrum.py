@@ -24,6 +24,10 @@ DOUBT = 0.02
 FLOOR = 0.05
 """Share of the mean power below which differences do not matter."""
 ROUNDS = 4
+BETTER = 0.5
+"""Share of the other family's misfit with which a ramp is believed."""
+SLOPES = 2.5, 4.5
+"""Of the power of anatomy over frequency."""
 EXCESS = 0.3
 """Logarithm of the power above the fitted one at which it is half believed."""
 
@@ -64,15 +68,17 @@ class Spectrum:
         """Weight of every frequency, of sum 1: that of the noise, where it has power."""
         weights = self.weights * shares(self.side)
         weights = weights * self.power / (self.power + FLOOR * (weights * self.power).sum() / weights.sum())
-        return weights / weights.sum()
+        detector: Array = weights / weights.sum()
+        return detector
 
 
-def noise_spectrum(periodograms: Array, side: int) -> Spectrum:
+def noise_spectrum(periodograms: Array, side: int, magnitude: bool = False) -> Spectrum:
     """The spectrum of what is alike in the flattest of the blocks (N, side // 2 + 1, side // 2 + 1).
 
-    In turn: how far blocks are alike in each band of frequencies, by the ratio of two low quantiles; each block's power
-    in these; the mean over the blocks with least, over what selection leaves of noise alone. Where anatomy differs from
-    block to block (low frequencies, mostly) the spectrum is that of the family that fits the rest, unless less was found.
+    Several times over: in each band of frequencies, how far blocks are alike, by the ratio of two low quantiles; of
+    each block, its power where they are; and the mean over the blocks with the least, divided by what this choice
+    leaves of noise alone. Where anatomy differs from block to block (low frequencies, mostly), the spectrum is that of
+    the noise in the fit of noise and anatomy to the rest. magnitude: of MR, whose noise has no ramp filter's spectrum.
     """
     part = min(1.0, max(FLATTEST, LEAST / len(periodograms)))
     power = np.maximum(np.median(periodograms, 0), 1e-300)
@@ -85,10 +91,9 @@ def noise_spectrum(periodograms: Array, side: int) -> Spectrum:
         flattest = energy <= np.quantile(energy, part)
         expected = alone[alone <= np.quantile(alone, part)].mean() / alone.mean()
         power = np.maximum(periodograms[flattest].mean(0) / expected, 1e-300)
-    fitted, trust = _fit(power, weights, side)
-    trust = trust * purity
-    joined = np.exp(trust * np.log(power) + (1 - trust) * np.log(np.clip(fitted, 1e-300, power)))
-    return Spectrum(joined, weights, side)
+    noise, anatomy, trust = _fit(power, weights, side, magnitude)
+    ratio = power / np.maximum(noise + anatomy, 1e-300)
+    return Spectrum(np.maximum(noise * ratio ** (trust * purity * _visible(side)), 1e-300), weights, side)
 
 
 @functools.cache
@@ -124,71 +129,93 @@ def _purity(whitened: Array, side: int) -> Array:
     return purity
 
 
-def _fit(power: Array, weights: Array, side: int) -> tuple[Array, Array]:
-    """The member of the families of spectra that comes closest where noise can be seen, and how far it is exceeded.
+def _fit(power: Array, weights: Array, side: int, magnitude: bool) -> tuple[Array, Array, Array]:
+    """Noise of the families of spectra and anatomy, a power law, that together come closest to ``power``.
 
-    Of every frequency 1 where the measured power is no more than the fitted one, towards 0 where it is much more:
-    anatomy only adds, and what exceeds a fit counts less in the next.
+    Returns the noise, the anatomy, and of every frequency 1 where the measured power is no more than both, towards 0
+    where it is much more: anatomy only adds, and what exceeds a fit counts less in the next.
     """
     weights = weights * shares(side) / (weights * shares(side)).sum()
     mean = float((weights * power).sum())
     floor = FLOOR * mean
     trust = np.ones_like(power)
 
-    def of(family: Family, numbers: Array) -> Array:
-        found: Array = mean * seen(np.exp(numbers[0]) * family.power(*grid(), *numbers[1:]), side)
-        return found
+    def parts(family: Family, numbers: Array) -> tuple[Array, Array]:
+        scale, share, slope, *rest = numbers
+        noise: Array = mean * seen(np.exp(scale) * family.power(*grid(), *rest), side)
+        anatomy: Array = mean * seen(np.exp(share) * _power_law(*grid(), slope), side)
+        return noise, anatomy
 
     def fitted(family: Family, start: Array, most: int) -> tuple[float, Family, Array]:
         root = np.sqrt(weights * trust)
         result = least_squares(
-            lambda numbers: (root * np.log((power + floor) / (of(family, numbers) + floor))).ravel(),
+            lambda numbers: (root * np.log((power + floor) / (sum(parts(family, numbers)) + floor))).ravel(),
             start,
-            bounds=([-20, *family.least], [20, *family.most]),
+            bounds=([-20, -20, SLOPES[0], *family.least], [20, 20, SLOPES[1], *family.most]),
             max_nfev=most,
         )
         return float(result.cost), family, result.x
 
-    starts = []
-    for family in FAMILIES:
-        for start in family.starts:
-            scale = float((weights * seen(family.power(*grid(), *start), side)).sum())
-            starts.append((family, np.array([-np.log(max(scale, 1e-8)), *start])))
-    _, family, numbers = min((fitted(family, start, 30) for family, start in starts), key=lambda fit: fit[0])
+    def best(family: Family) -> tuple[float, Family, Array]:
+        fits = []
+        for numbers in family.starts:
+            scale = float((weights * seen(family.power(*grid(), *numbers), side)).sum())
+            start = np.array([-np.log(max(scale, 1e-8)), -6.0, sum(SLOPES) / 2, *numbers])
+            fits.append(fitted(family, start, 30))
+        return min(fits, key=lambda fit: fit[0])
+
+    cost, family, numbers = best(STRETCHED)
+    if not magnitude:  # with anatomy beside it a ramp can look white: it has to be much the better
+        other = best(RAMP)
+        if other[0] < BETTER * cost:
+            _, family, numbers = other
     for _ in range(ROUNDS):
-        excess = np.log((power + floor) / (of(family, numbers) + floor))
+        excess = np.log((power + floor) / (sum(parts(family, numbers)) + floor))
         trust = 1 / (1 + (np.maximum(excess, 0) / EXCESS) ** 2)
         _, family, numbers = fitted(family, numbers, 10)
-    return of(family, numbers), trust
+    noise, anatomy = parts(family, numbers)
+    return noise, anatomy, np.asarray(trust, np.float64)
 
 
-GRID = 64
+GRID = 32
+"""Frequencies along each axis at which a spectrum is evaluated: twice as many as the largest block has pixels."""
 
 
 @functools.cache
 def grid() -> tuple[Array, Array]:
-    """Frequencies along rows' index and columns' index, cycles per pixel."""
-    f = np.fft.fftfreq(GRID)
+    """Frequencies of one quadrant along rows' index and columns' index, cycles per pixel."""
+    f = np.arange(GRID // 2 + 1) / GRID
     return f[:, None], f[None, :]
 
 
 def seen(power: Array, side: int) -> Array:
     """What periodograms of blocks show on average of noise with this power on ``grid``."""
-    covariance = np.fft.ifft2(power).real * _window_overlap(side)
     half = side // 2 + 1
-    shown = np.fft.fft2(covariance).real
-    index = np.round(np.arange(half) * GRID / side).astype(int)
-    found: Array = np.maximum(shown[np.ix_(index, index)], 0)
-    return found
+    shown: Array = (_leakage(side) @ power.ravel()).reshape(half, half)
+    return shown
 
 
 @functools.cache
-def _window_overlap(side: int) -> Array:
-    """Autocorrelation of the window on ``grid``'s torus."""
+def _leakage(side: int) -> Array:
+    """(frequencies of a block, frequencies of ``grid``): the window's own power, shifted to every frequency."""
     padded = np.zeros((GRID, GRID))
     padded[:side, :side] = hann(side)
-    overlap: Array = np.fft.ifft2(np.abs(np.fft.fft2(padded)) ** 2).real
-    return overlap
+    window = np.abs(np.fft.fft2(padded)) ** 2 / GRID**2
+    shifts = np.arange(side // 2 + 1) * (GRID // side)
+    shifted = np.stack([np.roll(window, (y, x), (0, 1)) for y in shifts for x in shifts])
+    half = GRID // 2 + 1
+    for axis in (1, 2):  # a spectrum is the same at -f
+        folded, mirrored = np.split(np.moveaxis(shifted, axis, 0), [half])
+        folded[1 : half - 1] += mirrored[::-1]
+        shifted = np.moveaxis(folded, 0, axis)
+    leakage: Array = shifted.reshape(len(shifted), -1)
+    return leakage
+
+
+def _power_law(fy: Array, fx: Array, slope: float) -> Array:
+    """Anatomy: edges have the slope 3, and what is alike at all scales 2."""
+    f = np.sqrt(fy**2 + fx**2)
+    return (np.maximum(f, 0.5 / GRID) / 0.125) ** -slope
 
 
 def _stretched(fy: Array, fx: Array, y: float, x: float, order: float) -> Array:
@@ -213,7 +240,5 @@ class Family(NamedTuple):
     most: list[float]
 
 
-FAMILIES = [
-    Family(_stretched, [[0.3, 0.3, 2.0], [1.5, 1.5, 3.0]], [0, 0, 1.5], [8, 8, 16]),
-    Family(_ramp, [[1.0, 2.0, 0.0], [2.5, 3.0, 0.0]], [0, 1, -2], [8, 8, 2]),
-]
+STRETCHED = Family(_stretched, [[0.3, 0.3, 2.0], [1.5, 1.5, 3.0]], [0, 0, 1.5], [8, 8, 16])
+RAMP = Family(_ramp, [[1.0, 2.0, 0.0], [2.5, 3.0, 0.0]], [0, 1, -2], [8, 8, 2])
