@@ -1,12 +1,13 @@
 """Measured over true standard deviation of the noise in real scans, for every kind of noise: prints the record.
 
-    python -m experiments.noise_level > records/noise_level.md
+    python -m experiments.noise_level [--seed N]
 
-Noise is simulated on a few slices of held-out scans, or is that of a scan acquired twice. A few minutes on one core.
+Noise is simulated on a few slices of scans, or is that of a scan acquired twice. A minute or two on one core.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,9 @@ def row(kind: str, results: list[Result]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="of all noise")
+    seed = parser.parse_args().seed
     torch.set_num_threads(1)
     heads = ["noise", "measured / true, median", "range", "true correlation of the next row / column", "measured"]
     heads += ["median error", "magnitude", "varying"]
@@ -142,7 +146,7 @@ def main() -> None:
         print(f"\n## {title}\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
         scans = [Scan.read(name) for name in names]
         for number, (kind, section) in enumerate(noises.items()):
-            results = [simulated(scan, section, 100 * number + k) for k, scan in enumerate(scans)]
+            results = [simulated(scan, section, seed + 100 * number + k) for k, scan in enumerate(scans)]
             print(row(kind, results), flush=True)
     print(f"\n## Diffusion MR acquired twice\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     print(row("real", list(repeated(SCANS / "repeats" / "dti_21x2.nii.gz"))))

@@ -18,16 +18,18 @@ SLICES = 16
 """Slices of a stack that are looked at, evenly spread."""
 QUIET = 0.5
 """A slice with less than this share of the others' noise is not one of them: empty, or filled in."""
-AGREE = 0.6, 1.3
+AGREE = 0.6, 1.2
 """Noise of the tissue over that of the air, between which the air's is taken: no anatomy is in it."""
-REGIONS = 8
+REGIONS = 5
 """Along rows and columns each, for the map."""
 FLAT = 0.1
 """Share of a region's blocks that are taken for free of anatomy."""
 LEAST_BLOCKS = 50
 """A region, or a slice, with fewer says nothing."""
 LEAST_REGIONS = 4
-VARYING = 0.05
+MAPPED = 3
+"""Times that the map is measured, each on what the last has left."""
+VARYING = 0.08
 """Standard deviation of the map's logarithm from which it is believed: anatomy alone makes less."""
 
 
@@ -120,10 +122,12 @@ class _Tissue:
         if spectrum.variance <= (1e-9 * np.abs(self.blocks.images).max()) ** 2:
             return NONE
         sigma = self._agreed(spectrum)
-        factors = self._factors(spectrum, sigma)
-        at_blocks = _interpolated(factors, self._positions())
-        mean = float(np.sqrt(np.square(at_blocks).mean()))
-        relative = at_blocks / mean
+        factors, mean = np.ones((REGIONS, REGIONS)), 1.0
+        for _ in range(MAPPED):  # a region's quietest blocks are not its middle: what is left shows in the next map
+            factors = factors / mean * self._factors(spectrum, relative, sigma)
+            at_blocks = _interpolated(factors, self._positions())
+            mean = float(np.sqrt(np.square(at_blocks).mean()))
+            relative = at_blocks / mean
         spectrum = self._spectrum(relative, sigma)
         if np.std(np.log(relative)) < VARYING:
             return NoiseEstimate(self._agreed(spectrum), spectrum.correlations, self.air is not None)
@@ -140,9 +144,9 @@ class _Tissue:
             return self.air.sigma
         return sigma
 
-    def _even(self, relative: Array | float, sigma: float | None) -> Array:
+    def _even(self, relative: Array, sigma: float | None) -> Array:
         """Periodograms as they would be if the noise were everywhere that of bright tissue, where ``relative`` is 1."""
-        variance = np.square(relative) * np.ones(len(self.blocks))
+        variance = np.square(relative)
         if self.air is not None and sigma is not None:
             variance = variance * variance_of_magnitude(self.blocks.square, sigma * relative, self.air.coils)
         even: Array = self.periodograms / variance[:, None, None]
@@ -151,9 +155,9 @@ class _Tissue:
     def _spectrum(self, relative: Array, sigma: float | None) -> Spectrum:
         return noise_spectrum(self._even(relative, sigma), self.blocks.side, self.air is not None)
 
-    def _factors(self, spectrum: Spectrum, sigma: float) -> Array:
+    def _factors(self, spectrum: Spectrum, relative: Array, sigma: float) -> Array:
         """(REGIONS, REGIONS): the noise over that of the spectrum; a region of few blocks has its neighbour's."""
-        energy = spectrum.energies(self._even(1.0, sigma))
+        energy = spectrum.energies(self._even(relative, sigma))
         expected = float(np.quantile(spectrum.noise_energies(), FLAT))
         y, x = self._positions()
         factors = np.full((REGIONS, REGIONS), np.nan)

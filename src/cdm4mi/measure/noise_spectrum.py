@@ -26,6 +26,8 @@ FLOOR = 0.05
 ROUNDS = 4
 BETTER = 0.5
 """Share of the other family's misfit with which a ramp is believed."""
+UNLIKELY = 0.1
+"""Cost of a logarithm of the share of anatomy, of that of a misfit, where all blocks are alike."""
 SLOPES = 2.5, 4.5
 """Of the power of anatomy over frequency."""
 EXCESS = 0.3
@@ -72,7 +74,7 @@ class Spectrum:
         return detector
 
 
-def noise_spectrum(periodograms: Array, side: int, magnitude: bool = False) -> Spectrum:
+def noise_spectrum(periodograms: Array, side: int, magnitude: bool = False, flattest: float = FLATTEST) -> Spectrum:
     """The spectrum of what is alike in the flattest of the blocks (N, side // 2 + 1, side // 2 + 1).
 
     Several times over: in each band of frequencies, how far blocks are alike, by the ratio of two low quantiles; of
@@ -88,9 +90,9 @@ def noise_spectrum(periodograms: Array, side: int, magnitude: bool = False) -> S
         weights = _visible(side) * np.maximum(DOUBT, purity)
         spectrum = Spectrum(power, weights, side)
         energy, alone = spectrum.energies(periodograms), spectrum.noise_energies()
-        flattest = energy <= np.quantile(energy, part)
         expected = alone[alone <= np.quantile(alone, part)].mean() / alone.mean()
-        power = np.maximum(periodograms[flattest].mean(0) / expected, 1e-300)
+        flat = periodograms[energy <= np.quantile(energy, part)]
+        power = np.maximum(flat.mean(0) / expected, 1e-300)
     noise, anatomy, trust = _fit(power, weights, side, magnitude)
     ratio = power / np.maximum(noise + anatomy, 1e-300)
     return Spectrum(np.maximum(noise * ratio ** (trust * purity * _visible(side)), 1e-300), weights, side)
@@ -135,7 +137,8 @@ def _fit(power: Array, weights: Array, side: int, magnitude: bool) -> tuple[Arra
     Returns the noise, the anatomy, and of every frequency 1 where the measured power is no more than both, towards 0
     where it is much more: anatomy only adds, and what exceeds a fit counts less in the next.
     """
-    weights = weights * shares(side) / (weights * shares(side)).sum()
+    purity, weights = weights, weights * shares(side) / (weights * shares(side)).sum()
+    prior = UNLIKELY * np.sqrt(weights * purity)  # where blocks are alike, anatomy is not much of the power
     mean = float((weights * power).sum())
     floor = FLOOR * mean
     trust = np.ones_like(power)
@@ -148,8 +151,16 @@ def _fit(power: Array, weights: Array, side: int, magnitude: bool) -> tuple[Arra
 
     def fitted(family: Family, start: Array, most: int) -> tuple[float, Family, Array]:
         root = np.sqrt(weights * trust)
+
+        def residuals(numbers: Array) -> Array:
+            noise, anatomy = parts(family, numbers)
+            misfit = root * np.log((power + floor) / (noise + anatomy + floor))
+            unlikely = prior * np.log1p(anatomy / (noise + floor))
+            found: Array = np.concatenate([misfit.ravel(), unlikely.ravel()])
+            return found
+
         result = least_squares(
-            lambda numbers: (root * np.log((power + floor) / (sum(parts(family, numbers)) + floor))).ravel(),
+            residuals,
             start,
             bounds=([-20, -20, SLOPES[0], *family.least], [20, 20, SLOPES[1], *family.most]),
             max_nfev=most,
