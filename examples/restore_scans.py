@@ -57,9 +57,8 @@ for scan in sorted(scans.iterdir()):
     record = cdm4mi.denoise_file(
         scan, OUT / "restored" / scan.name, model, sampling, seed=0, uncertainty=OUT / "sd" / scan.name
     )
-    measured = record["noise_level"]["value"]
-    print(f"{scan.name}: noise of {measured:.3g}, {record['network_calls']} network calls a slice")
-    for warning in record["warnings"]:
+    print(f"{scan.name}: noise of {record.noise_level.value:.3g}, {record.network_calls} network calls a slice")
+    for warning in record.warnings:
         print(f"  warning: {warning}")
 
 # %% [markdown]
@@ -67,7 +66,7 @@ for scan in sorted(scans.iterdir()):
 # the least noise that it has seen. What was done is in the record, for whoever finds the scan in a year.
 
 # %%
-record = json.loads((OUT / "restored" / "sub-01_T1w.cdm4mi.json").read_text())
+record = json.loads((OUT / "restored" / "sub-01_T1w.nii.gz.cdm4mi.json").read_text())
 print(json.dumps({key: record[key] for key in ("model", "network_calls", "noise_level", "uncertainty")}, indent=1))
 
 # %% [markdown]

@@ -46,7 +46,7 @@ for person in range(10):
 # %%
 store = OUT / "store"
 report = cdm4mi.prepare([OUT / "scans"], store, workers=1)
-print("patients:", report.manifest["patients"], "slices:", report.manifest["slices"])
+print("patients:", report.manifest.patients, "slices:", report.manifest.slices)
 print("not in the store:", report.bad)
 
 # %% [markdown]
@@ -96,7 +96,7 @@ clean = cdm4mi.Volume(cdm4mi.phantom("MR", 777, SIDE)[None], np.diag([1.5, 1.5, 
 noisy = cdm4mi.add_noise(clean, "rician", percent=12, seed=0)
 result = cdm4mi.denoise(noisy, OUT / "run")
 restored = result.volume
-for warning in result.record["warnings"]:
+for warning in result.record.warnings:
     print("warning:", warning)
 
 

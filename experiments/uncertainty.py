@@ -17,7 +17,7 @@ import torch
 from scipy.stats import spearmanr
 
 from cdm4mi import io
-from cdm4mi.inference.calibration import HALF_WIDTH, Calibration
+from cdm4mi.inference.calibration import HALF_WIDTH, calibrated, fits
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.intensity import foreground, window_for
@@ -68,8 +68,8 @@ def main() -> None:
     model = load_model(options.checkpoint)
     way = {"estimate": "mean-of-k", "steps": options.steps, "samples": options.samples, "tile": SIDE}
     restorer = Restorer(model, changed(model.config.sampling, **way))
-    calibration = Calibration.from_dict(model.about["calibration"])
-    if not calibration.fits(restorer.sampling):
+    calibration = model.about.calibration
+    if calibration is None or not fits(calibration, restorer.sampling):
         raise SystemExit("the calibration is for other sampling settings")
     print(f"{CROPS} crops of {SIDE} x {SIDE} a subject; foreground voxels; regions of {REGION} x {REGION} inside it\n")
     heads = ["scans", "variance", "coverage of 90 % intervals: samples", "calibrated", "half width, calibrated"]
@@ -83,7 +83,7 @@ def main() -> None:
             noise = np.random.default_rng([9, round(variance * 1e4)]).standard_normal(clean.shape)
             y = (clean + variance**0.5 * noise).astype(np.float32)
             mean, spread = restorer.restore_moments(y, variance**0.5, seed=3)
-            pooled.append((np.abs(mean - clean), spread, calibration.apply(spread, variance**0.5), inside))
+            pooled.append((np.abs(mean - clean), spread, calibrated(calibration, spread, variance**0.5), inside))
             report(group, str(variance), *pooled[-1])
         report(group, "all", *(np.concatenate(parts) for parts in zip(*pooled, strict=True)))
 

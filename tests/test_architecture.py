@@ -61,9 +61,9 @@ def circle(graph):
 
 
 def rooms():
-    """The rooms of the table in docs/architecture.md, top floor first, between ``__main__`` and what lies below all."""
+    """Packages and modules of the tables in docs/architecture.md, from top to bottom, below ``__main__``."""
     table = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", ARCHITECTURE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return ["__main__", *table, "section", "window", "choices", "files", "errors"]
+    return ["__main__", *table]
 
 
 def upward(graph, order):

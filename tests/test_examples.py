@@ -41,9 +41,9 @@ def test_restored_scans_have_less_noise_and_a_map(tmp_path, monkeypatch):
 
 def test_a_trained_model_restores_somebody_new(tmp_path, monkeypatch):
     names = run("train_own", tmp_path, monkeypatch)
-    assert names["report"].manifest["patients"] == {"train": 8, "val": 1, "test": 1}
+    assert names["report"].manifest.patients == {"train": 8, "val": 1, "test": 1}
     assert names["rms"](names["restored"]) < names["rms"](names["noisy"])
-    assert names["result"].record["model"] == "best.ckpt"
+    assert names["result"].record.model == "best.ckpt"
 
 
 def test_a_diffusion_by_hand_learns_and_samples(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Physical units to [-1, 1] and back: a fixed window for CT, percentiles for MR, and nothing lost on the way."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -65,7 +67,7 @@ def test_noise_hardly_moves_the_map_of_an_mr_so_a_noisy_scan_is_restored_in_the_
 
 def test_the_record_is_enough_to_invert():
     norm = window_for(volume(phantom("MR", 3), "MR"))
-    assert IntensityWindow(**norm.to_dict()) == norm
+    assert IntensityWindow(**asdict(norm)) == norm
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def samples(
         for name, way in ((n, w) for n, w in WAYS[ways].items() if only in (None, n)):
             for keep_mean, clip in combinations:
                 label = name + (", bf16" if bf16 else "")
-                key = (run, model.about["step"], label, keep_mean, clip, kind, count)
+                key = (run, model.about.step, label, keep_mean, clip, kind, count)
                 if key in done:
                     continue
                 update = way | {"keep_mean": keep_mean, "clip": clip, "estimate": "sample", "tile": CROP}

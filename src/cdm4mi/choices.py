@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 class SolverEntry:
     """A solver and what it needs.
 
-    function: the solver (``diffusion.solvers.step.Solver``), or "file:name" in ``diffusion/solvers/``, which is loaded
-    when it is first used. title: in tables and pictures. calls: of the denoiser in a step, but for the last (one).
-    bridges: whether it takes paths with b != 0 as they are (another is run on the residual). takes_eta: whether the
-    function has a parameter ``eta``, the share of new noise. study: the spacing with which ``cdm4mi steps`` tries it;
-    None: it is not tried.
+    function: the solver (``diffusion.solvers.step.Solver``), or "file:name" in ``diffusion/solvers/``, loaded at its
+    first use; title: in tables and pictures; calls: denoiser calls in a step, of which the last step has one;
+    bridges: whether it handles paths with b > 0 itself (other solvers are run on the residual to y there); takes_eta:
+    whether the function has a parameter ``eta``, the share of new noise; study: the spacing with which
+    ``cdm4mi steps`` tries it, None: it is not tried.
     """
 
     function: str | Callable[..., Any]
@@ -39,7 +39,7 @@ SOLVERS: dict[str, SolverEntry] = {
     "unipc_2": SolverEntry("unipc:unipc_2", "UniPC-2", study="logsnr"),
     "unipc_3": SolverEntry("unipc:unipc_3", "UniPC-3"),
 }
-"""How a sample is drawn. An entry that a program adds is known to configuration, commands and studies from then on."""
+"""The solvers by name. An entry that a program adds is available in configurations, commands and studies."""
 
 if TYPE_CHECKING:
     SolverName: TypeAlias = str

@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this": shown as one line, never as a traceback."""
+"""The exceptions that end a command: what the user can mend, shown as one line and no traceback, and SIGTERM."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ class UserError(Exception):
     def __init__(self, message: str = "", *, field: str = "", found: object = "", expected: str = "") -> None:
         self.field, self.found, self.expected = field, found, expected
         super().__init__(message or f"`{field}`: found {found}, expected {expected}")
+
+
+class Terminated(SystemExit):
+    """SIGTERM, as a scheduler sends it before it kills: ends the program with exit code 143."""
+
+    def __init__(self) -> None:
+        super().__init__(143)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import platform
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cdm4mi.errors import UserError
+
+TEMPORARY = ".cdm4mi-"
+"""How the names of files and folders begin that are being written."""
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_active: set[str] = set()
+"""The temporary names that this process writes to now."""
 
 
 def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
@@ -21,27 +30,72 @@ def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
             raise UserError(f"{path}: the output would overwrite its input, expected another place")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents where it is not there. Raises UserError where files cannot be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}), expected a folder to write to") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: cannot be written to, expected a folder that can be")
+
+
+def below(folder: Path, name: str) -> Path:
+    """The path of a file or folder of this name in ``folder``. Raises UserError for a name that leads out of it."""
+    path = Path(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts or not name.isprintable():
+        raise UserError(f"name: found {name!r}, expected one of a place inside {folder}")
+    return folder / path
+
+
+def check_place(path: Path, size: int = 0) -> None:
+    """Raise UserError where a file or folder ``path`` of so many bytes cannot be made: a check before long work."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written, as {folder} cannot; expected a folder that can be")
+    if (free := shutil.disk_usage(folder).free) < size:
+        raise UserError(f"{path}: the disk has {free / 2**20:.0f} MiB free, expected at least {size / 2**20:.0f} MiB")
+
+
 @contextmanager
-def replacing_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def writing(path: Path) -> Iterator[None]:
+    """Make a UserError that names ``path`` of a full disk, or another reason why writing fails, within the block."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason: BaseException | None = error
+        while reason is not None and not _of_disk(reason):
+            reason = reason.__context__  # torch raises a RuntimeError of its own over it
+        if reason is None:
+            raise
+        why = getattr(reason, "strerror", None) or reason
+        raise UserError(f"{path}: cannot be written ({why}), expected a disk with room for it") from None
+
+
+def _of_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk took no more; NumPy's of an array does so without a number."""
+    return isinstance(error, OSError) and (error.errno in _UNWRITABLE or " requested and " in str(error))
+
+
+@contextmanager
+def replacing_file(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
     """A temporary path in the folder of ``path``, with its ending, that becomes ``path`` when the block ends well.
 
-    durable: for a file with one writer that must outlive a power cut. It is on the disk before it takes its name, and
-    what a kill leaves is written over the next time. Raises UserError where the folder cannot be written to.
+    It is on the disk before it takes its name, so that the file outlives a power cut; what a killed run left in the
+    folder is removed. keep: the name that the file takes which was there. Raises UserError where the folder cannot be
+    written to, or the disk is full.
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected the name of a file to write")
-    _make_parent(path)
     # The ending is kept because writers choose the format by it.
-    ending = ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix
-    temporary = path.with_name(f".{path.stem}.tmp{ending}" if durable else f".cdm4mi-{secrets.token_hex(8)}{ending}")
-    try:
-        yield temporary
-        if durable:
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+    with _temporary(path, ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix) as temporary:
+        with writing(path):
+            yield temporary
+            _to_disk(temporary)
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _to_disk(path.parent, deep=False)
 
 
 @contextmanager
@@ -49,22 +103,99 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path``, which must not exist or be empty, when the block ends without error."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path}: exists and is not an empty folder, expected a new place for the output")
-    _make_parent(path)
-    temporary = path.with_name(f".cdm4mi-{secrets.token_hex(8)}")
-    temporary.mkdir()
+    with _temporary(path) as temporary:
+        with writing(path):
+            temporary.mkdir()
+            yield temporary
+            _to_disk(temporary)
+        _take_place(temporary, path)
+
+
+@contextmanager
+def replacing_together(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary paths with the names of outputs that belong together, which take their places when the block ends well.
+
+    paths: of a file or a folder each; what is written beside its temporary path (a record, the voxels of a header)
+    takes its place beside it, first. They follow each other in this order, so that whoever finds the last has all.
+    """
+    with ExitStack() as stack:
+        folders = [stack.enter_context(_temporary(path)) for path in paths]
+        for folder, path in zip(folders, paths, strict=True):
+            with writing(path):
+                (folder / path.name if path.is_dir() else folder).mkdir(parents=True)
+        try:
+            with writing(paths[-1]):
+                yield [folder / path.name for folder, path in zip(folders, paths, strict=True)]
+        except UserError as error:
+            message = str(error)
+            for folder, path in zip(folders, paths, strict=True):
+                message = message.replace(str(folder / path.name), str(path)).replace(str(folder), str(path.parent))
+            raise UserError(message) from None
+        for folder, path in zip(folders, paths, strict=True):
+            with writing(path):
+                _to_disk(folder)
+        for folder, path in zip(folders, paths, strict=True):
+            for written in sorted(folder.iterdir(), key=lambda written: written.name == path.name):
+                _take_place(written, path.parent / written.name)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files and folders in ``folder`` whose process has ended on this machine."""
+    for left in list(folder.glob(f"{TEMPORARY}*")):
+        import psutil  # seldom needed
+
+        host, _, process = left.name.removeprefix(TEMPORARY).partition("-")
+        number = process.partition("-")[0]
+        if host != _host() or not number.isdigit() or left.name in _active:
+            continue
+        if int(number) == os.getpid() or not psutil.pid_exists(int(number)):
+            _remove(left)
+
+
+@contextmanager
+def _temporary(path: Path, ending: str = "") -> Iterator[Path]:
+    """A free name beside ``path``, of which nothing is left when the block ends."""
+    make_folder(path.parent)
+    remove_abandoned(path.parent)
+    temporary = path.with_name(f"{TEMPORARY}{_host()}-{os.getpid()}-{secrets.token_hex(8)}{ending}")
+    _active.add(temporary.name)
     try:
         yield temporary
-        if path.exists():
-            path.rmdir()
-        os.rename(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+        _active.discard(temporary.name)
 
 
-def _make_parent(path: Path) -> None:
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _take_place(written: Path, path: Path) -> None:
+    if path.is_dir():
+        path.rmdir()
+    os.replace(written, path)
+    _to_disk(path.parent, deep=False)
+
+
+def _to_disk(path: Path, deep: bool = True) -> None:
+    """Wait until a file, or a folder with what is in it, is on the disk."""
+    if path.is_dir():
+        for part in path.iterdir() if deep else ():
+            _to_disk(part)
+        if os.name == "nt":
+            return  # a folder cannot be opened there
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        os.fsync(descriptor)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}), expected a folder that can be") from None
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path}: cannot be written, as its folder cannot; expected one that can be")
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that know no fsync of a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -34,6 +34,13 @@ def modality_of(volume: Volume) -> str:
     return "CT" if AIR[0] <= low <= AIR[1] and high < CT_MOST else "MR"
 
 
+def guess_notice(volume: Volume) -> list[str]:
+    """What modality was taken for a scan whose header states none, and how to say another; [] where it does."""
+    if volume.channel_axis is not None or volume.modality in ("CT", "MR", "PT"):
+        return []
+    return [f"the scan does not state its modality: {modality_of(volume)} by its values (another: `modality`)"]
+
+
 def foreground(array: NDArray[Any], modality: str | None) -> NDArray[Any]:
     """Rough mask of the patient, bool: above -500 HU for CT, above half the mean for others.
 

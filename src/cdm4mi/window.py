@@ -30,6 +30,11 @@ class IntensityWindow:
             raise UserError(f"intensity window: found {self.low:g} to {self.high:g}, expected low below high")
 
     @property
+    def unit(self) -> str:
+        """What physical values of the modality are in, where a file does not say."""
+        return {"CT": "HU", "RGB": "stored values"}.get(self.modality or "", "scanner units")
+
+    @property
     def scale(self) -> float:
         """What a difference of one physical unit is on [-1, 1]."""
         return 2.0 / (self.high - self.low)
@@ -43,10 +48,6 @@ class IntensityWindow:
         """[-1, 1] to physical units; values outside go outside. An array comes back as float32."""
         values: Values = (_as_float(x) + 1.0) * ((self.high - self.low) / 2) + self.low
         return values
-
-    def to_dict(self) -> dict[str, float | str | None]:
-        """For the record beside an output."""
-        return {"low": self.low, "high": self.high, "modality": self.modality}
 
 
 def _as_float(values: Any) -> Any:

@@ -8,7 +8,6 @@ from scans_on_disk import dicom_slice
 
 from cdm4mi import io
 from cdm4mi.data.sources import load_patients
-from cdm4mi.inference.calibration import Calibration
 from cdm4mi.models.checkpoint import load_model
 
 WAY = ("--steps", 2, "--samples", 3)
@@ -27,22 +26,22 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     assert "90 % intervals cover" in said and "best.ckpt" in said
     after = load_model(run)
     assert after.weight_hash == before.weight_hash
-    calibration = Calibration.from_dict(after.about["calibration"])
+    calibration = after.about.calibration
     assert calibration.settings["steps"] == 2 and calibration.settings["samples"] == 3
     scan, out, deviation = dicom_slice(tmp_path / "in.dcm", sigma=60), tmp_path / "out.dcm", tmp_path / "map.nii.gz"
     arguments = ("denoise", scan, out, "--model", run, "--uncertainty", deviation, "--noise", 100)
     code, _, err = command(*arguments, *WAY)
     assert code == 0, err
-    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
     # nowhere surer than the floor: it is in the scan's units, HU here
     floor = calibration.scale * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
-    for path in (out, deviation, tmp_path / "out.cdm4mi.json"):
+    for path in (out, deviation, tmp_path / "out.dcm.cdm4mi.json"):
         path.unlink()
     code, _, err = command(*arguments, "--steps", 3, "--samples", 3)
     assert code == 0, err
-    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert not record["uncertainty"]["calibrated"] and "other sampling settings" in record["uncertainty"]["why"]
 
 

@@ -31,28 +31,31 @@ def test_nifti_in_nifti_out(command, trained_run, save_nifti, tmp_path):
     affine = np.array([[-0.7, 0.02, 0, 90], [0.02, 0.7, 0.1, -80], [0, -0.1, 3.0, 5], [0, 0, 0, 1.0]])
     source = save_nifti(tmp_path / "in.nii.gz", noisy, affine)
     code, out, err = command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run)
-    assert (code, err) == (0, "")
+    assert (code, err) == (
+        0,
+        "warning: the scan does not state its modality: CT by its values (another: --modality)\n",
+    )
     assert "out.nii.gz: 2 slices, 1 network calls a slice" in out
     restored = nib.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(restored.affine, affine, atol=1e-5)
     image = restored.get_fdata().T
     assert image.shape == clean.shape
     assert np.abs(image - clean).mean() < 0.75 * np.abs(noisy - clean).mean()
-    record = record_of(tmp_path, "out")
+    record = record_of(tmp_path, "out.nii.gz")
     assert record["input"]["modality"] is None
     assert record["normalisation"] == {"low": -1000.0, "high": 1000.0, "modality": "CT"}
     assert record["noise_level"]["value"] == pytest.approx(150, rel=0.2)
     assert record["weight_hash"]
-    assert sorted(os.listdir(tmp_path)) == ["in.nii.gz", "out.cdm4mi.json", "out.nii.gz"]
+    assert sorted(os.listdir(tmp_path)) == ["in.nii.gz", "out.nii.gz", "out.nii.gz.cdm4mi.json"]
 
 
 def test_options_reach_the_model_and_the_record(command, trained_run, save_nifti, tmp_path):
     source = save_nifti(tmp_path / "in.nii", noisy_ct(1, 32)[1])
 
     def settings(*options):
-        code, _, err = command("denoise", source, tmp_path / "out.nii", "--model", trained_run, *options)
+        code, _, err = command("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--force", *options)
         assert code == 0, err
-        record = record_of(tmp_path, "out")
+        record = record_of(tmp_path, "out.nii")
         return record["settings"], record
 
     chosen, record = settings("--steps", 3, "--seed", 9, "--noise", 150)
@@ -134,8 +137,8 @@ def place(tmp_path, save_nifti):
     """A folder with a good scan, a broken one and a file that is no model."""
     save_nifti(tmp_path / "in.nii.gz", noisy_ct(1, 32)[1])
     broken = noisy_ct(1, 32)[1]
-    broken[0, 3, 3] = np.nan
-    save_nifti(tmp_path / "nan.nii.gz", broken)
+    broken[0, 3, 3] = np.inf
+    save_nifti(tmp_path / "inf.nii.gz", broken)
     save_nifti(tmp_path / "row.nii.gz", np.zeros((2, 1, 40)))
     save_nifti(tmp_path / "flat.nii.gz", np.zeros((1, 32, 32)))
     (tmp_path / "notes.txt").write_text("not a scan")
@@ -167,8 +170,8 @@ def place(tmp_path, save_nifti):
         ("in.nii.gz", "out.nii.gz", ["--noise", "-1"], "noise level: found -1"),
         ("in.nii.gz", "out.nii.gz", ["--noise", "nan"], "noise level: found nan"),
         ("in.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
-        ("nan.nii.gz", "out.nii.gz", [], "not finite"),
-        ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "1 x 40 pixels, expected at least 4 x 4"),
+        ("inf.nii.gz", "out.nii.gz", [], "1 voxel(s) are infinite"),
+        ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "2 x 40 pixels, expected at least 4 x 4"),
         ("flat.nii.gz", "out.nii.gz", [], "the one value 0 everywhere"),
     ],
 )
@@ -215,9 +218,9 @@ def test_clipping_is_chosen_at_the_command_line_and_in_the_record(command, train
 
     def restored(*options):
         given = ["--model", trained_run, "--noise", 150, "--modality", "CT", *options]
-        code, _, err = command("denoise", source, tmp_path / "out.nii", *given)
+        code, _, err = command("denoise", source, tmp_path / "out.nii", "--force", *given)
         assert code == 0, err
-        return record_of(tmp_path, "out")["settings"], np.asarray(nib.load(tmp_path / "out.nii").dataobj)
+        return record_of(tmp_path, "out.nii")["settings"], np.asarray(nib.load(tmp_path / "out.nii").dataobj)
 
     settings, image = restored("--steps", 3, "--clip")
     assert (settings["clip"], settings["estimate"]) == (True, "sample") and image.max() <= 1000.001
@@ -229,5 +232,38 @@ def test_clipping_is_chosen_at_the_command_line_and_in_the_record(command, train
 
 def test_the_tile_in_the_record_is_the_one_that_ran(command, trained_run, save_nifti, tmp_path):
     source = save_nifti(tmp_path / "in.nii", noisy_ct(1, 32)[1])
-    assert command("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--tile", 19)[0] == 0
-    assert record_of(tmp_path, "out")["settings"]["tile"] == 16  # a multiple of 4, which the network takes
+    assert command("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--tile", 19, "--force")[0] == 0
+    assert record_of(tmp_path, "out.nii")["settings"]["tile"] == 16  # a multiple of 4, which the network takes
+
+
+def test_a_phase_map_is_restored_only_when_asked_for(command, trained_run, save_nifti, tmp_path):
+    source = save_nifti(tmp_path / "sub-01_phasediff.nii.gz", noisy_ct()[1])
+    code, _, err = command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run)
+    assert code == 2
+    said = "is a phase, whose values wrap round; expected a magnitude image (--phase restores it all the same)"
+    assert err == f"error: sub-01_phasediff.nii.gz: {said}\n"
+    assert command("denoise", source, tmp_path / "out.nii.gz", "--model", trained_run, "--phase")[0] == 0
+
+
+def test_an_output_that_exists_is_replaced_only_when_asked_for(command, trained_run, save_nifti, tmp_path):
+    source = save_nifti(tmp_path / "in.nii", noisy_ct()[1])
+    for name in ("precious.nii", "data.raw"):
+        (tmp_path / name).write_bytes(b"precious")
+    for out in ("precious.nii", "data.mhd"):
+        before = tree(tmp_path)
+        for way in (("denoise", source, tmp_path / out, "--model", trained_run), ("noise", source, tmp_path / out)):
+            code, _, err = command(*way)
+            assert code == 2 and "exists, expected a new name for the output (--force replaces the file)" in err
+        assert tree(tmp_path) == before
+    assert command("noise", source, tmp_path / "precious.nii", "--force")[0] == 0
+    assert command("noise", source, tmp_path / "precious.mha")[0] == 0  # whose record is another
+    assert len(list(tmp_path.glob("precious.*.cdm4mi.json"))) == 2
+
+
+@pytest.mark.parametrize("name", ["restored_0.5mm", "1.2.840.99"])
+def test_a_name_with_dots_is_a_folder(command, trained_run, name, tmp_path):
+    dicom_series(tmp_path / "in")
+    code, _, err = command("denoise", tmp_path / "in", tmp_path / name, "--model", trained_run)
+    assert code == 0, err
+    assert len(list((tmp_path / name).iterdir())) == 3
+    assert "names no format" in command("denoise", tmp_path / "in", tmp_path / "out.jpg", "--model", trained_run)[2]

@@ -86,7 +86,7 @@ def test_a_map_needs_several_samples_and_draws_them(command, trained_run, tmp_pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.dcm"]
     code, _, err = command(*arguments, "--steps", 2, "--samples", 2)
     assert code == 0, err
-    record = json.loads((tmp_path / "out.cdm4mi.json").read_text())
+    record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["settings"]["estimate"] == "mean-of-k"
     assert record["uncertainty"]["calibrated"] is False and "calibrate" in record["uncertainty"]["why"]
 

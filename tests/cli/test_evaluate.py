@@ -225,6 +225,8 @@ def test_mistakes_are_one_line(tmp_path, scans):
     assert re.search(
         r"broken, slice 1, prediction: .*not finite", failure(save(tmp_path / "broken.nii.gz", broken), ref)
     )
+    padded = save(tmp_path / "padded.nii.gz", broken)  # padding of both is not judged
+    assert run(padded, padded, "--protocol", "ct-1000").exit_code == 0
     save(tmp_path / "p" / "a.nii.gz", clean)
     save(tmp_path / "r" / "b.nii.gz", clean)
     assert "no scan named a" in failure(tmp_path / "p", tmp_path / "r")

@@ -36,7 +36,8 @@ def test_a_runs_folder_is_its_best_checkpoint_as_for_denoise(command, trained_ru
 
 
 def test_no_names_of_training_patients_and_the_same_from_safetensors(command, tiny, tmp_path):
-    tiny.about["data"]["patients_train"] = list(SECRETS)
+    data = tiny.about.data.model_copy(update={"patients_train": list(SECRETS)})
+    tiny.about = tiny.about.model_copy(update={"data": data})
     save_model(tiny, tmp_path / "model.safetensors", half=False)
     code, out, err = command("inspect", tmp_path / "model.safetensors")
     assert (code, err) == (0, "")

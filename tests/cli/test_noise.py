@@ -31,20 +31,20 @@ def record_of(folder, name):
 def test_nifti_in_nifti_out(command, save_nifti, tmp_path):
     source = save_nifti(tmp_path / "in.nii.gz", ct(), AFFINE)
     code, out, err = command("noise", source, tmp_path / "out.nii.gz", "--sigma-hu", 40, "--seed", 3)
-    assert (code, err) == (0, "")
+    assert code == 0 and err.count("\n") == 1 and "does not state its modality" in err
     assert "out.nii.gz: 2 slices, gaussian noise of level 40 HU" in out
     noisy = nib.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(noisy.affine, AFFINE, atol=1e-5)
     added = noisy.get_fdata().T - ct()
     assert added.std() == pytest.approx(40, rel=0.03)
     assert abs(added.mean()) < 2
-    record = record_of(tmp_path, "out")
+    record = record_of(tmp_path, "out.nii.gz")
     assert record["noise"] == {"type": "gaussian", "sigma_hu": 40.0}
     assert (record["seed"], record["parameter"], record["slices"]) == (3, 40.0, 2)
     assert record["noise_level"] == pytest.approx(40)
     assert record["normalisation"] == {"low": -1000.0, "high": 1000.0, "modality": "CT"}
     assert record["input"]["shape"] == [2, 64, 64]
-    assert sorted(os.listdir(tmp_path)) == ["in.nii.gz", "out.cdm4mi.json", "out.nii.gz"]
+    assert sorted(os.listdir(tmp_path)) == ["in.nii.gz", "out.nii.gz", "out.nii.gz.cdm4mi.json"]
 
 
 def test_dicom_in_dicom_out_with_no_patient_in_the_record(command, tmp_path):
@@ -94,13 +94,14 @@ def test_every_type_from_the_command_line(command, save_nifti, tmp_path, options
     clean = {"ct": ct, "mr": mr}[scan]()
     source = save_nifti(tmp_path / "in.nii", clean)
     code, _, err = command("noise", source, tmp_path / "out.nii", *options)
-    assert (code, err) == (0, "")
+    guessed = "--modality" not in options
+    assert code == 0 and err.count("\n") == guessed and ("does not state its modality" in err) == guessed
     noisy = nib.load(tmp_path / "out.nii").get_fdata().T
     assert np.isfinite(noisy).all()
     rms = float(np.sqrt(((noisy - clean) ** 2).mean()))
     assert 0 < rms < 0.3 * np.ptp(clean)
     if "rician" not in options[1] and "chi" not in options[1]:  # whose level is that of bright tissue
-        assert record_of(tmp_path, "out")["noise_level"] == pytest.approx(rms, rel=0.05)
+        assert record_of(tmp_path, "out.nii")["noise_level"] == pytest.approx(rms, rel=0.05)
 
 
 def test_rician_noise_in_scanner_units(command, save_nifti, tmp_path):
@@ -109,7 +110,7 @@ def test_rician_noise_in_scanner_units(command, save_nifti, tmp_path):
     source = save_nifti(tmp_path / "in.nii", clean)
     assert command("noise", source, tmp_path / "out.nii", "--type", "rician", "--percent", 5)[0] == 0
     air = nib.load(tmp_path / "out.nii").get_fdata().T[:, :64]
-    sigma = 0.05 * record_of(tmp_path, "out")["normalisation"]["high"]
+    sigma = 0.05 * record_of(tmp_path, "out.nii")["normalisation"]["high"]
     assert sigma == pytest.approx(35)
     assert air.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=0.01)
 
@@ -150,7 +151,7 @@ def test_what_the_noise_leaves_alone_keeps_its_value_and_padding_stays():
 
 
 @pytest.fixture
-def place(tmp_path, save_nifti):
+def folder(tmp_path, save_nifti):
     save_nifti(tmp_path / "ct.nii.gz", ct())
     save_nifti(tmp_path / "mr.nii.gz", mr())
     save_nifti(tmp_path / "flat.nii.gz", np.zeros((1, 16, 16)))
@@ -159,7 +160,7 @@ def place(tmp_path, save_nifti):
 
 
 @pytest.mark.parametrize(
-    ("scan", "out", "options", "said"),
+    ("scan", "out", "options", "message"),
     [
         (
             "ct.nii.gz",
@@ -209,12 +210,12 @@ def place(tmp_path, save_nifti):
         ("ct.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(command, place, scan, out, options, said):
-    before = {p.name: p.read_bytes() for p in place.iterdir()}
-    code, printed, err = command("noise", place / scan, place / out, *options)
+def test_a_mistake_is_one_line_and_nothing_is_written(command, folder, scan, out, options, message):
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    code, printed, err = command("noise", folder / scan, folder / out, *options)
     assert code == 2, (printed, err)
-    assert said in err
+    assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert printed == ""
-    assert {p.name: p.read_bytes() for p in place.iterdir()} == before
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before

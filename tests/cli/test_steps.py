@@ -80,7 +80,7 @@ def folder(trained_run, tmp_path, save_nifti):
         save_nifti(tmp_path / "scans" / f"sub-{person:02d}.nii.gz", clean)
     from cdm4mi.data.names import patient_hash
 
-    trained = next(p for p in scans_of(model) if patient_hash(p.name[:6]) in model.about["data"]["patients_train"])
+    trained = next(p for p in scans_of(model) if patient_hash(p.name[:6]) in model.about.data.patients_train)
     shutil.copy(trained, tmp_path / "scans")
     return tmp_path / "scans"
 
@@ -120,7 +120,7 @@ def test_the_command_prints_draws_and_writes_what_denoise_then_uses(command, few
     model = load_model(run)
     sampling = model.config.sampling
     assert (sampling.solver, str(sampling.steps), sampling.spacing) == (best["solver"], best["steps"], best["spacing"])
-    assert model.about["steps_study"]["psnr"] == pytest.approx(float(best["psnr_db"]), rel=1e-4)
+    assert model.about.steps_study.psnr == pytest.approx(float(best["psnr_db"]), rel=1e-4)
     assert model.weight_hash == load_model(trained_run).weight_hash
     scan, out = folder / "sub-07.nii.gz", tmp_path / "out.nii.gz"
     code, said, err = command("denoise", scan, out, "--model", run, "--estimate", "sample", "--noise", 150)

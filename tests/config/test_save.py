@@ -90,5 +90,5 @@ def test_a_configuration_that_could_not_be_read_back_is_not_written(tmp_path):
 
 def test_a_folder_that_cannot_be_written_gives_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"config.yaml: cannot be written \("):
+    with pytest.raises(UserError, match=r"file: cannot be made \(File exists\)"):
         save_config(Config(), tmp_path / "file" / "config.yaml")

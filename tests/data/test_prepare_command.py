@@ -54,13 +54,83 @@ def test_workers_and_the_order_of_arguments_change_nothing(command, scans, whole
     assert made.content(tmp_path / "store") == made.content(whole)
 
 
-def test_new_scans_are_taken_up_and_others_removed(command, scans, whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "store")
-    made.nifti(tmp_path / "more" / "sub-77.nii.gz", made.slices("MR", 77))
-    code, out, _ = command("prepare", scans / "mr", tmp_path / "more", tmp_path / "store", "--workers", 1)
+def test_new_scans_are_added_and_others_stay(command, scans, whole, tmp_path):
+    store = shutil.copytree(whole, tmp_path / "store")
+    before = {path: path.read_bytes() for path in (store / "scans").iterdir()}
+    more = made.nifti(tmp_path / "more" / "sub-77.nii.gz", made.slices("MR", 77))
+    code, out, err = command("prepare", more, store, "--workers", 1)
+    assert (code, err) == (0, "")
+    assert "1 scan(s) prepared, 7 there already (7 of them not named now: --prune takes such out)" in out
+    assert before.items() <= {path: path.read_bytes() for path in (store / "scans").iterdir()}.items()
+    command("prepare", scans, more, tmp_path / "at once", "--workers", 1)
+    assert made.content(store) == made.content(tmp_path / "at once")
+
+
+def test_prune_takes_out_what_is_not_named(command, scans, whole, tmp_path):
+    store = shutil.copytree(whole, tmp_path / "store")
+    more = made.nifti(tmp_path / "more" / "sub-77.nii.gz", made.slices("MR", 77))
+    code, out, _ = command("prepare", scans / "mr", more, store, "--prune", "--workers", 1)
     assert code == 0
-    assert "1 scan(s) prepared, 6 there already, 1 no longer named and removed" in out
-    assert len(list((tmp_path / "store" / "scans").iterdir())) == 7
+    assert "1 scan(s) prepared, 6 there already, 1 not named and removed" in out
+    command("prepare", scans / "mr", more, tmp_path / "at once", "--workers", 1)
+    assert made.content(store) == made.content(tmp_path / "at once")
+
+
+def test_what_would_change_the_scans_that_are_there_is_refused(command, scans, whole, tmp_path):
+    store = shutil.copytree(whole, tmp_path / "store")
+    more = made.nifti(tmp_path / "more" / "sub-77.nii.gz", made.slices("MR", 77))
+    before = made.content(store)
+    code, _, err = command("prepare", more, store, "--percentiles", 1, 98)
+    assert (code, "the store was prepared with [0.0, 99.5], expected the same" in err) == (2, True)
+    pair = tmp_path / "pairs.csv"
+    pair.write_text(f"{more},{more}\n")
+    code, _, err = command("prepare", store, "--pairs", pair)
+    assert (code, "found real pairs for a store of scans without" in err) == (2, True)
+    assert made.content(store) == before
+
+
+def test_a_cut_manifest_is_named_and_written_anew(command, scans, whole, tmp_path):
+    store = shutil.copytree(whole, tmp_path / "store")
+    manifest = store / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:1000])
+    for arguments in (("train", store), ("inspect", store), ("check", store)):
+        code, _, err = command(*arguments)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "manifest.json: is damaged; cdm4mi prepare with the same scans writes it anew" in err
+    code, _, err = command("prepare", scans, store, "--workers", 1)
+    assert code == 0
+    assert made.content(store) == made.content(whole)
+
+
+def test_a_second_prepare_of_one_store_is_refused(command, scans, whole, tmp_path):
+    store = shutil.copytree(whole, tmp_path / "store")
+    hold = "import sys, pathlib; from cdm4mi.locks import sole_run\n"
+    hold += "with sole_run(pathlib.Path(sys.argv[1]), 'prepare'): print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        code, _, err = command("prepare", scans, store, "--workers", 1)
+        assert code == 2
+        assert f"store: in use by process {holder.pid} on " in err
+        holder.communicate()
+    assert command("prepare", scans, store, "--workers", 1)[0] == 0
+
+
+FULL = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)  # as a full disk
+sys.argv = ["cdm4mi", *sys.argv[2:]]
+from cdm4mi.cli.main import run
+run()
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(scans, tmp_path):
+    arguments = ["prepare", scans, tmp_path / "store", "--workers", "1"]
+    full = subprocess.run([sys.executable, "-c", FULL, "2000", *arguments], capture_output=True, text=True)
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.count("\n") == 1
+    assert "cannot be written (File too large), expected a disk with room for it" in full.stderr
+    assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
 
 
 STOP = """
@@ -220,7 +290,7 @@ def test_files_that_are_not_the_stores_are_never_removed(command, scans, tmp_pat
     command("prepare", scans / "dicom", store, "--workers", 1)
     for name in ("notes.txt", "scans/patches.h5"):
         (store / name).write_text("mine")
-    assert command("prepare", scans / "mr", store, "--workers", 1)[0] == 0
+    assert command("prepare", scans / "mr", store, "--prune", "--workers", 1)[0] == 0
     assert (store / "notes.txt").exists() and (store / "scans" / "patches.h5").exists()
     assert len(list((store / "scans").iterdir())) == 7
 
@@ -256,4 +326,16 @@ def test_inspect_describes_the_store(command, whole, tmp_path):
     text = (whole / "manifest.json").read_text().replace('"split": "train"', '"split": "test"', 1)
     (tmp_path / "changed" / "manifest.json").write_text(text)
     code, _, err = command("inspect", tmp_path / "changed")
-    assert code == 2 and "was changed, expected it as cdm4mi prepare wrote it" in err
+    assert code == 2 and "was changed, expected it as prepare wrote it" in err
+
+
+def test_one_scan_of_no_planes_does_not_keep_the_others_from_a_plan(command, tmp_path):
+    made.nifti(tmp_path / "in" / "good.nii", made.slices("MR", 0))
+    made.nifti(tmp_path / "in" / "plane.nii", made.slices("MR", 1)[:1].transpose(2, 0, 1), np.eye(4))  # N x M x 1
+    made.nifti(tmp_path / "in" / "line.nii", made.slices("MR", 2)[:, :4, :5])
+    code, out, err = command("prepare", tmp_path / "in", tmp_path / "store", "--workers", 1)
+    assert code == 0
+    assert "cdm4mi train" in out and "no plan" not in err
+    assert "not in the store, 1:" in err
+    assert "line.nii: has slices of 4 x 5 pixels, expected at least 8 x 8" in err
+    assert {tuple(scan["shape"]) for scan in made.manifest(tmp_path / "store")["scans"]} == {(3, 64, 64), (1, 64, 64)}

@@ -84,11 +84,11 @@ def test_two_folders_give_condition_and_target(command, tmp_path):
     from cdm4mi.io import read
 
     folder, manifest = read_manifest(tmp_path / "store")
-    by_patient = {scan["patient"]: scan for scan in manifest["scans"]}
+    by_patient = {scan.patient: scan for scan in manifest.scans}
     for name, paths in made_of.items():
         record = by_patient[pseudonym(name)]
-        assert max(map(abs, record["pair"]["shift"])) <= 0.1
-        assert record["pair"]["correlation"] > 0.9
+        assert max(map(abs, record.pair.shift)) <= 0.1
+        assert record.pair.correlation > 0.9
         reader = scan_of(record, folder, [-1000.0, 1000.0])
         for dataset, path in zip(("condition", "target"), paths, strict=True):
             stored = np.stack([reader.read(dataset, k, np.s_[:, :]) for k in range(3)])

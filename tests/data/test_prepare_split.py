@@ -86,6 +86,28 @@ def test_a_given_split_is_kept_by_the_names_that_the_user_knows(name, text, comm
     assert "nothing to do" in again[1]
 
 
+def test_a_split_is_kept_where_scans_are_added(command, scans, tmp_path):
+    (tmp_path / "s.csv").write_text(AS_CSV)
+    store, more = tmp_path / "store", made.nifti(tmp_path / "sub-77.nii.gz", made.slices("MR", 77))
+    command("prepare", scans, store, "--split", tmp_path / "s.csv", "--workers", 1)
+    before = splits_in(store)
+    code, _, err = command("prepare", more, store, "--workers", 1)
+    assert (code, "its split was given, and names none for 1 new patient(s)" in err) == (2, True)
+    (tmp_path / "more.csv").write_text("sub-77,val\n")
+    assert command("prepare", more, store, "--split", tmp_path / "more.csv", "--workers", 1)[0] == 0
+    assert splits_in(store) == before | {pseudonym("sub-77"): "val"}
+    assert command("prepare", more, store, "--workers", 1)[0] == 0
+    assert splits_in(store) == before | {pseudonym("sub-77"): "val"}
+
+
+def test_the_fractions_of_a_store_hold_for_what_is_added(command, scans, tmp_path):
+    store, more = tmp_path / "store", made.nifti(tmp_path / "sub-77.nii.gz", made.slices("MR", 77))
+    command("prepare", scans, store, "--test-fraction", 0.4, "--seed", 3, "--workers", 1)
+    command("prepare", more, store, "--workers", 1)
+    command("prepare", scans, more, tmp_path / "at once", "--test-fraction", 0.4, "--seed", 3, "--workers", 1)
+    assert made.content(store) == made.content(tmp_path / "at once")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

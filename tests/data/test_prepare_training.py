@@ -68,9 +68,7 @@ def test_training_sees_the_train_split_validation_the_val_split_and_nobody_the_t
         for i in range(40):
             pairs[i]
     folder, manifest = read_manifest(store)
-    of = {
-        split: {str(folder / s["file"]) for s in manifest["scans"] if s["split"] == split} for split in ("train", "val")
-    }
+    of = {split: {str(folder / s.file) for s in manifest.scans if s.split == split} for split in ("train", "val")}
     assert opened == of["train"] | of["val"]
 
 

@@ -108,6 +108,6 @@ def test_so_many_slices_are_trained_on_spread_over_the_patients(tmp_path):
     assert limited(people, None) == people
     data = {"paths": [str(volumes(tmp_path, people=3))], "train_slices": 1, "val_patches": 2, "val_fraction": 0.3}
     pairs = PairData(parse_config({"model": {"image_size": 32}, "data": data}))
-    assert pairs.summary["slices_train"] == 1
-    assert len(pairs.summary["patients_train"]) == 1
-    assert pairs.summary["slices_val"] == 4
+    assert pairs.summary.slices_train == 1
+    assert len(pairs.summary.patients_train) == 1
+    assert pairs.summary.slices_val == 4

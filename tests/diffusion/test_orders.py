@@ -1,12 +1,15 @@
 """The order of convergence of every solver, measured where the exact solution is known."""
 
 import math
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 from gaussian_oracle import exact_moments, gaussian_denoiser, mixture_cdf, mixture_denoiser, numbers
 
+from cdm4mi.choices import SolverEntry
 from cdm4mi.diffusion import SOLVERS, DDPMPath, make_solver, sample
 from cdm4mi.diffusion.schedules import log_sigma
 
@@ -84,6 +87,15 @@ def test_the_spread_of_a_random_solvers_samples_converges_at_its_order(solver):
         errors.append(abs(std - perfect))
     measured = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert measured == pytest.approx([RANDOM[solver]] * 2, abs=0.35)
+
+
+def test_the_solver_of_contributing_is_of_second_order(monkeypatch):
+    page = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = {}
+    exec(re.search(r"## Add a solver.*?```python\n(.*?)```", page, flags=re.DOTALL)[1], names)
+    monkeypatch.setitem(SOLVERS, "extrapolated", SolverEntry(names["extrapolated"], "Extrapolated DDIM"))
+    monkeypatch.setitem(ORDERS, "extrapolated", 2)
+    test_halving_the_step_divides_the_error_by_two_to_the_order("extrapolated", "mixture")
 
 
 def test_every_solver_has_its_order_measured():

@@ -60,6 +60,21 @@ def test_a_study_killed_anywhere_goes_on_and_gives_the_same_tables(study, tmp_pa
     assert len(made) == 12  # the new level alone
 
 
+@pytest.mark.parametrize("damage", ["", '{"width": 1', '{"width": "wide"}', "[" * 100_000])
+def test_a_damaged_tuning_is_made_anew(damage, study, tmp_path, caplog):
+    study["methods"] = study["methods"][:2]
+    config = parse_benchmark(study)
+    run_benchmark(config, tmp_path / "run")
+    first = scores_of(tmp_path / "run")
+    tuned = {file: file.read_bytes() for file in (tmp_path / "run/tuning").iterdir()}
+    file = sorted(tuned)[0]
+    file.write_text(damage)
+    run_benchmark(config, tmp_path / "run")
+    assert [record.getMessage() for record in caplog.records] == [f"{file}: damaged, so gaussian_filter is tuned anew"]
+    assert {file: file.read_bytes() for file in tuned} == tuned
+    assert scores_of(tmp_path / "run") == first
+
+
 def test_figures_are_those_of_the_images(study, tmp_path, scans):
     study["methods"] = study["methods"][:2]
     found = run_benchmark(parse_benchmark(study), tmp_path / "run")

@@ -12,6 +12,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import parse_benchmark
 from cdm4mi.evaluation.benchmark.run import run_benchmark
 from cdm4mi.evaluation.leakage import refuse_leaks
+from cdm4mi.models.about import TrainingData
 from cdm4mi.models.checkpoint import load_model
 
 
@@ -29,8 +30,8 @@ def test_a_patient_is_known_by_name_and_by_pseudonym(study, tmp_path):
     for name in (person, pseudonym(person)):
         for key in ("patients_train", "patients_val"):
             with pytest.raises(UserError, match=scan.patient):
-                refuse_leaks("model", {key: [patient_hash("another"), patient_hash(name)]}, [scan])
-    refuse_leaks("model", {"patients_train": [patient_hash("another")]}, [scan])
+                refuse_leaks("model", TrainingData(**{key: [patient_hash("another"), patient_hash(name)]}), [scan])
+    refuse_leaks("model", TrainingData(patients_train=[patient_hash("another")]), [scan])
 
 
 def test_pixels_are_known_again_under_another_name(study, tmp_path):
@@ -38,16 +39,16 @@ def test_pixels_are_known_again_under_another_name(study, tmp_path):
     scan = run_benchmark(parse_benchmark(study), tmp_path / "run").scans[0]
     turned = slice_hash(np.rot90(scan.target[1])[:, ::-1])
     with pytest.raises(UserError, match=r"1 slice\(s\).*under another name"):
-        refuse_leaks("model", {"slice_hashes": [turned[:8].hex()]}, [scan])
+        refuse_leaks("model", TrainingData(slice_hashes=[turned[:8].hex()]), [scan])
     other = slice_hash(scan.target[1] + 1)
-    refuse_leaks("model", {"slice_hashes": [other[:8].hex()]}, [scan])
+    refuse_leaks("model", TrainingData(slice_hashes=[other[:8].hex()]), [scan])
 
 
 def test_the_shipped_model_says_whom_it_has_seen():
-    seen = load_model(None).about["data"]
-    assert patient_hash("sub-01") in seen["patients_train"] and patient_hash("sub-15") in seen["patients_val"]
-    assert not {patient_hash(f"sub-{n}") for n in range(17, 21)} & {*seen["patients_train"], *seen["patients_val"]}
-    assert len(seen["slice_hashes"]) == seen["slices_train"] + seen["slices_val"]
+    seen = load_model(None).about.data
+    assert patient_hash("sub-01") in seen.patients_train and patient_hash("sub-15") in seen.patients_val
+    assert not {patient_hash(f"sub-{n}") for n in range(17, 21)} & {*seen.patients_train, *seen.patients_val}
+    assert len(seen.slice_hashes) == seen.slices_train + seen.slices_val
 
 
 def test_a_patient_is_not_tuned_on_and_tested_on(study, tmp_path, scans):

@@ -1,7 +1,10 @@
-"""A metric is one entry: protocols, scores, printed tables, tests of methods and reports know it from there."""
+"""A metric is one entry, as in CONTRIBUTING.md: protocols, scores, tables and reports know it from there."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
-import numpy as np
 import pytest
 
 from cdm4mi.errors import UserError
@@ -12,13 +15,11 @@ from cdm4mi.evaluation.metrics import ERROR, METRICS, Metric, metric_of, shown, 
 from cdm4mi.evaluation.protocol import load_protocol
 from cdm4mi.evaluation.report import write_report
 
-
-def greatest(pair, mask):
-    difference = np.abs(pair.limited[0] - pair.limited[1])
-    return float((difference if mask is None else difference[mask]).max())
-
-
-TOY = Metric("greatest_error", greatest, "worst pixel", of="pixels", unit=ERROR, digits=1, better="less")
+CONTRIBUTING = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+FUNCTION, ENTRY, *_ = re.findall(r"```python\n(.*?)```", CONTRIBUTING.split("## Add a metric")[1], flags=re.DOTALL)
+NAMES = {"Metric": Metric, "ERROR": ERROR}
+exec(FUNCTION, NAMES)
+TOY = replace(eval(ENTRY, NAMES), title="worst pixel", digits=1)
 PROTOCOL = """
 name: toy
 version: 1

@@ -282,6 +282,7 @@ def test_a_second_contrast_trains_and_denoises(command, tmp_path):
     code, _, err = denoised(t2)
     assert code == 0, err
     with_t2 = io.read(tmp_path / "out.nii.gz").array
+    (tmp_path / "out.nii.gz").unlink()
     assert denoised(t1)[0] == 0
     assert not np.array_equal(io.read(tmp_path / "out.nii.gz").array, with_t2)
 

@@ -24,7 +24,7 @@ def test_the_times_are_visited_and_counted(tiny):
     few.restore_slices(NOISY.array / 1000, 0.15, hook=states.append)
     assert [s.t for s in states] == [99, 60, 7]
     record = few.restore(NOISY, noise=150.0).record
-    assert (record["network_calls"], record["settings"]["steps"], record["settings"]["times"]) == (3, 3, [99, 60, 7])
+    assert (record.network_calls, record.settings["steps"], record.settings["times"]) == (3, 3, [99, 60, 7])
 
 
 def test_a_list_from_the_middle_starts_there_and_the_mean_does_not_use_it(tiny):

@@ -18,6 +18,7 @@ from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.window import IntensityWindow
 
 HU = 1000.0  # half of the CT window: one unit of the inside
 
@@ -148,15 +149,15 @@ def test_the_spread_of_pairs_is_a_samples_and_their_mean_nearly_exact(prior):
 def test_network_calls_are_what_was_asked_for_and_recorded(tiny, changes, calls):
     _, noisy = ct(32, 32, slices=1)
     passes, record = calls_of(asked(tiny, **changes), noisy)
-    assert passes == record["network_calls"] == calls
+    assert passes == record.network_calls == calls
 
 
 def test_eps_has_no_one_call_mean_so_samples_are_averaged(eps_model):
     _, noisy = ct(32, 32, slices=1)
     restorer = asked(eps_model, estimate="mean", steps=2, samples=3)
     passes, record = calls_of(restorer, noisy)
-    assert passes == record["network_calls"] == 6
-    assert record["settings"]["estimate"] == "mean-of-k"
+    assert passes == record.network_calls == 6
+    assert record.settings["estimate"] == "mean-of-k"
 
 
 def test_steps_beyond_the_models_times_are_refused_but_a_default_is_fitted(eps_model):
@@ -193,7 +194,7 @@ def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
     passes, record = calls_of(restorer, noisy, noise=100.0)
     times = restorer.sampler.times(0.1)
     assert times == list(range(len(times)))[::-1] and len(times) < 90
-    assert passes == record["network_calls"] == record["settings"]["steps"] == len(times)
+    assert passes == record.network_calls == record.settings["steps"] == len(times)
 
 
 def test_from_the_scan_as_from_noise_it_denoises(tiny):
@@ -268,28 +269,67 @@ def test_metal_and_padding_are_taken_from_the_input_and_counted(tiny):
     kept = noisy.padding | (noisy.array == 6000.0)
     out = Restorer(tiny).restore(noisy, noise=100.0)
     np.testing.assert_array_equal(out.volume.array[kept], noisy.array[kept])
-    assert out.record["outside_window_fraction"] == pytest.approx(kept.mean())
+    assert out.record.left_as_found_fraction == pytest.approx(kept.mean())
     # beside the metal nothing is torn along
     assert np.abs(out.volume.array[~kept]).max() < 1500
 
 
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_tissue_brighter_than_the_window_is_restored_and_stays_as_bright(tiny, modality):
+    clean, _ = ct(64, 64, slices=1)
+    array = clean + (1000.0 if modality == "MR" else 0.0)
+    low, high = (0.0, 2000.0) if modality == "MR" else (-1000.0, 1000.0)
+    array[0, 20:44, 20:44] = high + 700.0
+    array[0, 30:32, 30:32] = high + 1500.0
+    noisy = array + 100.0 * np.random.default_rng(2).standard_normal(array.shape)
+    volume = Volume(noisy.astype(np.float32), np.eye(4), modality)
+    out = Restorer(tiny).restore(volume, noise=100.0, normalisation=IntensityWindow(low, high, modality))
+    plateau = np.zeros(array.shape, bool)
+    plateau[0, 22:42, 22:42] = True
+    plateau[0, 28:34, 28:34] = False
+    error = (out.volume.array - array)[plateau]
+    assert error.std() < 75.0 and abs(error.mean()) < 20.0
+    assert out.volume.array[0, 30:32, 30:32].mean() == pytest.approx(high + 1500.0, abs=150.0)
+    assert not np.any(out.volume.array == noisy)  # nothing passes as it was
+
+
+@pytest.mark.parametrize("estimate", ["mean", "mean-of-k"])
+def test_strength_is_the_share_of_what_is_taken_away(tiny, estimate):
+    _, noisy = ct(32, 32, slices=1, sigma=150.0)
+    settings = {"estimate": estimate, "samples": 2, "steps": 2}
+    none, half, full = (asked(tiny, **settings, strength=s).restore(noisy, noise=150.0) for s in (0.0, 0.5, 1.0))
+    np.testing.assert_allclose(none.volume.array, noisy.array, atol=0.01)
+    np.testing.assert_allclose(half.volume.array, (noisy.array + full.volume.array) / 2, atol=0.01)
+    assert half.record.settings["strength"] == 0.5
+    if estimate == "mean-of-k":
+        np.testing.assert_allclose(half.spread.array, full.spread.array / 2, rtol=1e-4, atol=1e-3)
+
+
+def test_a_scan_quieter_than_the_model_knows_comes_back_nearly_as_it_was(tiny):
+    _, noisy = ct(32, 32, slices=1, sigma=5.0)
+    least, quiet = (Restorer(tiny).restore(noisy, noise=n) for n in (80.0, 8.0))
+    taken, less = (out.volume.array - noisy.array for out in (least, quiet))
+    np.testing.assert_allclose(less, 0.01 * taken, atol=0.01)
+    assert "1% of what that takes away is taken away" in quiet.record.warnings[0]
+
+
 def test_noise_level_is_measured_and_used(tiny):
     _, noisy = ct(96, 96, sigma=180.0)
-    level = Restorer(tiny).restore(noisy).record["noise_level"]
-    assert level["estimated"]
-    assert level["value"] == pytest.approx(180, rel=0.15)
-    assert level["used"] == level["value"]
+    level = Restorer(tiny).restore(noisy).record.noise_level
+    assert level.estimated
+    assert level.value == pytest.approx(180, rel=0.15)
+    assert level.used == level.value
     given = Restorer(tiny).restore(noisy, noise=120.0)
-    assert given.record["noise_level"] == {"value": pytest.approx(120), "estimated": False, "used": pytest.approx(120)}
-    assert given.record["warnings"] == []
+    assert (given.record.noise_level.estimated, given.record.noise_level.used) == (False, pytest.approx(120))
+    assert given.record.warnings == []
 
 
 @pytest.mark.parametrize("level, used", [(1000.0, 300.0), (20.0, 80.0), (0.0, 80.0)])
 def test_noise_outside_the_training_range_is_said(tiny, level, used):
     _, noisy = ct(32, 32, slices=1)
     record = Restorer(tiny).restore(noisy, noise=level).record
-    assert record["noise_level"]["used"] == pytest.approx(used)
-    assert "training range 80 to 300" in record["warnings"][0]
+    assert record.noise_level.used == pytest.approx(used)
+    assert "training range 80 to 300" in record.warnings[0]
 
 
 @pytest.mark.parametrize("level", [-1.0, float("nan"), float("inf")])
@@ -330,7 +370,7 @@ def test_units_of_the_scanner_do_not_matter_for_mr(tiny):
     noisy = (clean + 60 * np.random.default_rng(0).standard_normal(clean.shape)).astype(np.float32)
     one, many = (Restorer(tiny).restore(Volume(noisy * f, np.eye(4), "MR")) for f in (1.0, 37.0))
     np.testing.assert_allclose(many.volume.array / 37, one.volume.array, rtol=0, atol=0.05)
-    assert many.record["noise_level"]["value"] == pytest.approx(37 * one.record["noise_level"]["value"], rel=1e-4)
+    assert many.record.noise_level.value == pytest.approx(37 * one.record.noise_level.value, rel=1e-4)
 
 
 def test_patches_of_integers_keep_the_range_of_training(tiny):
@@ -338,4 +378,4 @@ def test_patches_of_integers_keep_the_range_of_training(tiny):
     tiny.config.data.kind = "hdf5"
     dark = np.full((1, 32, 32), 20.0) + np.random.default_rng(0).standard_normal((1, 32, 32))
     volume = Volume(dark, np.eye(4), None, Source("hdf5"))
-    assert Restorer(tiny).restore(volume).record["normalisation"] == {"low": 0.0, "high": 255.0, "modality": "MR"}
+    assert Restorer(tiny).restore(volume).record.normalisation == IntensityWindow(0.0, 255.0, "MR")

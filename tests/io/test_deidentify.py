@@ -87,5 +87,5 @@ def test_other_formats_never_hold_it(source, tmp_path):
         io.write(volume, tmp_path / name)
         content = (tmp_path / name).read_bytes()
         assert not [secret for secret in SECRETS if secret in content]
-    io.write_record(tmp_path / "o.nii", {"input": io.input_record(volume)})
-    assert b"SECRET" not in (tmp_path / "o.cdm4mi.json").read_bytes()
+    io.write_record(tmp_path / "o.nii", io.OutputRecord(warnings=[], input=io.input_record(volume)))
+    assert b"SECRET" not in (tmp_path / "o.nii.cdm4mi.json").read_bytes()

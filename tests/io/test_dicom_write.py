@@ -130,7 +130,7 @@ def test_a_map_of_turned_voxels_lies_where_its_template_does(tmp_path):
     io.write(volume, tmp_path / "scan.nii", dtype="float32")
     nib.save(nib.as_closest_canonical(nib.load(tmp_path / "scan.nii")), tmp_path / "ras.nii")
     turned = io.read(tmp_path / "ras.nii")
-    assert turned.shape != volume.shape
+    assert not np.allclose(turned.affine, volume.affine)
     write_map(turned, tmp_path / "map.dcm", "Standard deviation", like=volume)
     assert np.array_equal(io.read(tmp_path / "map.dcm").array, volume.array)
 

@@ -71,7 +71,7 @@ def test_it_is_restored_to_its_own_format(npy, scan, tmp_path):
     (written,) = denoise_all(path, folder, lambda number, out: denoise_file(path, out, small_model(), series=number))
     assert written[0] == folder / "series-01.npy"
     assert io.read(written[0]).shape == values.shape
-    assert (folder / "series-01.cdm4mi.json").is_file()
+    assert (folder / "series-01.npy.cdm4mi.json").is_file()
 
 
 def test_every_module_of_the_folder_is_registered_under_its_own_name():

@@ -38,10 +38,10 @@ def test_objects_that_are_no_scan_are_counted(tmp_path):
     listing = io.list_scans(tmp_path / "in")
     assert [scan.shape for scan in listing.scans] == [(5, 14, 18)]
     assert listing.passed_over["Basic Text SR"] == 1 and listing.passed_over["other files"] == 1
-    assert sum(listing.passed_over.values()) == 3
+    assert sum(listing.passed_over.values()) == 2 and listing.unreadable == ["deep/broken.dcm"]
     volume = io.read(tmp_path / "in")
     assert volume.shape == (5, 14, 18)
-    assert volume.warnings == ["passed over: 1 Basic Text SR, 1 unreadable"]
+    assert volume.warnings == ["passed over: 1 Basic Text SR, 1 unreadable (deep/broken.dcm)"]
 
 
 def test_a_folder_without_a_scan_says_what_it_holds(tmp_path):
@@ -121,3 +121,31 @@ def test_describe_names_no_patient(tmp_path):
     said = str(found.facts) + found.listing.scans[0].line()
     assert "5 x 14 x 18" in said and "HU" in said
     assert not any(secret in said for secret in ("SECRET", "Jane", "1950"))
+
+
+@pytest.mark.parametrize("content", [b"", bytes(4000), b"not an image"])
+def test_a_broken_member_of_a_series_is_named(content, tmp_path):
+    folder = save(slices(), tmp_path / "in")
+    for path in list(folder.iterdir()):
+        path.rename(path.with_suffix(".dcm"))
+    (folder / "last.dcm").write_bytes(content)
+    (folder / "notes.txt").write_text("")
+    assert io.read(folder).warnings == ["passed over: 1 unreadable (last.dcm)"]
+    assert io.list_scans(folder).counted() == "1 other files, 1 unreadable (last.dcm)"
+
+
+def test_an_empty_member_without_an_ending_is_named_too(tmp_path):
+    folder = save(slices(), tmp_path / "in")
+    (folder / "9999").write_bytes(b"")
+    (folder / "README").write_text("what this is")
+    assert io.read(folder).warnings == ["passed over: 1 unreadable (9999)"]
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    save(slices(), tmp_path / "elsewhere")
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "round").symlink_to(tmp_path / "in")
+    for name in ("link", "again"):
+        (tmp_path / "in" / name).symlink_to(tmp_path / "elsewhere")
+    volume = io.read(tmp_path / "in")
+    assert len(volume.array) == 5 and not volume.warnings

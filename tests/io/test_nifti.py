@@ -155,3 +155,42 @@ def test_a_header_that_claims_too_much_is_refused_first(tmp_path):
     (tmp_path / "huge.nii").write_bytes(bytes(content))
     with pytest.raises(UserError, match="32000 x 32000 x 32000 voxels"):
         io.read(tmp_path / "huge.nii")
+
+
+@pytest.mark.parametrize(("zeroed", "used"), [("sform", "qform"), ("qform", "sform")])
+def test_a_singular_form_gives_way_to_the_other(zeroed, used, tmp_path):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.diag([0.9, 0.9, 3.0, 1.0]))
+    image.set_qform(image.affine, 1)
+    nib.save(image, tmp_path / "in.nii")
+    raw = bytearray((tmp_path / "in.nii").read_bytes())
+    if zeroed == "sform":
+        raw[280:328] = bytes(48)
+    else:
+        raw[252:254] = bytes(2)
+        raw[256:268] = np.full(3, 7, np.float32).tobytes()
+    (tmp_path / "in.nii").write_bytes(raw)
+    volume = io.read(tmp_path / "in.nii")
+    assert np.allclose(volume.affine, image.affine)
+    assert any(f"the {used} is used" in warning for warning in volume.warnings) == (zeroed == "sform")
+    io.write(volume, tmp_path / "out.nii")
+    assert np.allclose(nib.load(tmp_path / "out.nii").affine, image.affine)
+
+
+def test_nan_is_padding_that_comes_back(tmp_path):
+    array = np.random.default_rng(0).uniform(10, 900, (3, 8, 9)).astype(np.float32)
+    array[:, :2] = np.nan
+    nib.save(nib.Nifti1Image(array.T, np.eye(4)), tmp_path / "in.nii")
+    volume = io.read(tmp_path / "in.nii")
+    assert np.array_equal(volume.padding, np.isnan(array)) and (volume.array[:, :2] == 0).all()
+    assert volume.warnings[-1] == "54 voxel(s), 25.0%, are NaN: taken as padding and kept"
+    for name in ("out.nii", "out.mha", "out.nrrd", "out.h5", "out.tif"):
+        io.write(volume, tmp_path / name)
+        again = io.read(tmp_path / name)
+        assert np.array_equal(again.padding, volume.padding) and np.array_equal(again.array, volume.array), name
+    array[0, 4, 4] = np.inf
+    nib.save(nib.Nifti1Image(array.T, np.eye(4)), tmp_path / "in.nii")
+    with pytest.raises(UserError, match="1 voxel"):
+        io.read(tmp_path / "in.nii")
+    nib.save(nib.Nifti1Image(np.full((9, 8, 3), np.nan, np.float32), np.eye(4)), tmp_path / "in.nii")
+    with pytest.raises(UserError, match="all voxels are NaN"):
+        io.read(tmp_path / "in.nii")

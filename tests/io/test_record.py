@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 from dicom_series import save, slices
 
@@ -14,7 +13,8 @@ from cdm4mi.io.record import record_path
 
 
 @pytest.mark.parametrize(
-    "output, record", [("scan.nii.gz", "scan.cdm4mi.json"), ("a.b.mha", "a.b.cdm4mi.json"), ("out", "out.cdm4mi.json")]
+    "output, record",
+    [("scan.nii.gz", "scan.nii.gz.cdm4mi.json"), ("a.b.mha", "a.b.mha.cdm4mi.json"), ("out", "out.cdm4mi.json")],
 )
 def test_record_path(output, record, tmp_path):
     assert record_path(tmp_path / output) == tmp_path / record
@@ -22,15 +22,14 @@ def test_record_path(output, record, tmp_path):
 
 def test_record_of_an_input_is_json_without_a_patient(tmp_path):
     volume = io.read(save(slices(positions=[0, 1, 3.7, 5, 6]), tmp_path / "in"))
-    record = {"input": io.input_record(volume), "loss": np.float32(0.5), "worst": np.inf, "file": tmp_path / "x.nii"}
-    place = io.write_record(tmp_path / "out", record)
+    place = io.write_record(tmp_path / "out", io.OutputRecord(warnings=["odd"], input=io.input_record(volume)))
     read = json.loads(place.read_text())
-    assert read["version"] == __version__ and read["loss"] == 0.5 and read["worst"] is None and read["file"] == "x.nii"
+    assert (read["version"], read["format"], read["warnings"]) == (__version__, 1, ["odd"])
     assert read["input"]["shape"] == [5, 14, 18] and "uneven" in read["input"]["warnings"][0]
     assert "SECRET" not in place.read_text() and str(tmp_path) not in place.read_text()
-    same = io.input_record(io.read(tmp_path / "in"))["sha256"]
+    same = io.input_record(io.read(tmp_path / "in")).sha256
     assert same == read["input"]["sha256"]
-    assert same != io.input_record(volume.with_array(volume.array + 1))["sha256"]
+    assert same != io.input_record(volume.with_array(volume.array + 1)).sha256
 
 
 def test_a_stop_in_the_middle_leaves_the_old_file(tmp_path):

@@ -70,7 +70,7 @@ def test_a_plan_is_a_configuration_that_trains(store, tmp_path):
     assert settings.name == "brains"
     short = settings_of(str(store), ["max_tsteps=2", "val_every=2", "batch_size=2", "val_patches=2", "picture_every=2"])
     last = train(short, tmp_path / "run", progress=False)
-    assert load_model(last).about["step"] == 2
+    assert load_model(last).about.step == 2
     assert list((tmp_path / "run" / "pictures").iterdir())
 
 

@@ -71,7 +71,8 @@ def in_process(config: Config, out: Path, *, resume: bool = False, stop: tuple =
     """Train in a process of its own and return its exit code: -9 where it was killed at the moment ``stop``.
 
     stop: ("batch", step, micro-batch) while a gradient is made; ("validation", step) in the middle of one;
-    ("write", n, "torn" | "whole" | "renamed") in, after, or after the renaming of the n-th checkpoint (n from 1).
+    ("write", n, "torn" | "whole" | "between" | "renamed") in, after, in the midst of, or after the renaming of
+    the n-th checkpoint (n from 1).
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cdm4mi.training.run", "training_runs"])
@@ -117,6 +118,8 @@ def _stop_in_batch(by: int, step: int, micro: int = 0) -> None:
     def losses(self, *args):
         now = (self.trainer.global_step, self.trainer.fit_loop.epoch_loop.batch_idx % self.config.training.accumulate)
         if self.training and now == (step, micro):
+            for worker in multiprocessing.active_children() if by != signal.SIGKILL else []:
+                os.kill(worker.pid, by)  # as a scheduler does, and a terminal
             os.kill(os.getpid(), by)
         return loss(self, *args)
 
@@ -137,32 +140,35 @@ def _stop_in_validation(by: int, step: int) -> None:
 
 
 def _stop_in_write(by: int, n: int, moment: str) -> None:
-    from cdm4mi.training import checkpoint_io
+    from cdm4mi import files
 
     count = 0
 
     class Files:
         """``os`` as the writer sees it."""
 
-        getpid = staticmethod(os.getpid)
+        def __getattr__(self, name):
+            return getattr(os, name)
 
-        @staticmethod
-        def fsync(descriptor):
+        def fsync(self, descriptor):
             nonlocal count
+            os.fsync(descriptor)
+            if not os.readlink(f"/proc/self/fd/{descriptor}").endswith(".ckpt"):
+                return
             count += 1
             if count == n and moment == "torn":
-                os.ftruncate(descriptor, 1000)
+                os.truncate(f"/proc/self/fd/{descriptor}", 1000)
                 os.kill(os.getpid(), by)
             if count == n and moment == "whole":
                 os.kill(os.getpid(), by)
 
-        @staticmethod
-        def replace(source, target):
+        def replace(self, source, target):
             os.replace(source, target)
-            if count == n and moment == "renamed":
+            between = Path(target).name == "previous.ckpt"
+            if count == n and moment == ("between" if between else "renamed"):
                 os.kill(os.getpid(), by)
 
-    checkpoint_io.os = Files
+    files.os = Files()
 
 
 def checkpoint(out: Path, name: str = "last") -> dict:

@@ -148,10 +148,10 @@ def test_a_student_samples_in_two_calls_nearer_its_teacher_than_the_teacher_does
 
 def test_a_student_says_where_it_comes_from_and_keeps_what_its_teacher_was_trained_on(trained_run, student):
     teacher, fast = load_model(trained_run), load_model(student[0])
-    assert fast.about["distilled_from"] == teacher.weight_hash != fast.weight_hash
+    assert fast.about.distilled_from == teacher.weight_hash != fast.weight_hash
     assert ("distilled from weights", teacher.weight_hash) in facts_of(fast)
     assert fast.config.model == teacher.config.model
-    assert set(fast.about["data"]["patients_train"]) >= set(teacher.about["data"]["patients_train"])
+    assert set(fast.about.data.patients_train) >= set(teacher.about.data.patients_train)
     sampling = fast.config.sampling
     assert (sampling.solver, sampling.eta, sampling.steps, sampling.times[0]) == ("ddim", 0.0, 2, 99)
 
@@ -171,7 +171,7 @@ def test_the_command_makes_a_model_that_denoises_and_goes_on(command, trained_ru
     code, said, err = command(
         "distill", trained_run, "--steps", 3, "--teacher-steps", 2, "--out", out, "--no-progress", "--resume"
     )
-    assert (code, err) == (0, "") and load_model(out / "checkpoints" / "last.ckpt").about["step"] == 3
+    assert (code, err) == (0, "") and load_model(out / "checkpoints" / "last.ckpt").about.step == 3
     scan = save_nifti(tmp_path / "scan.nii.gz", noisy_scan())
     code, said, err = command("denoise", scan, tmp_path / "out.nii.gz", "--model", out, "--modality", "CT")
     assert code == 0 and "2 network calls a slice" in said

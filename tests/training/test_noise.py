@@ -61,14 +61,14 @@ def test_it_trains_and_the_model_says_what_it_was_trained_on(modality, noise, sc
     volume = io.read(scans / modality / "sub-0.nii.gz")
     model.config.sampling.steps = 2
     high = Restorer(model).restore(volume, noise=1e3).record
-    limits = model.config.data.noise.sigma_range(Frame(high["normalisation"]["low"], high["normalisation"]["high"]))
+    limits = model.config.data.noise.sigma_range(Frame(high.normalisation.low, high.normalisation.high))
     if limits is None:
-        assert high["noise_level"]["used"] == pytest.approx(1e3)
-        assert not any("training range" in warning for warning in high["warnings"])
+        assert high.noise_level.used == pytest.approx(1e3)
+        assert not any("training range" in warning for warning in high.warnings)
     else:
-        scale = 2 / (high["normalisation"]["high"] - high["normalisation"]["low"])
-        assert high["noise_level"]["used"] == pytest.approx(limits[1] / scale)
-        assert any("training range" in warning for warning in high["warnings"])
+        scale = 2 / (high.normalisation.high - high.normalisation.low)
+        assert high.noise_level.used == pytest.approx(limits[1] / scale)
+        assert any("training range" in warning for warning in high.warnings)
 
 
 def test_real_pairs_train(scans, tmp_path, monkeypatch):

@@ -65,7 +65,8 @@ def test_a_path_on_a_regression_carries_it(path, patches, regression, tmp_path):
     out, y = restored(loaded)
     # an untrained network's first call adds nothing to the anchor, which is the regression's mean and not y
     with torch.no_grad():
-        mean = inner.process.mean(inner.network, torch.from_numpy(y)[:, None], torch.full((2,), 0.2))[:, 0].numpy()
+        cond = inner.process.condition(torch.from_numpy(y)[:, None], torch.full((2,), 0.2))
+        mean = inner.process.mean(inner.network, cond)[:, 0].numpy()
     assert np.abs(mean - y).max() > 1e-3
     if path == "residual":
         first, _ = restored(loaded, estimate="mean")

@@ -1,11 +1,13 @@
 """A run that was killed at any moment and resumed is the run that was never killed, to the bit."""
 
+import shutil
 import signal
 
 import pytest
 import training_runs as runs
 
 from cdm4mi.errors import UserError
+from cdm4mi.training.last_checkpoint import newest_checkpoint
 from cdm4mi.training.run import train
 
 PARTS = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step")
@@ -52,6 +54,7 @@ STOPS = {
     "in-validation": [("validation", 4)],
     "in-the-write-of-a-checkpoint": [("write", 3, "torn")],
     "before-a-checkpoint-is-renamed": [("write", 3, "whole")],
+    "as-last-becomes-previous": [("write", 4, "between")],
     "after-best-before-last": [("write", 2, "renamed")],
     "twice": [("batch", 3), ("batch", 7)],
 }
@@ -96,11 +99,20 @@ def test_a_finished_run_can_go_on_longer(patches, tmp_path):
         assert runs.same(straight[part], extended[part]), part
 
 
-@pytest.mark.parametrize("stop", [("batch", 5, 0), ("batch", 5, 1), ("validation", 4)])
-def test_ctrl_c_keeps_every_finished_step(stop, patches, uninterrupted, tmp_path):
+@pytest.mark.parametrize(
+    ("stop", "by"),
+    [
+        (("batch", 5, 0), signal.SIGINT),
+        (("batch", 5, 1), signal.SIGINT),
+        (("validation", 4), signal.SIGINT),
+        (("batch", 5, 0), signal.SIGTERM),
+        (("validation", 4), signal.SIGTERM),
+    ],
+)
+def test_a_signal_keeps_every_finished_step(stop, by, patches, uninterrupted, tmp_path):
     config = make_config(patches, "accumulated")
-    code = runs.in_process(config, tmp_path, stop=stop, by=signal.SIGINT)
-    assert code not in (0, -signal.SIGKILL)
+    code = runs.in_process(config, tmp_path, stop=stop, by=by)
+    assert code == {signal.SIGINT: 1, signal.SIGTERM: 143}[by]
     assert runs.checkpoint(tmp_path)["global_step"] == stop[1] + (stop[0] == "batch")
     assert runs.in_process(config, tmp_path, resume=True) == 0
     assert_equal_runs(tmp_path, uninterrupted("accumulated"), 2)
@@ -112,9 +124,50 @@ def test_ctrl_c_before_the_first_checkpoint_leaves_one(patches, tmp_path):
     assert runs.checkpoint(tmp_path)["global_step"] == 3
 
 
-def test_resume_without_a_checkpoint_is_one_clear_line(patches, tmp_path):
-    with pytest.raises(UserError, match=r"`resume`: found no .*last\.ckpt, expected a checkpoint") as error:
-        train(runs.tiny_config(patches), tmp_path, resume=True, progress=False)
+def test_resume_begins_where_nothing_is(patches, tmp_path, caplog):
+    config = runs.tiny_config(patches, max_tsteps=1, val_every=1)
+    train(config, tmp_path / "run", resume=True, progress=False)
+    assert runs.checkpoint(tmp_path / "run")["global_step"] == 1
+    assert "run: holds no checkpoint yet, so the run begins" in caplog.text
+
+
+def cut(file):
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def remove(file):
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut, flip, remove])
+def test_a_damaged_last_checkpoint_falls_back_on_the_one_before(damage, uninterrupted, tmp_path, caplog):
+    folder = shutil.copytree(uninterrupted("plain") / "checkpoints", tmp_path / "checkpoints")
+    before = runs.checkpoint(tmp_path, "previous")["global_step"]
+    assert newest_checkpoint(folder) == folder / "last.ckpt"
+    assert not caplog.records
+    damage(folder / "last.ckpt")
+    assert newest_checkpoint(folder) == folder / "last.ckpt"
+    (record,) = caplog.records
+    assert f"; going on from previous.ckpt, step {before}" in record.getMessage()
+    assert "last.ckpt: " in record.getMessage()
+    assert "\n" not in record.getMessage()
+    assert runs.checkpoint(tmp_path)["global_step"] == before
+    assert (folder / "damaged.ckpt").exists() == (damage is not remove)
+    remove(folder / "last.ckpt")
+    cut(folder / "previous.ckpt")
+    assert newest_checkpoint(folder) == folder / "last.ckpt"
+    assert "last.ckpt: is missing; going on from best.ckpt, step " in caplog.text
+    for name in ("last", "previous", "best"):
+        cut(folder / f"{name}.ckpt")
+    with pytest.raises(UserError, match=r"last\.ckpt: is cut or damaged, and so is every other of the run") as error:
+        newest_checkpoint(folder)
     assert "\n" not in str(error.value)
 
 

@@ -13,12 +13,14 @@ import training_runs as runs
 from PIL import Image
 
 from cdm4mi.config.load import load_config
+from cdm4mi.config.portable import portable
 from cdm4mi.diffusion import make_solver
 from cdm4mi.diffusion.noise import SeededNoise
 from cdm4mi.diffusion.sampling import sample
 from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
+from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training import pictures
 from cdm4mi.training.run import train
 
@@ -66,7 +68,10 @@ def test_the_configuration_is_beside_and_in_the_checkpoint(finished):
     out, config = finished
     assert load_config(out / "config.yaml") == config
     state = runs.checkpoint(out)
-    assert state["cdm4mi"]["config"] == config.model_dump(mode="json")
+    assert state["cdm4mi"]["config"] == portable(config)
+    assert load_model(out).config == config
+    for file in (out / "checkpoints").iterdir():  # stored without compression
+        assert not [folder for folder in (out, config.data.paths[0]) if str(folder).encode() in file.read_bytes()]
     data = state["cdm4mi"]["data"]
     assert not set(data["patients_train"]) & set(data["patients_val"])
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo, printable
+from cdm4mi.files import below
+
 if TYPE_CHECKING:
     from cdm4mi.evaluation.benchmark.config import BenchmarkConfig
 
@@ -24,7 +27,7 @@ def benchmark(
     from cdm4mi.evaluation.benchmark.config import load_benchmark
 
     settings = load_benchmark(config)
-    run_and_report(settings, out or Path("runs") / settings.name)
+    run_and_report(settings, out or below(Path("runs"), settings.name))
 
 
 def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
@@ -32,6 +35,7 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
     import rich.progress as bars
     from rich.console import Console
 
+    from cdm4mi.errors import Terminated
     from cdm4mi.evaluation.benchmark.record import Record
     from cdm4mi.evaluation.benchmark.run import run_benchmark
     from cdm4mi.evaluation.report import write_report
@@ -45,19 +49,23 @@ def run_and_report(settings: BenchmarkConfig, folder: Path) -> None:
         shown = [""]
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            bar.update(task, description=printable(what), completed=done, total=total or None)
             if not errors.is_terminal and what != shown[0]:  # a log of hours says where it is
                 shown[0] = what
-                typer.echo(f"{what} ({done} of {total})" if total else what, err=True)
+                echo(f"{what} ({done} of {total})" if total else what, err=True)
 
-        run_benchmark(settings, folder, show, command=_command())
+        try:
+            run_benchmark(settings, folder, show, command=_command())
+        except (KeyboardInterrupt, Terminated):
+            echo(f"what is done is kept in {folder}: the same command goes on with it", err=True)
+            raise
     page = write_report(folder)
     record = Record(folder)
-    typer.echo(stamp(record, record.plotted[0]))
+    echo(stamp(record, record.plotted[0]))
     for line in verdicts(record):
-        typer.echo(line)
-    typer.echo(f"scores: {folder / 'scores'}")
-    typer.echo(f"report: {page}")
+        echo(line)
+    echo(f"scores: {folder / 'scores'}")
+    echo(f"report: {page}")
 
 
 def _command() -> str:

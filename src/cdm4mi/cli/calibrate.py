@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+
 
 def calibrate(
     checkpoint: Annotated[Path, typer.Argument(help="a checkpoint or a run's folder; the result is written into it")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the model's, as paths=/data")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of a sample")] = None,
     samples: Annotated[int | None, typer.Option(help="samples whose spread is calibrated")] = None,
     patches: Annotated[int, typer.Option(min=4, help="how many noisy patches of the validation patients")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="decides patches and samples")] = 0,
@@ -45,11 +47,11 @@ def calibrate(
             seed=seed,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    path = annotate(checkpoint, calibration=result.to_dict())
-    typer.echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
-    typer.echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
-    typer.echo(
+    path = annotate(checkpoint, calibration=result)
+    echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
+    echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
+    echo(
         f"standard deviation: {result.scale:.3g} sqrt(spread^2 + ({result.floor:g} noise levels)^2), "
         f"spread smoothed over {result.smoothing:g} pixels"
     )
-    typer.echo(f"written into {path}")
+    echo(f"written into {path}")

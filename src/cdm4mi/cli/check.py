@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 
 
 def check(
@@ -27,12 +28,12 @@ def check(
     found = run(settings_of(config, overrides or []), out)
     width = max(len(finding.name) for finding in found)
     for finding in found:
-        typer.echo(f"{finding.grade:<5}  {finding.name:<{width}}  {finding.message}")
+        echo(f"{finding.grade:<5}  {finding.name:<{width}}  {finding.message}")
         if finding.advice:
-            typer.echo(f"{'':<5}  {'':<{width}}  -> {with_options(finding.advice)}")
+            echo(f"{'':<5}  {'':<{width}}  -> {with_options(finding.advice)}")
     wrong = sum(finding.grade == "wrong" for finding in found)
     if out is not None and out.exists():
-        typer.echo(f"contact sheet: {out}")
-    typer.echo(f"{wrong} wrong" if wrong else "nothing wrong")
+        echo(f"contact sheet: {out}")
+    echo(f"{wrong} wrong" if wrong else "nothing wrong")
     if wrong:
         raise typer.Exit(1)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="folder for the DICOM files and pictures")] = Path("demo"),
@@ -60,5 +62,5 @@ def _train_small(out: Path) -> Path:
 
     folder = out / "trained"
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    typer.echo(f"training the preset phantom-small into {folder}")
+    echo(f"training the preset phantom-small into {folder}")
     return run_training(load_config("phantom-small"), folder, resume=checkpoint.exists())

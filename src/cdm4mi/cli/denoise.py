@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
+
+if TYPE_CHECKING:
+    from cdm4mi.inference.record import DenoiseRecord
 
 
 def denoise(
@@ -26,7 +30,7 @@ def denoise(
         typer.Option(help="the mean (least error), one sample (true texture), or the mean of samples"),
     ] = None,
     solver: Annotated[choices.SolverName | None, typer.Option(help="for samples")] = None,
-    steps: Annotated[int | None, typer.Option(help="network calls for a sample (heun: two a step)")] = None,
+    steps: Annotated[int | None, typer.Option(help="steps of a sample, a network call each (heun: two)")] = None,
     spacing: Annotated[SpacingName | None, typer.Option(help="how the steps are spread over the path")] = None,
     start_from: Annotated[
         StartName | None, typer.Option(help="begin from noise, or in the middle of the path from the scan itself (y)")
@@ -41,6 +45,9 @@ def denoise(
         typer.Option("--clip/--no-clip", help="samples: bring every x0_hat into the window (default: model's)"),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="share of the noise to take away, 0 to 1: less keeps faint detail (default: 1)")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
         float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
@@ -61,6 +68,10 @@ def denoise(
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
+    phase: Annotated[
+        bool, typer.Option("--phase", help="restore a phase or a field map too, of which the model knows nothing")
+    ] = False,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
 ) -> None:
@@ -72,8 +83,12 @@ def denoise(
     from cdm4mi.errors import UserError
     from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
+    from cdm4mi.io import refuse_existing
     from cdm4mi.models.checkpoint import load_model
 
+    for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
+        if output.resolve() != scan.resolve():  # which no option makes possible
+            refuse_existing(output)
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
@@ -87,6 +102,7 @@ def denoise(
         eta=eta,
         clip=clip,
         samples=samples,
+        strength=strength,
         tile=tile,
     )
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
@@ -96,7 +112,7 @@ def denoise(
     ) as bar:
         task = bar.add_task("restoring", total=None)
 
-        def restore(number: int | None, target: Path) -> dict[str, Any]:
+        def restore(number: int | None, target: Path) -> DenoiseRecord:
             return denoise_file(
                 scan,
                 target,
@@ -110,6 +126,7 @@ def denoise(
                 deidentify=deidentify,
                 uncertainty=uncertainty,
                 contrasts=contrast or [],
+                phase=phase,
                 batch=batch,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
@@ -123,18 +140,28 @@ def denoise(
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
+                echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
                 _report(target, outcome)
     if failed:
         raise UserError(f"{failed} of the series could not be restored")
 
 
-def _report(out: Path, record: dict[str, Any]) -> None:
-    for warning in record["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
-    level = record["noise_level"]
-    typer.echo(
-        f"{out}: {record['slices']} slices, {record['network_calls']} network calls a slice, {record['seconds']} s; "
-        f"noise {'measured' if level['estimated'] else 'given'} {level['value']:.4g}"
+def _report(out: Path, record: DenoiseRecord) -> None:
+    for warning in record.warnings:
+        echo(f"warning: {with_options(warning)}", err=True)
+    echo(
+        f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
+        f"noise {_noise_text(record)}"
     )
+
+
+def _noise_text(record: DenoiseRecord) -> str:
+    noise, unit = record.noise_level, record.input.units or record.normalisation.unit
+    if noise.correlations is None:
+        return f"given: sigma {noise.value:.4g} {unit}"
+    rows, columns = noise.correlations
+    found = [f"sigma {noise.value:.4g} {unit}", f"correlation of neighbours {rows:.2f} (rows), {columns:.2f} (columns)"]
+    found += ["MR magnitude"] if noise.magnitude else []
+    found += ["varying over the slice"] if noise.varying else []
+    return f"measured: {', '.join(found)}"

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+from cdm4mi.files import below
+
 
 def distill(
     checkpoint: Annotated[
@@ -19,7 +22,7 @@ def distill(
     steps: Annotated[int, typer.Option(min=1, help="training steps of the student")] = 1000,
     calls: Annotated[int, typer.Option(min=1, max=2, help="network calls of the student for a sample")] = 2,
     teacher_steps: Annotated[int, typer.Option(min=1, help="network calls of the teacher for a sample")] = 10,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped, or begin it")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="show a progress bar")] = True,
 ) -> None:
     """Teach a model to draw in one or two network calls the samples that a trained one draws in many."""
@@ -29,9 +32,9 @@ def distill(
 
     teacher = load_model(checkpoint)
     config = student_config(teacher, steps, calls, overrides or [])
-    folder = out or Path("runs") / config.name
+    folder = out or below(Path("runs"), config.name)
     last = run_distillation(teacher, folder, config, teacher_steps=teacher_steps, resume=resume, progress=progress)
     times = ", ".join(map(str, config.sampling.times or []))
-    typer.echo(f"student: {last}, one sample in {config.sampling.steps} network call(s), at times {times}")
-    typer.echo(f"best:    {last.with_name('best.ckpt')}")
-    typer.echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")
+    echo(f"student: {last}, one sample in {config.sampling.steps} network call(s), at times {times}")
+    echo(f"best:    {last.with_name('best.ckpt')}")
+    echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo, printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -75,7 +77,7 @@ def evaluate(
             bar.update(task, completed=done, total=total)
 
         for patient, (name, paths) in zip(patients, scans, strict=True):
-            task = bar.add_task(name)
+            task = bar.add_task(printable(name))
             prediction, reference, *rest = (io.read(path) for path in paths)
             resolved[name] = resolve(pick.for_scan(reference, name), reference, name)
             clipped.append(resolved[name].outside(reference.array))
@@ -94,14 +96,14 @@ def evaluate(
     study = study_of(pick.protocol, rows, resolved, judge.PREDICTION)
     console = Console()
     for table in printed.tables(study):
-        console.print(table.title, highlight=False, soft_wrap=True, markup=False)
+        echo(table.title)
         console.print(_rich(table))
     for line in printed.caption(study, pick.protocol, [*resolved.values()], pick.why, sum(clipped) / len(clipped)):
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        echo(line)
     for path, write in ((csv, write_csv), (json, write_json)):
         if path is not None:
             write(path, study)
-            console.print(f"Every score: {path}", highlight=False, soft_wrap=True, markup=False)
+            echo(f"Every score: {path}")
 
 
 def _rich(table: Scores) -> Table:
@@ -111,7 +113,7 @@ def _rich(table: Scores) -> Table:
     drawn = Table()
     for number, column in enumerate(table.columns):
         heading = f"{column.group}\n{column.name}" if column.group else column.name
-        drawn.add_column(escape(heading), justify="right" if number else "left")
+        drawn.add_column(escape(printable(heading)), justify="right" if number else "left")
     for row in table.rows:
-        drawn.add_row(*(escape(f"{cell.text} {cell.between}".rstrip()) for cell in row))
+        drawn.add_row(*(escape(printable(f"{cell.text} {cell.between}".rstrip())) for cell in row))
     return drawn

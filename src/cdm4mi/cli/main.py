@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -25,8 +26,9 @@ from cdm4mi.cli.prepare import prepare
 from cdm4mi.cli.report import report
 from cdm4mi.cli.steps import steps
 from cdm4mi.cli.sweep import sweep
+from cdm4mi.cli.terminal import Formatter, echo, printable
 from cdm4mi.cli.train import train
-from cdm4mi.errors import UserError
+from cdm4mi.errors import Terminated, UserError
 
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for a wrong command line: click's class, or its own copy of it, by typer's version."""
@@ -62,7 +64,7 @@ for command in (
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"cdm4mi {__version__}")
+        echo(f"cdm4mi {__version__}")
         raise typer.Exit
 
 
@@ -74,17 +76,19 @@ def options(
 ) -> None:
     """Conditional diffusion models for medical imaging: restore CT, MR and PET scans. Not for clinical use."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        echo(context.get_help())
         raise typer.Exit
     handler = logging.StreamHandler()
+    handler.setFormatter(Formatter("%(message)s"))
     handler.addFilter(lambda record: record.name.split(".")[0] not in READERS)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it has a handler of its own
     logging.getLogger("cdm4mi").setLevel(logging.INFO if verbose else logging.WARNING)
 
 
 def run() -> None:
     """Entry point of the ``cdm4mi`` command."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(standalone_mode=False)
     except UserError as error:
@@ -93,16 +97,23 @@ def run() -> None:
         _fail(f"error: {error.format_message()} (--help shows what is possible)", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
+    except Terminated:
+        _fail("stopped (SIGTERM)", 143)
     except MemoryError:
         _fail("error: out of memory; try a smaller --batch, --tile or training.batch_size", 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(f"error: {error.filename or 'file'}: {error.strerror or error}", 2)
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"error: {where}{error.strerror or error}", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _terminate(*_: Any) -> None:
+    raise Terminated
+
+
 def _fail(line: str, code: int) -> None:
-    print(" ".join(line.split()), file=sys.stderr)
+    print(printable(" ".join(line.split())), file=sys.stderr)
     sys.exit(code)

@@ -10,6 +10,8 @@ from typing import Annotated, get_args, get_origin
 import typer
 
 from cdm4mi.choices import ModalityName
+from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
 
 
@@ -38,7 +40,7 @@ def _help_of_keys() -> dict[str, str]:
 
 
 def _with_keys_of_noises(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each key of the noises in the place of its ``**parameters``."""
+    """The command with an option for each key of the noises in place of its ``**parameters``."""
     signature = inspect.signature(command, eval_str=True)
     fixed = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     keys = [
@@ -62,6 +64,7 @@ def noise(
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
     **parameters: str | None,
 ) -> None:
     """Add simulated noise to a scan: same format, same geometry, same units; a JSON record goes beside it."""
@@ -70,7 +73,10 @@ def noise(
 
     from cdm4mi.config.noise_spec import noise_from_spec
     from cdm4mi.data.add_noise import noise_file
+    from cdm4mi.io import refuse_existing
 
+    if not force and out.resolve() != scan.resolve():
+        refuse_existing(out)
     section = noise_from_spec(type, parameters)
     columns = (TextColumn("adding noise"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
@@ -89,8 +95,8 @@ def noise(
             deidentify=deidentify,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    for warning in record["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
-    unit = record["input"]["units"] or ("HU" if record["normalisation"]["modality"] == "CT" else "scanner units")
-    message = f"{record['noise']['type']} noise of level {record['noise_level']:.4g} {unit}"
-    typer.echo(f"{out}: {record['slices']} slices, {message}")
+    for warning in record.warnings:
+        echo(f"warning: {with_options(warning)}", err=True)
+    unit = record.input.units or record.normalisation.unit
+    message = f"{record.noise['type']} noise of level {record.noise_level:.4g} {unit}"
+    echo(f"{out}: {record.slices} slices, {message}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+
 
 def plan(
     store: Annotated[Path, typer.Argument(help="a store that cdm4mi prepare made")],
@@ -17,10 +19,10 @@ def plan(
 
     planned = write_plan(store, minutes=minutes, anew=True)
     if planned.warning:
-        typer.echo(f"warning: {planned.warning}", err=True)
+        echo(f"warning: {planned.warning}", err=True)
     if planned.plan is not None:
-        typer.echo(f"expected: {planned.plan.expected()}")
-    typer.echo(f"plan:     {planned.path}")
-    typer.echo(f"next:     cdm4mi train {store}")
+        echo(f"expected: {planned.plan.expected()}")
+    echo(f"plan:     {planned.path}")
+    echo(f"next:     cdm4mi train {store}")
     if planned.plan is None:
         raise typer.Exit(1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
     from cdm4mi.data.prepare import Report
@@ -26,21 +27,30 @@ def prepare(
     split: Annotated[
         Path | None, typer.Option(help="a YAML or CSV file that gives each patient to train, val or test")
     ] = None,
-    val_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="share of the patients for validation")] = 0.1,
-    test_fraction: Annotated[float, typer.Option(min=0, max=0.9, help="share of the patients kept for testing")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="decides the split")] = 0,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="share of the patients for validation (default: the store's, else 0.1)"),
+    ] = None,
+    test_fraction: Annotated[
+        float | None,
+        typer.Option(min=0, max=0.9, help="share of the patients kept for testing (default: the store's, else 0.1)"),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="decides the split (default: the store's, else 0)")] = None,
     percentiles: Annotated[
         tuple[float, float], typer.Option(metavar="LOW HIGH", help="MR, PET: of the foreground, for -1 and +1")
     ] = (0.0, 99.5),
     strict: Annotated[
         bool, typer.Option("--strict", help="fail where a scan is bad or a real pair out of line by half a voxel")
     ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="take scans that are not named out of the store (else they stay)")
+    ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="scans at a time (default: by cores and memory)")] = None,
     licence: Annotated[str, typer.Option(help="a note on the data's licence, kept in the manifest")] = "",
 ) -> None:
     """Read scans into a store: slices in physical units, a manifest with the split by patient, and a training's plan.
 
-    Run again, it goes on where it stopped, and takes up what is new.
+    Run again, it goes on where it stopped, and adds what is new.
     """
     import time
 
@@ -54,10 +64,6 @@ def prepare(
 
     if split is not None and not split.is_file():
         raise UserError(f"--split: {split} does not exist, expected a YAML or CSV file")
-    if val_fraction + test_fraction >= 1:
-        raise UserError(
-            f"--val-fraction, --test-fraction: found {val_fraction:g} and {test_fraction:g}, expected a sum below 1"
-        )
     if not 0 <= percentiles[0] < percentiles[1] <= 100:
         raise UserError(
             f"--percentiles: found {percentiles[0]:g} and {percentiles[1]:g}, expected 0 to 100, low below high"
@@ -75,23 +81,24 @@ def prepare(
             out,
             SplitChoice(val_fraction, test_fraction, seed, split),
             settings=Settings(percentiles=percentiles),
+            prune=prune,
             strict=strict,
             workers=workers,
             licence=licence,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for kind, count in sorted(work.passed_over.items()):
-        typer.echo(f"passed over: {count} {kind}")
+        echo(f"passed over: {count} {kind}")
     for warning in report.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     planned = _plan(out) if report.manifest is not None else False
     _summary(out, report, time.monotonic() - started, planned)
     if report.bad:
-        typer.echo(f"not in the store, {len(report.bad)}:", err=True)
+        echo(f"not in the store, {len(report.bad)}:", err=True)
         for line in report.bad:
-            typer.echo(f"  {with_options(line)}", err=True)
+            echo(f"  {with_options(line)}", err=True)
     if strict and report.bad:
-        typer.echo("--strict: no manifest was written", err=True)
+        echo("--strict: no manifest was written", err=True)
         raise typer.Exit(1)
 
 
@@ -122,12 +129,12 @@ def _plan(out: Path) -> bool:
     try:
         planned = write_plan(out)
     except UserError as error:  # a store of test patients, say, is a good store
-        typer.echo(f"no plan: {with_options(str(error))}", err=True)
+        echo(f"no plan: {with_options(str(error))}", err=True)
         return False
     if planned.warning:
-        typer.echo(f"warning: {planned.warning}", err=True)
+        echo(f"warning: {planned.warning}", err=True)
     if planned.plan is not None:
-        typer.echo(f"planned: {planned.plan.expected()}: {planned.path}")
+        echo(f"planned: {planned.plan.expected()}: {planned.path}")
     return True
 
 
@@ -137,14 +144,15 @@ def _summary(out: Path, report: Report, seconds: float, planned: bool) -> None:
     if report.manifest is None:
         return
     if not report.fresh and not report.changed and not report.removed:
-        typer.echo(f"{out}: nothing to do, it holds these {len(report.manifest['scans'])} scans already")
+        echo(f"{out}: nothing to do, it holds these {len(report.manifest.scans)} scans already")
         return
     facts = facts_of(report.manifest, size_of(out))
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        typer.echo(f"{name:<{width}}  {value}")
-    there = len(report.manifest["scans"]) - report.fresh
-    removed = f", {report.removed} no longer named and removed" if report.removed else ""
-    typer.echo(f"{report.fresh} scan(s) prepared, {there} there already{removed}; {seconds:.0f} s")
+        echo(f"{name:<{width}}  {value}")
+    there = len(report.manifest.scans) - report.fresh
+    kept = f" ({report.kept} of them not named now: --prune takes such out)" if report.kept else ""
+    removed = f", {report.removed} not named and removed" if report.removed else ""
+    echo(f"{report.fresh} scan(s) prepared, {there} there already{kept}{removed}; {seconds:.0f} s")
     if planned:
-        typer.echo(f"next:  cdm4mi check {out}; cdm4mi train {out}")
+        echo(f"next:  cdm4mi check {out}; cdm4mi train {out}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="folder of a study by cdm4mi benchmark or cdm4mi sweep")],
@@ -19,5 +21,5 @@ def report(
     from cdm4mi.evaluation.report import write_report
 
     page = write_report(run, out)
-    typer.echo(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
-    typer.echo(f"tables: {page.parent / 'tables'} (CSV, LaTeX)")
+    echo(f"report: {page} ({page.stat().st_size / 1e6:.1f} MB)")
+    echo(f"tables: {page.parent / 'tables'} (CSV, LaTeX)")

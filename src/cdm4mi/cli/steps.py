@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -33,15 +35,16 @@ def steps(
 
     from cdm4mi.evaluation import steps as choice
     from cdm4mi.evaluation.steps_picture import quality_picture
+    from cdm4mi.models.about import StepsStudy
     from cdm4mi.models.annotate import annotate
     from cdm4mi.models.checkpoint import load_model
 
     model = load_model(checkpoint)
     found = choice.held_out_crops(model, data, samples, seed)
     if found.left_out:
-        typer.echo(f"left out: {found.left_out} patient(s) whom the model was trained on", err=True)
+        echo(f"left out: {found.left_out} patient(s) whom the model was trained on", err=True)
     for notice in found.notices:
-        typer.echo(f"notice: {notice}", err=True)
+        echo(f"notice: {notice}", err=True)
     errors = Console(stderr=True)
     columns = (TextColumn("sampling"), BarColumn(), TextColumn("{task.completed}/{task.total} network calls"))
     with Progress(
@@ -63,16 +66,22 @@ def steps(
         console.print(line, highlight=False, soft_wrap=True)
     choice.write_csv(out / "steps.csv", rows, chosen)
     quality_picture(out / "steps.png", rows, chosen)
-    typer.echo(f"{out / 'steps.csv'}, {out / 'steps.png'}")
+    echo(f"{out / 'steps.csv'}, {out / 'steps.png'}")
     if write:
         sampling = choice.as_default(model, chosen)
-        study = {"rule": choice.RULE, "psnr": chosen.psnr, "ssim": chosen.ssim, "spectrum_error": chosen.spectrum_error}
-        path = annotate(checkpoint, sampling, steps_study=study | {"levels": [min(levels), max(levels)]})
-        typer.echo(f"written into {path}: {chosen.name}, {chosen.calls} network call(s) a sample")
+        study = StepsStudy(
+            rule=choice.RULE,
+            psnr=chosen.psnr,
+            ssim=chosen.ssim,
+            spectrum_error=chosen.spectrum_error,
+            levels=(min(levels), max(levels)),
+        )
+        path = annotate(checkpoint, sampling, steps_study=study)
+        echo(f"written into {path}: {chosen.name}, {chosen.calls} network call(s) a sample")
         if sampling.estimate == "mean":
-            typer.echo("its default estimate stays the mean, one call; --estimate sample or mean-of-k draw so")
-        if "calibration" in model.about:
-            typer.echo("its calibration was fitted on other samples: run cdm4mi calibrate again")
+            echo("its default estimate stays the mean, one call; --estimate sample or mean-of-k draw so")
+        if model.about.calibration is not None:
+            echo("its calibration was fitted on other samples: run cdm4mi calibrate again")
 
 
 def _table(rows: Sequence[Row], chosen: Row) -> Table:

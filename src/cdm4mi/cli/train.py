@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cdm4mi.cli.terminal import echo
+from cdm4mi.files import below
+
 
 def train(
     config: Annotated[
@@ -16,19 +19,19 @@ def train(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the file's, as max_tsteps=100")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder of the run (default: runs/NAME)")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped, or begin it")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="show a progress bar")] = True,
 ) -> None:
     """Train a conditional diffusion model; checkpoints, logs and pictures go to the run's folder."""
     from cdm4mi.planning.settings import settings_of
 
     settings = settings_of(config, overrides or [])
-    folder = out or Path("runs") / settings.name
+    folder = out or below(Path("runs"), settings.name)
 
     from cdm4mi.training.run import train as run_training
 
     last = run_training(settings, folder, resume=resume, progress=progress)
-    typer.echo(f"trained: {last}")
-    typer.echo(f"best:    {last.with_name('best.ckpt')}")
-    typer.echo(f"logs:    {folder / 'logs'} (CSV), tensorboard --logdir {folder / 'tensorboard'}")
-    typer.echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")
+    echo(f"trained: {last}")
+    echo(f"best:    {last.with_name('best.ckpt')}")
+    echo(f"logs:    {folder / 'logs'} (CSV), tensorboard --logdir {folder / 'tensorboard'}")
+    echo(f"next:    cdm4mi denoise SCAN OUT --model {folder}")

@@ -326,6 +326,7 @@ class SamplingConfig(Section):
     )
     estimate: EstimateName = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")
+    strength: Fraction = Field(1.0, description="share of what would be taken away that is: 0 gives the scan back")
     tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
 

@@ -15,27 +15,39 @@ from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import window_for
+from cdm4mi.files import replacing_together
+from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
 from cdm4mi.window import IntensityWindow
 
 
 @dataclass
 class Noisy:
-    """A scan with noise; what was drawn (the degradation's parameter), and its level in physical units."""
+    """A scan with noise; the drawn parameter of the degradation; the noise's standard deviation in the scan's units."""
 
     volume: Volume
     parameter: Any
-    level: float
+    sigma_scanner: float
     normalisation: IntensityWindow
+
+
+class NoiseRecord(io.OutputRecord):
+    """How noise was added: its keys, the parameter that was drawn, and the level in the scan's units."""
+
+    noise: dict[str, Any]
+    seed: int
+    parameter: Any
+    noise_level: float
+    normalisation: IntensityWindow
+    slices: int
 
 
 def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 0, **parameters: Any) -> Volume:
     """The scan with simulated noise, in its units and geometry: ``add_noise(scan, "rician", percent=5, seed=1)``.
 
-    scan: a volume, or the path of one. type: as in a configuration (gaussian, coloured, salt_and_pepper, speckle,
-    rician, noncentral_chi, undersampled, downsampled, low_dose_ct, pet), or several as ``"rician + speckle"``.
-    parameters: the type's own; a pair is a range that one value is drawn from for the scan. Raises UserError.
+    scan: a volume, or the path of one. type: one of ``degradation.registry.SIMULATED`` (``cdm4mi noise --help`` lists
+    them), or several as ``"rician + speckle"``. parameters: the keys of the type; a pair is a range that one value is
+    drawn from for the scan. Raises UserError.
     """
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     return noisy_scan(volume, noise_from_spec(type, parameters), seed).volume
@@ -44,7 +56,7 @@ def add_noise(scan: Volume | str | Path, type: str = "gaussian", *, seed: int = 
 def noisy_scan(
     volume: Volume, noise: Degradation, seed: int = 0, progress: Callable[[int, int], None] | None = None
 ) -> Noisy:
-    """Noise on every slice of a volume: one parameter for the scan, slice k's noise decided by (seed, k).
+    """Noise on every slice of a volume: one parameter for the scan, the noise of slice k decided by (seed, k).
 
     The window is that of training: -1000 to 1000 HU for CT, 0 to the 99.5th percentile of the foreground for MR and
     PET. What the noise leaves alone, and padding, keeps its value exactly. progress: called with (slices done, slices).
@@ -62,12 +74,12 @@ def noisy_scan(
         y[k] = noise.apply(x if volume.channels > 1 else x[0], parameter, generator(seed, k), frame)
         if progress is not None:
             progress(k + 1, len(x0))
-    level = noise.level(x0, y, parameter, frame) / frame.scale
+    sigma_scanner = noise.level(x0, y, parameter, frame) / frame.scale
     kept = (y == x0).numpy()
     if volume.padding is not None:
         kept |= volume.padding.reshape(clean.shape)
     out = np.where(kept, clean, norm.physical(y.numpy()))
-    return Noisy(volume.with_array(volume.arranged(out)), parameter, level, norm)
+    return Noisy(volume.with_array(volume.arranged(out)), parameter, sigma_scanner, norm)
 
 
 def noise_file(
@@ -81,7 +93,7 @@ def noise_file(
     like: Path | None = None,
     deidentify: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> NoiseRecord:
     """Add noise to the scan at ``source`` and write it to ``target``; the record, returned, goes beside it as JSON.
 
     modality: where the file does not say. like: a scan whose headers the output takes. deidentify: apply the Basic
@@ -98,19 +110,20 @@ def noise_file(
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
     about = io.input_record(volume)
     derivation = io.Derivation(
-        settings={**settings, "input": about["sha256"]},
+        settings={**settings, "input": about.sha256},
         description=f"Simulated {noise.type} noise added",
         label="noise added",
     )
-    notes = io.write(noisy.volume, target, template, derivation=derivation, deidentify=deidentify)
-    record = {
-        **settings,
-        "parameter": noisy.parameter,
-        "noise_level": noisy.level,
-        "normalisation": noisy.normalisation.to_dict(),
-        "slices": len(volume.slices()),
-        "warnings": [*volume.warnings, *notes],
-        "input": about,
-    }
-    io.write_record(target, record)
+    with replacing_together(target) as (written,):
+        notes = io.write(noisy.volume, written, template, derivation=derivation, deidentify=deidentify)
+        record = NoiseRecord(
+            **settings,
+            parameter=noisy.parameter,
+            noise_level=noisy.sigma_scanner,
+            normalisation=noisy.normalisation,
+            slices=len(volume.slices()),
+            warnings=[*volume.warnings, *guess_notice(volume), *notes],
+            input=about,
+        )
+        io.write_record(written, record)
     return record

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.names import SPLITS
+from cdm4mi.data.records import Manifest, ManifestScan
 from cdm4mi.data.store import CONDITION, TARGET, StoredScan
 from cdm4mi.data.stored import scan_of
 from cdm4mi.errors import UserError
@@ -28,34 +29,32 @@ CLIPPED = 1 - 1e-6
 """On [-1, 1]: a value that the window cut."""
 
 
-def make_fingerprint(store: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def make_fingerprint(store: Path, manifest: Manifest) -> dict[str, Any]:
     """What the scans of a store are: counts by split and source, geometry, intensities, foreground and noise.
 
     Intensities and noise are measured on some slices of training and validation; the test set is counted, not looked
     at. Ranges are [least, median, most].
     """
-    scans = list(manifest["scans"])
-    sources = sorted({scan["source"] for scan in scans})
-    seen = [scan for scan in scans if scan["split"] != "test"]
-    measured = {source: _measured(store, manifest, [s for s in seen if s["source"] == source]) for source in sources}
+    scans = manifest.scans
+    sources = sorted({scan.source for scan in scans})
+    seen = [scan for scan in scans if scan.split != "test"]
+    measured = {source: _measured(store, manifest, [s for s in seen if s.source == source]) for source in sources}
     every = [slice_ for slices in measured.values() for slice_ in slices]
     return {
         "format": FORMAT,
-        "manifest_sha256": manifest["sha256"],
-        "modalities": sorted({scan["modality"] for scan in scans}),
-        "window_hu": manifest["settings"]["window_hu"],
-        "percentiles": manifest["settings"]["percentiles"],
+        "manifest_sha256": manifest.sha256,
+        "modalities": sorted({scan.modality for scan in scans}),
+        "window_hu": list(manifest.settings.window_hu),
+        "percentiles": list(manifest.settings.percentiles),
         **_facts(scans, every),
-        "sources": {
-            source: _facts([s for s in scans if s["source"] == source], measured[source]) for source in sources
-        },
+        "sources": {source: _facts([s for s in scans if s.source == source], measured[source]) for source in sources},
     }
 
 
-def write_fingerprint(store: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def write_fingerprint(store: Path, manifest: Manifest) -> dict[str, Any]:
     """The fingerprint beside the manifest: the one that is there where it is this manifest's, else made now."""
     known = _read(store / NAME)
-    if known is not None and known.get("manifest_sha256") == manifest["sha256"]:
+    if known is not None and known.get("manifest_sha256") == manifest.sha256:
         return known
     fingerprint = make_fingerprint(store, manifest)
     with replacing_file(store / NAME) as temporary:
@@ -72,30 +71,30 @@ def fingerprint_of(store: Path) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return known if isinstance(known, dict) and known.get("format") == FORMAT else None
 
 
-def _facts(scans: Sequence[Mapping[str, Any]], measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _facts(scans: Sequence[ManifestScan], measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def people(split: str) -> int:
-        return len({scan["patient"] for scan in scans if scan["split"] == split})
+        return len({scan.patient for scan in scans if scan.split == split})
 
     def slices(split: str) -> int:
-        return sum(scan["slices"] - len(scan["doubled"]) for scan in scans if scan["split"] == split)
+        return sum(scan.slices - len(scan.doubled) for scan in scans if scan.split == split)
 
     return {
         "scans": len(scans),
         "patients": {split: people(split) for split in SPLITS},
         "slices": {split: slices(split) for split in SPLITS},
-        "doubled_slices": sum(len(scan["doubled"]) for scan in scans),
-        "real_pairs": sum("pair" in scan for scan in scans),
-        "spacing_mm": [_spread(values) for values in zip(*(scan["spacing_mm"] for scan in scans), strict=True)],
-        "rows": _spread([scan["shape"][-2] for scan in scans]),
-        "columns": _spread([scan["shape"][-1] for scan in scans]),
-        "window_low": _spread([scan["normalisation"]["low"] for scan in scans]),
-        "window_high": _spread([scan["normalisation"]["high"] for scan in scans]),
-        "foreground_fraction": _spread([scan["foreground_fraction"] for scan in scans]),
+        "doubled_slices": sum(len(scan.doubled) for scan in scans),
+        "real_pairs": sum(scan.pair is not None for scan in scans),
+        "spacing_mm": [_spread(values) for values in zip(*(scan.spacing_mm for scan in scans), strict=True)],
+        "rows": _spread([scan.shape[-2] for scan in scans]),
+        "columns": _spread([scan.shape[-1] for scan in scans]),
+        "window_low": _spread([scan.normalisation.low for scan in scans]),
+        "window_high": _spread([scan.normalisation.high for scan in scans]),
+        "foreground_fraction": _spread([scan.foreground_fraction for scan in scans]),
         **_intensities(measured),
     }
 
@@ -122,19 +121,18 @@ def _noise(measured: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return {key: _spread([m[key] for m in measured]) for key in ("sigma", "on_unit_scale", "correlation")}
 
 
-def _measured(store: Path, manifest: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _measured(store: Path, manifest: Manifest, scans: Sequence[ManifestScan]) -> list[dict[str, Any]]:
     """Facts of some slices of some scans of one source, evenly spread."""
-    window = manifest["settings"]["window_hu"]
     found = []
     for scan in _spread_out(scans, SCANS_A_SOURCE):
-        reader = scan_of(dict(scan), store, window)
+        reader = scan_of(scan, store, manifest.settings.window_hu)
         # away from the ends of the scan, where a slice shows little
-        inner = range(scan["slices"] // 6, scan["slices"] - scan["slices"] // 6)
+        inner = range(scan.slices // 6, scan.slices - scan.slices // 6)
         chosen = _spread_out(inner, SLICES_A_SCAN)
         noise = {
             name: _noise_of(np.stack([reader.read(kind, k, np.s_[:, :]) for k in chosen]), reader.window.scale)
             for name, kind in (("noise", TARGET), ("condition", CONDITION))
-            if chosen and kind in (TARGET, *scan["stored"])
+            if chosen and kind in (TARGET, *scan.stored)
         }
         found += [_slice_facts(reader, k) | noise for k in chosen]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from cdm4mi import io
 from cdm4mi.data.names import patch_patient, patient_names
 from cdm4mi.errors import UserError
 from cdm4mi.io.detect import detect
+from cdm4mi.io.folders import folders_under
 from cdm4mi.io.formats import format_of_ending, is_data_file
+from cdm4mi.io.listing import is_broken
 from cdm4mi.io.scan_file import ScanFile
 
 
@@ -40,6 +42,11 @@ class Inventory:
     units: list[Unit] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
 
+    def count(self, kind: str, number: int) -> None:
+        """Count files that were passed over."""
+        if number:
+            self.passed_over[kind] = self.passed_over.get(kind, 0) + number
+
 
 def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventory:
     """Scans of the paths, folders recursively but for the folder ``leave_out``, in the order of their names.
@@ -55,20 +62,24 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
         if not root.is_dir():
             places.append((root, (root,), root, "file"))
             continue
-        for folder in _folders(root, leave_out.resolve() if leave_out else None):
-            dicom = []
-            for file in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
+        for folder, files_here in folders_under(root, leave_out):
+            dicom, unknown = [], []
+            for file in (p for p in files_here if not p.name.startswith(".")):
                 kind = _kind(file)
                 if kind == "dicom":
                     dicom.append(file)
                 elif kind is None and _named_as_scan(file):
                     places.append((file, (file,), root, "file"))  # damaged: where it is read, that is said
-                elif kind is None or kind == "png":
-                    if not is_data_file(file):
-                        name = "PNG files" if kind else "other files"
-                        found.passed_over[name] = found.passed_over.get(name, 0) + 1
-                elif not is_data_file(file):
+                elif kind is None and not is_data_file(file):
+                    unknown.append(file)
+                elif kind == "png":
+                    found.count("PNG files", 1)
+                elif kind is not None and not is_data_file(file):
                     places.append((file, (file,), root, kind))
+            endings = {file.suffix for file in dicom}
+            broken = [file for file in unknown if is_broken(ScanFile(file.name, file), endings)]
+            found.count("other files", len(unknown) - len(broken))
+            dicom += broken  # where the series is listed, that is said
             if dicom:
                 places.append((folder, tuple(dicom), root, "series"))
     seen: set[tuple[Path, ...]] = set()
@@ -82,15 +93,6 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
         inside = str(path.relative_to(root)) if path != root else path.name
         found.units.append(Unit(files, str(path), person, inside, kind == "series"))
     return found
-
-
-def _folders(root: Path, leave_out: Path | None) -> Iterator[Path]:
-    if root.resolve() == leave_out:
-        return
-    yield root
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.is_symlink()):
-        if not folder.name.startswith("."):
-            yield from _folders(folder, leave_out)
 
 
 def _named_as_scan(file: Path) -> bool:

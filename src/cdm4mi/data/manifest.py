@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,21 +15,25 @@ import numpy as np
 
 from cdm4mi import __version__
 from cdm4mi.data.names import SPLITS
+from cdm4mi.data.records import FORMAT, Manifest, ManifestContent, ManifestScan, ScanRecord, StoreSettings
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.records import read_record_as
 
 NAME = "manifest.json"
 SCANS = "scans"
 """Folder of the scans' files in a store."""
-FORMAT = 1
-"""Counts up when a store of an earlier version must be made anew."""
+SIGNATURE = ("software", "version", "sha256")
+"""Keys of the manifest that its hash is not taken of; they come first."""
+SCAN_FILE = re.compile(r"[0-9a-f]{24}\.h5|\.cdm4mi-.*")
+"""The name of a scan's file, or of one that is being written."""
 
 
 @dataclass
 class PreparedScan:
     """One scan in the store: its record, the hashes of its slices and of its pairs, its patient's pseudonym."""
 
-    record: dict[str, Any]
+    record: ScanRecord
     hashes: list[bytes]
     pairs: list[bytes]
     patient: str
@@ -36,7 +41,7 @@ class PreparedScan:
 
     @property
     def file(self) -> str:
-        return str(self.record["file"])
+        return self.record.file
 
 
 def distinct(scans: Iterable[PreparedScan]) -> list[PreparedScan]:
@@ -61,8 +66,8 @@ def shared_slices(scans: Sequence[PreparedScan]) -> dict[tuple[str, str], int]:
 
 
 def make_manifest(
-    scans: Sequence[PreparedScan], split: Mapping[str, str], settings: Mapping[str, Any], licence: str
-) -> dict[str, Any]:
+    scans: Sequence[PreparedScan], split: Mapping[str, str], settings: StoreSettings, licence: str
+) -> Manifest:
     """The manifest of scans in their order (``distinct``). A slice that an earlier scan has is listed as doubled."""
     seen: set[bytes] = set()
     entries = []
@@ -72,61 +77,65 @@ def make_manifest(
             if digest in seen:
                 doubled.append(k)
             seen.add(digest)
-        entries.append({**scan.record, "patient": scan.patient, "split": split[scan.patient], "doubled": doubled})
-    patients = {name: len({e["patient"] for e in entries if e["split"] == name}) for name in SPLITS}
-    manifest = {
-        "format": FORMAT,
-        "settings": dict(settings),
-        "licence": licence,
-        "patients": patients,
-        "slices": sum(entry["slices"] for entry in entries),
-        "scans": entries,
-    }
-    content = json.dumps(manifest, sort_keys=True)
-    return {"software": "cdm4mi", "version": __version__, "sha256": _digest(content), **manifest}
+        more = {"patient": scan.patient, "split": split[scan.patient], "doubled": doubled}
+        entries.append(ManifestScan.model_validate({**dict(scan.record), **more}))
+    content = ManifestContent(
+        settings=settings,
+        licence=licence,
+        patients={name: len({e.patient for e in entries if e.split == name}) for name in SPLITS},
+        slices=sum(entry.slices for entry in entries),
+        scans=entries,
+    )
+    return Manifest(**dict(content), software="cdm4mi", version=__version__, sha256=_digest(content.plain()))
 
 
-def write_manifest(store: Path, manifest: Mapping[str, Any]) -> bool:
+def write_manifest(store: Path, manifest: Manifest) -> bool:
     """Write the manifest whole or not at all; False where the one that is there says the same already."""
     target = store / NAME
     if target.is_file():
         try:
-            if json.loads(target.read_text(encoding="utf-8")).get("sha256") == manifest["sha256"]:
+            if json.loads(target.read_text(encoding="utf-8")).get("sha256") == manifest.sha256:
                 return False
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError, AttributeError, RecursionError):
             pass
+    content = manifest.plain()
+    content = {key: content[key] for key in SIGNATURE} | content
     with replacing_file(target) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return True
 
 
 def is_store(path: Path) -> bool:
-    """Whether a path is a store, or the manifest of one, of whatever version."""
+    """Whether a path is a store, or the manifest of one, of whatever version, damaged ones too."""
     folder = path.parent if path.name == NAME else path
     if not (folder / SCANS).is_dir():
         return False
     try:
-        software: object = json.loads((folder / NAME).read_text(encoding="utf-8")).get("software")
+        text = (folder / NAME).read_text(encoding="utf-8", errors="replace")
+        software: object = json.loads(text).get("software")
         return software == "cdm4mi"
-    except (OSError, ValueError, AttributeError):
+    except (ValueError, RecursionError):  # cut, say
+        return all(SCAN_FILE.fullmatch(file.name) for file in (folder / SCANS).iterdir())
+    except (OSError, AttributeError):
         return False
 
 
-def read_manifest(path: Path) -> tuple[Path, dict[str, Any]]:
+def read_manifest(path: Path) -> tuple[Path, Manifest]:
     """(folder, manifest) of a store. Raises UserError for what is none, is of another version or changed by hand."""
     file = path / NAME if path.is_dir() else path
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         raise UserError(f"{path}: holds no {NAME}, expected a store that cdm4mi prepare has finished") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file}: is damaged; cdm4mi prepare with the same scans writes it anew") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(
             f"{file}: is not a manifest of format {FORMAT}, expected a store of this version (prepare it anew)"
         )
-    said = {key: manifest[key] for key in manifest if key not in ("software", "version", "sha256")}
-    if _digest(json.dumps(said, sort_keys=True)) != manifest.get("sha256"):
+    if _digest({key: value for key, value in manifest.items() if key not in SIGNATURE}) != manifest.get("sha256"):
         raise UserError(f"{file}: was changed, expected it as prepare wrote it (a split is given with `split`)")
-    return file.parent, manifest
+    return file.parent, read_record_as(Manifest, manifest, str(file), "a store of this version (prepare it anew)")
 
 
 def size_of(store: Path) -> int:
@@ -134,39 +143,39 @@ def size_of(store: Path) -> int:
     return sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
 
 
-def facts_of(manifest: Mapping[str, Any], size: int) -> list[tuple[str, str]]:
+def facts_of(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     """What a store is, as (name, value); ``size``: its bytes on disk."""
-    scans = manifest["scans"]
-    shares = [scan["foreground_fraction"] for scan in scans]
-    worst = max((how["error"], scan["modality"]) for scan in scans for how in scan["stored"].values())
-    doubled = sum(len(scan["doubled"]) for scan in scans)
-    real = sum("pair" in scan for scan in scans)
+    scans = manifest.scans
+    shares = [scan.foreground_fraction for scan in scans]
+    worst = max((how.error, scan.modality) for scan in scans for how in scan.stored.values())
+    doubled = sum(len(scan.doubled) for scan in scans)
+    real = sum(scan.pair is not None for scan in scans)
     facts = [
-        ("store", f"{len(scans)} scans, {manifest['slices']} slices, {size / 2**20:.1f} MiB"),
-        ("patients", ", ".join(f"{manifest['patients'][name]} {name}" for name in SPLITS)),
+        ("store", f"{len(scans)} scans, {manifest.slices} slices, {size / 2**20:.1f} MiB"),
+        ("patients", ", ".join(f"{manifest.patients[name]} {name}" for name in SPLITS)),
     ]
-    for source in sorted({scan["source"] for scan in scans}):
-        own = [scan for scan in scans if scan["source"] == source]
-        people = {name: len({s["patient"] for s in own if s["split"] == name}) for name in SPLITS}
-        spacings = np.array([scan["spacing_mm"] for scan in own])
+    for source in sorted({scan.source for scan in scans}):
+        alike = [scan for scan in scans if scan.source == source]
+        people = {name: len({s.patient for s in alike if s.split == name}) for name in SPLITS}
+        spacings = np.array([scan.spacing_mm for scan in alike])
         finest, coarsest = spacings.min(0), spacings.max(0)
         mm = " x ".join(
             f"{a:.3g}" if np.isclose(a, b, rtol=0.01) else f"{a:.3g}-{b:.3g}"
             for a, b in zip(finest, coarsest, strict=True)
         )
-        said = ", ".join(f"{count} {name}" for name, count in people.items())
-        facts.append((source, f"patients {said}; {sum(s['slices'] for s in own)} slices, {mm} mm"))
+        counts = ", ".join(f"{count} {name}" for name, count in people.items())
+        facts.append((source, f"patients {counts}; {sum(s.slices for s in alike)} slices, {mm} mm"))
     facts += [
         ("foreground", f"{min(shares):.0%} to {max(shares):.0%} of a scan's slices"),
-        ("stored as", ", ".join(sorted({how["dtype"] for scan in scans for how in scan["stored"].values()}))),
+        ("stored as", ", ".join(sorted({how.dtype for scan in scans for how in scan.stored.values()}))),
         ("quantisation error", f"at most {worst[0]:.3g} ({worst[1]})" if worst[0] else "none"),
         ("doubled slices", f"{doubled}, left out of training" if doubled else "none"),
         ("real pairs", f"{real} of {len(scans)} scans" if real else "none (noise is simulated)"),
-        ("licence", manifest["licence"] or "not stated"),
-        ("manifest (SHA-256)", manifest["sha256"]),
+        ("licence", manifest.licence or "not stated"),
+        ("manifest (SHA-256)", manifest.sha256),
     ]
     return facts
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.data.inventory import Unit
-from cdm4mi.data.manifest import FORMAT, SCANS, PreparedScan
+from cdm4mi.data.manifest import SCANS, PreparedScan
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
+from cdm4mi.data.records import FORMAT, ScanContent
 from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write_scan
 from cdm4mi.data.tasks import Place, Task
 from cdm4mi.errors import UserError
 from cdm4mi.intensity import foreground_threshold, window_for
+from cdm4mi.io.planes import LEAST_SIDE
 from cdm4mi.io.quantise import Grid
+from cdm4mi.io.quantity import refuse_other_quantities
 
 LEAST_FOREGROUND = 0.02
 """A slice with less of the patient is not stored."""
@@ -52,24 +55,28 @@ def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
         known = read_record(file) if file.is_file() else None
         if known is not None:
             return Outcome(PreparedScan(*known, place.patient, place.label))
-        record, arrays = _content(task, settings)
+        content, arrays = _content(task, settings)
     except UserError as error:
         return Outcome(problem=_one_line(place, str(error)))
     except MemoryError:
         return Outcome(problem=_one_line(place, "does not fit into memory; try fewer `workers`"))
     except Exception as error:  # one odd scan of thousands must not end the work on the others
         return Outcome(problem=_one_line(place, f"cannot be read ({type(error).__name__})"))
-    write_scan(file, {"file": f"{SCANS}/{file.name}", **record}, arrays)
+    write_scan(file, content, arrays)
     written = read_record(file)
     if written is None:
         raise UserError(f"{file}: cannot be read back after it was written, expected a disk that keeps it")
     return Outcome(PreparedScan(*written, place.patient, place.label), fresh=True)
 
 
-def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, tuple[NDArray[Any], Grid | None]]]:
-    """The record of a scan and its slices that show the patient, with the grids to store them on."""
+def _content(task: Task, settings: Settings) -> tuple[ScanContent, dict[str, tuple[NDArray[Any], Grid | None]]]:
+    """What was read of a scan and its slices that show the patient, with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
+    refuse_other_quantities(volume, "scan")
+    rows, columns = volume.shape[-2:]
+    if min(rows, columns) < LEAST_SIDE:
+        raise UserError(f"has slices of {rows} x {columns} pixels, expected at least {LEAST_SIDE} x {LEAST_SIDE}")
     window = window_for(volume, settings.window, settings.percentiles)
     values = volume.slices()
     above = foreground_threshold(values, window.modality)
@@ -89,29 +96,29 @@ def _content(task: Task, settings: Settings) -> tuple[dict[str, Any], dict[str, 
         if not np.isfinite(condition).all():
             raise UserError("the noisy scan holds values that are not finite, expected numbers")
         arrays[CONDITION] = (condition, choose_grid(condition, None, window))
-        pair = asdict(measured_alignment(clean, condition, window))
+        pair = measured_alignment(clean, condition, window)
         alone = int((shares > LEAST_FOREGROUND).sum()) - len(index)
         if alone:
             warnings.append(f"{alone} slice(s) without a noisy slice at their place were left out")
     source = volume.source
-    record = {
-        "source": f"{window.modality}-{values.shape[1]}x{values.shape[2]}",
-        "modality": window.modality,
-        "units": volume.units,
-        "format": volume.kind,
-        "source_type": str(source.dtype) if source is not None and source.dtype is not None else None,
-        "shape": list(volume.shape),
-        "slices": len(index),
-        "index": index.tolist(),
-        "spacing_mm": list(volume.spacing),
-        "affine_ras": volume.affine.tolist(),
-        "normalisation": window.to_dict(),
-        "foreground_above": above,
-        "foreground_fraction": float(shares[index].mean()),
-        "warnings": warnings,
-        **({"pair": pair} if pair else {}),
-    }
-    return record, arrays
+    content = ScanContent(
+        source=f"{window.modality}-{values.shape[1]}x{values.shape[2]}",
+        modality=window.modality,
+        units=volume.units,
+        format=volume.kind,
+        source_type=str(source.dtype) if source is not None and source.dtype is not None else None,
+        shape=list(volume.shape),
+        slices=len(index),
+        index=index.tolist(),
+        spacing_mm=volume.spacing,
+        affine_ras=volume.affine.tolist(),
+        normalisation=window,
+        foreground_above=above,
+        foreground_fraction=float(shares[index].mean()),
+        warnings=warnings,
+        pair=pair,
+    )
+    return content, arrays
 
 
 def _counterpart(task: Task, clean: io.Volume) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.data.records import Alignment
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
 from cdm4mi.io.geometry import reorient
@@ -73,22 +73,6 @@ def match_positions(clean: Volume, noisy: Volume) -> tuple[NDArray[Any], NDArray
     return (np.arange(len(turned)), turned) if same else (np.arange(0), turned[:0])
 
 
-@dataclass(frozen=True)
-class Alignment:
-    """How far noisy slices lie from clean ones, voxels along (slices, rows, columns), and how alike they are then.
-
-    ``correlation`` is the mean over slices of Pearson's, with the noisy slices moved back by whole voxels.
-    """
-
-    shift: tuple[float, float, float]
-    correlation: float
-
-    @property
-    def away(self) -> float:
-        """The largest shift along an axis, voxels."""
-        return max(abs(step) for step in self.shift)
-
-
 def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: IntensityWindow) -> Alignment:
     """The alignment of real pairs (N, rows, columns) in physical units, on some of their slices.
 
@@ -116,7 +100,7 @@ def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: Intensi
         if centres
     }
     step = max(alike, key=lambda s: alike[s])
-    return Alignment((float(step), rows, columns), alike[step])
+    return Alignment(shift=(float(step), rows, columns), correlation=alike[step])
 
 
 def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -15,8 +15,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.data.records import ScanContent, ScanRecord, StoredValues
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import Grid, refine
 from cdm4mi.io.volume import Source
 from cdm4mi.window import IntensityWindow
@@ -52,17 +54,15 @@ def choose_grid(values: NDArray[Any], source: Source | None, window: IntensityWi
     return Grid(_INT16, step, (low + high) / 2) if 0 < step <= LEAST_STEP * (window.high - window.low) else None
 
 
-def write_scan(
-    path: Path, record: dict[str, Any], arrays: dict[str, tuple[NDArray[Any], Grid | None]]
-) -> dict[str, Any]:
-    """Write the file of one scan; it appears whole or not at all. Returns the record with what was stored added.
+def write_scan(path: Path, content: ScanContent, arrays: dict[str, tuple[NDArray[Any], Grid | None]]) -> ScanRecord:
+    """Write the file of one scan; it appears whole or not at all. Returns its record: content, and how it is stored.
 
     arrays: "target" and, for a real pair, "condition": (N, rows, columns) in physical units, with the grid they are
-    stored on. record: JSON values. It is kept in the file, together with a hash of each slice.
+    stored on. The record is kept in the file, together with a hash of each slice.
     """
     hashes = [slice_hash(image) for image in arrays[TARGET][0]]
-    record = {**record, "sha256": hashlib.sha256(b"".join(hashes)).hexdigest(), "stored": {}}
-    with replacing_file(path) as temporary, h5py.File(temporary, "w") as file:
+    stored_as: dict[str, StoredValues] = {}
+    with replacing_file(path) as temporary, hdf5_file(temporary) as file:
         for name, (values, grid) in arrays.items():
             dataset = file.create_dataset(
                 name,
@@ -80,23 +80,29 @@ def write_scan(
                 if grid:
                     error = max(error, float(np.abs(grid.decode(stored) - image).max()))
             scale, offset = (grid.slope, grid.intercept) if grid else (1.0, 0.0)
-            record["stored"][name] = {"dtype": str(dataset.dtype), "scale": scale, "offset": offset, "error": error}
+            stored_as[name] = StoredValues(dtype=str(dataset.dtype), scale=scale, offset=offset, error=error)
         if CONDITION in arrays:
             both = zip(hashes, map(slice_hash, arrays[CONDITION][0]), strict=True)
             file["pair_hashes"] = _rows([hashlib.blake2b(a + b, digest_size=16).digest() for a, b in both])
         file["hashes"] = _rows(hashes)
-        file.attrs["record"] = json.dumps(record, sort_keys=True)
+        record = ScanRecord(
+            **dict(content),
+            file=f"{path.parent.name}/{path.name}",
+            sha256=hashlib.sha256(b"".join(hashes)).hexdigest(),
+            stored=stored_as,
+        )
+        file.attrs["record"] = json.dumps(record.model_dump(mode="json", exclude_defaults=True), sort_keys=True)
     return record
 
 
-def read_record(path: Path) -> tuple[dict[str, Any], list[bytes], list[bytes]] | None:
+def read_record(path: Path) -> tuple[ScanRecord, list[bytes], list[bytes]] | None:
     """(record, hashes of the slices, hashes of the pairs or else slices) of a store file; None for what is not one."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             hashes = [row.tobytes() for row in file["hashes"][()]]
             pairs = [row.tobytes() for row in file["pair_hashes"][()]] if "pair_hashes" in file else hashes
-            return json.loads(file.attrs["record"]), hashes, pairs
-    except (OSError, KeyError, ValueError):
+            return ScanRecord.model_validate_json(file.attrs["record"]), hashes, pairs
+    except (OSError, KeyError, ValueError, RecursionError):  # pydantic's is a ValueError
         return None
 
 

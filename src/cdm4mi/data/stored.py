@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.patient import Patient, Plane
+from cdm4mi.data.records import ManifestScan
 from cdm4mi.data.store import StoredCondition, StoredForeground, StoredScan, StoredSlice, read_record
 from cdm4mi.degradation import Frame
 from cdm4mi.errors import UserError
@@ -31,49 +32,46 @@ def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val
                 "(give `split` to prepare)"
             )
     store, manifest = read_manifest(Path(config.paths[0]))
-    prepared = manifest["settings"]["percentiles"]
-    if list(config.percentiles) != prepared and any(scan["modality"] != "CT" for scan in manifest["scans"]):
+    prepared = list(manifest.settings.percentiles)
+    if list(config.percentiles) != prepared and any(scan.modality != "CT" for scan in manifest.scans):
         raise UserError(
             f"data.percentiles: found {config.percentiles}, the store was prepared with {prepared}, expected the same "
             "(`percentiles` of prepare)"
         )
     patients: dict[tuple[str, str], Patient] = {}
-    for scan in manifest["scans"]:
-        if scan["split"] not in splits:
+    for scan in manifest.scans:
+        if scan.split not in splits:
             continue
-        key = scan["patient"], scan["source"]
+        key = scan.patient, scan.source
         if key not in patients:
-            real: list[Plane] | None = [] if "pair" in scan else None
+            real: list[Plane] | None = [] if scan.pair is not None else None
             beside: list[list[Plane]] | None = [] if config.neighbours else None
-            spacing = tuple(scan["spacing_mm"])
-            patients[key] = Patient(*key, [], [], spacing, [], real, scan["split"], neighbours=beside)
+            patients[key] = Patient(*key, [], [], scan.spacing_mm, [], real, scan.split, neighbours=beside)
         _add(patients[key], scan, store, config)
     return [patient for patient in patients.values() if patient.slices]
 
 
-def scan_of(scan: dict[str, Any], store: Path, window: list[float]) -> StoredScan:
+def scan_of(scan: ManifestScan, store: Path, window: Sequence[float]) -> StoredScan:
     """The reader of one scan of a manifest; ``window``: HU that map to -1 and +1 for a CT scan."""
-    said = scan["normalisation"]
-    low, high = window if scan["modality"] == "CT" else (said["low"], said["high"])
+    norm = IntensityWindow(window[0], window[1], "CT") if scan.modality == "CT" else scan.normalisation
     grids = {
-        name: None if how["dtype"] == "float32" else Grid(np.dtype(how["dtype"]), how["scale"], how["offset"])
-        for name, how in scan["stored"].items()
+        name: None if how.dtype == "float32" else Grid(np.dtype(how.dtype), how.scale, how.offset)
+        for name, how in scan.stored.items()
     }
-    rows, columns = scan["shape"][-2:]
-    norm = IntensityWindow(low, high, scan["modality"])
-    return StoredScan(store / scan["file"], (rows, columns), grids, norm, scan["foreground_above"])
+    rows, columns = scan.shape[-2:]
+    return StoredScan(store / scan.file, (rows, columns), grids, norm, scan.foreground_above)
 
 
-def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig) -> None:
+def _add(patient: Patient, scan: ManifestScan, store: Path, config: DataConfig) -> None:
     """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
     reader = scan_of(scan, store, config.window)
-    frame = Frame.of(reader.window, tuple(scan["spacing_mm"][1:]))
-    doubled = set(scan["doubled"])
+    frame = Frame.of(reader.window, scan.spacing_mm[1:])
+    doubled = set(scan.doubled)
     held = read_record(reader.path)
     hashes = held[1] if held else []  # a damaged file is told of where it is read
-    clean = [StoredSlice(reader, k) for k in range(len(scan["index"]))]
+    clean = [StoredSlice(reader, k) for k in range(len(scan.index))]
     shown = clean if patient.conditions is None else [StoredCondition(reader, k) for k in range(len(clean))]
-    for k, place in enumerate(scan["index"]):
+    for k, place in enumerate(scan.index):
         if k in doubled or place % config.slice_step:
             continue
         patient.slices.append(clean[k])
@@ -87,16 +85,16 @@ def _add(patient: Patient, scan: dict[str, Any], store: Path, config: DataConfig
             patient.neighbours.append([shown[n] for n in _stored_neighbours(scan, k, config.neighbours)])
 
 
-def _stored_neighbours(scan: dict[str, Any], k: int, reach: int) -> list[int]:
+def _stored_neighbours(scan: ManifestScan, k: int, reach: int) -> list[int]:
     """The stored slices beside the k-th; where one is not (it shows nothing, or there is none), the last before it."""
-    number = {place: n for n, place in enumerate(scan["index"])}
-    length = scan["shape"][-3]
+    number = {place: n for n, place in enumerate(scan.index)}
+    length = scan.shape[-3]
     found: list[int] = []
     for way in (-1, 1):
         last, side = k, []
         for step in range(1, reach + 1):
-            place = scan["index"][k] + way * step
-            if place // length == scan["index"][k] // length:  # of one time point
+            place = scan.index[k] + way * step
+            if place // length == scan.index[k] // length:  # of one time point
                 last = number.get(place, last)
             side.append(last)
         found += side[::-1] if way < 0 else side

@@ -54,9 +54,9 @@ class Work:
             except UserError as error:
                 self.bad.append(f"{unit.label}: {_without(str(error), unit)}")
                 continue
-            damaged = listing.passed_over.pop("unreadable", 0)
-            if damaged:
-                self.bad.append(f"{unit.label}: {damaged} DICOM file(s) cannot be read, or are damaged")
+            if listing.unreadable:
+                count, names = len(listing.unreadable), listing.unreadable_names()
+                self.bad.append(f"{unit.label}: {count} DICOM file(s) are damaged or empty: {names}")
             self._count(listing.passed_over)
             for info in listing.scans:
                 label = unit.label if len(listing.scans) == 1 else f"{unit.label} (scan {info.number})"

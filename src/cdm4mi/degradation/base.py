@@ -35,45 +35,50 @@ class Frame(IntensityWindow):
 
 
 class Degradation(Section, ABC):
-    """Makes the condition y of a clean image x0. Decided by a torch.Generator alone; on the device of the image.
+    """Makes the condition y of a clean image x0: ``draw`` a parameter, then ``apply`` it.
 
     A subclass is a section of the configuration: its fields are the keys beside ``type``, with default, limits and
-    description. A key of which a range may be given ("a number, or a pair") has one of the types ``...Range`` of
-    ``cdm4mi.section``.
+    description. A key that takes a number or a pair [least, most] has one of the types ``PositiveRange``,
+    ``NonNegativeRange``, ``ShareRange``, ``FractionRange`` or ``AtLeastOneRange`` of ``cdm4mi.section``.
+
+    All random numbers come from one torch.Generator, which lies on the CPU; y lies on the device of x0.
     """
 
     type: str
 
     @property
     def whole_slice(self) -> bool:
-        """Whether it means something only on the whole slice (projections, k-space): a patch is cut out afterwards."""
+        """Whether it needs a whole slice (projections, k-space), from which a patch is cut afterwards; here False."""
         return False
 
     @property
     def modalities(self) -> tuple[str | None, ...]:
-        """Those that it is a model of."""
+        """The modalities that it is a model of; here all of them, None being a scan that states none."""
         return ("CT", "MR", "PT", "RGB", None)
 
     @abstractmethod
     def draw(self, generator: torch.Generator) -> Any:
-        """Its parameter for one image, in physical terms, from the number or range of its main key."""
+        """Draw the parameter of one image, in physical terms, from the ranges of the keys; of several, a tuple."""
 
     @abstractmethod
     def apply(self, x0: Tensor, parameter: Any, generator: torch.Generator, frame: Frame) -> Tensor:
-        """x0 (..., H, W) on [-1, 1] to y of the same shape, scale and device; y is not clipped."""
+        """The noisy image y of x0 (..., H, W) on [-1, 1]: the same shape, scale and device, not clipped.
+
+        parameter: as ``draw`` returns it. frame: turns physical units into [-1, 1] and back.
+        """
 
     def degrade(self, x0: Tensor, generator: torch.Generator, frame: Frame) -> tuple[Tensor, float]:
-        """y of one image and its level: the parameter is drawn, and then the noise."""
+        """Draw the parameter, then the noise. Returns y and its noise level (``level``)."""
         parameter = self.draw(generator)
         y = self.apply(x0, parameter, generator, frame)
         return y, self.level(x0, y, parameter, frame)
 
     def level(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> float:
-        """Standard deviation of y - x0 on [-1, 1], a model's input: here measured, as a root mean square."""
+        """Standard deviation of y - x0 on [-1, 1], which a model is given; here the measured root mean square."""
         return float((y - x0).square().mean().sqrt())
 
     def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
-        """Correlation of y - x0 at pixels that are neighbours: (next row, next column), -1 to 1.
+        """Correlation, -1 to 1, of the noise y - x0 at neighbouring pixels: (next row, next column).
 
         Here measured, with the mean over the image taken as 0; NaN where y is x0.
         """
@@ -84,16 +89,16 @@ class Degradation(Section, ABC):
         return float(rows), float(columns)
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
-        """An image whose mean over many pixels is that of x0: here y, for noise of mean zero.
+        """y corrected for the bias of its noise, so that means over many pixels are those of x0; here y itself.
 
-        y: (..., H, W) on [-1, 1]; level: as ``level`` says; zero: what stands for the physical value 0 on [-1, 1].
+        y: (..., H, W) on [-1, 1]; level: as ``level`` returns it; zero: the physical value 0, on [-1, 1].
         """
         return y
 
     def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
-        """Least and most standard deviation on [-1, 1] that this adds to an image of ``frame``; frame None: any image.
+        """Least and greatest standard deviation on [-1, 1] that this adds to an image.
 
-        None where it cannot be known without the image.
+        frame: of the image; None: of any image. Returns None, as here, where that depends on the image's content.
         """
         return None
 
@@ -105,7 +110,7 @@ class Degradation(Section, ABC):
         return None
 
     def check(self, frame: Frame) -> None:
-        """Refuse an image that this is no model of. Raises UserError."""
+        """Raise UserError for an image of another modality than ``modalities``."""
         if frame.modality not in self.modalities:
             expected = " or ".join(m for m in self.modalities if m)
             raise UserError(f"noise {self.type}: found a {frame.modality} scan, expected {expected}")
@@ -132,7 +137,7 @@ def noise(cls: type[D]) -> type[D]:
 
 
 def bounds(value: float | list[float]) -> tuple[float, float]:
-    """Least and most of a number or a pair."""
+    """(least, greatest) of a key's value: a number, or the pair [least, most]."""
     return (value[0], value[1]) if isinstance(value, list) else (value, value)
 
 
@@ -151,7 +156,7 @@ def draw_log_uniform(value: float | list[float], generator: torch.Generator, flo
 
 
 def standard_normal(x0: Tensor, generator: torch.Generator) -> Tensor:
-    """Unit Gaussian noise of the shape of x0: drawn where the generator is, then moved, so a GPU changes nothing."""
+    """Unit Gaussian noise of the shape of x0, on its device; drawn on the generator's, so a GPU changes nothing."""
     return torch.randn(x0.shape, generator=generator, device=generator.device).to(x0.device)
 
 

@@ -19,6 +19,7 @@ from cdm4mi.io import Volume
 from cdm4mi.io.detect import detect
 from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
+from cdm4mi.io.padding import padding_as_nan
 from cdm4mi.io.scan_file import ScanFile, ending
 from cdm4mi.measure.noise_level import estimate_noise
 
@@ -62,10 +63,15 @@ def compare(
     ``progress(done, total)`` is called after every slice. Volumes off the reference's grid raise UserError.
     """
 
-    def on_grid(volume: Volume, what: str) -> NDArray[Any]:
-        return on_grid_of(reference, volume, f"{scan} ({what})", "the reference")
-
     target = reference.slices()
+    nothing = np.zeros(target.shape, bool) if reference.padding is None else reference.padding.reshape(target.shape)
+
+    def on_grid(volume: Volume, what: str) -> NDArray[Any]:
+        """The volume's slices; NaN counts as the reference's value where that has padding, and is refused elsewhere."""
+        given = padding_as_nan(volume, volume.source)
+        values = on_grid_of(reference, given, f"{scan} ({what})", "the reference")
+        return np.where(nothing & np.isnan(values), target, values) if given is not volume else values
+
     images = {PREDICTION: on_grid(prediction, "prediction")}
     bodies = bodies_of(target, resolved)
     if noisy is not None:

@@ -71,7 +71,7 @@ def demo_slices(
         io.write(reference.with_array(norm.physical(y.numpy())), noisy_path, derivation=derivation)
         record = denoise_file(noisy_path, restored_path, model, seed=seed)
         noisy, restored = io.read(noisy_path), io.read(restored_path)
-        level = record["noise_level"]["value"]
+        level = record.noise_level.value
         window = (norm.low, norm.high)
         columns = {
             "noisy": noisy.array[0],

@@ -126,7 +126,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Metric:
-    """What is known of a metric.
+    """One metric of the table ``METRICS``.
 
     name: in a protocol, and of its figure. score: a number, or several by name, of a pair inside a mask. of: "pixels"
     (of any shape: over all channels at once, and of a whole scan where a protocol pools it), "slice" (rows, columns),

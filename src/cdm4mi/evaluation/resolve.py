@@ -57,7 +57,7 @@ def _window(protocol: Protocol, reference: Volume, name: str) -> tuple[float, fl
         return window.low, window.high
     finite = reference.array[np.isfinite(reference.array)]
     if finite.size == 0 or finite.min() == finite.max():
-        raise UserError(f"{name}: is constant, expected an image; or give the range (--range LOW HIGH)")
+        raise UserError(f"{name}: is constant, expected an image; or give a range (`window`)")
     if isinstance(window, PercentileWindow):
         low, high = (float(v) for v in np.percentile(finite, (window.low, window.high)))
         return low, high if high > low else float(finite.max())

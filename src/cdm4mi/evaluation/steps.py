@@ -89,8 +89,7 @@ def held_out_crops(model: TrainedModel, data: Path, count: int, seed: int = 0) -
     kind = "store" if is_store(data) else "hdf5" if config.kind == "hdf5" else "volumes"
     changes = {"kind": kind, "paths": [str(data)], "exclude_patients": [], "val_patients": None}
     every = load_patients(config.model_copy(update=changes), model.config.model.image_size, model.config.seed)
-    trained_on = model.about.get("data")
-    seen = set(trained_on.get("patients_train", ())) if isinstance(trained_on, dict) else set()
+    seen = set(model.about.data.patients_train)
     fresh = [p for p in every if p.split in (None, "val") and not _hashes(p) & seen]
     notices = [] if seen else ["the checkpoint does not say whom it was trained on: nobody is left out for it"]
     if not fresh:

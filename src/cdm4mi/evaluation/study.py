@@ -17,6 +17,7 @@ from cdm4mi.evaluation.metrics import ERROR, NONE, PHYSICAL, Scores, title
 from cdm4mi.evaluation.protocol import Protocol, ProtocolRecord
 from cdm4mi.evaluation.resolve import ResolvedProtocol
 from cdm4mi.evaluation.statistics import Mean, Number, PairedTest, paired_tests
+from cdm4mi.evaluation.table import text_cell
 from cdm4mi.files import replacing_file
 
 FORMAT = 2
@@ -136,7 +137,7 @@ def study_of(
 
 def write_csv(path: Path, study: Study) -> None:
     """One line a slice, a scan, a patient and method and region, each with its protocol and window."""
-    names, label = study.metrics, study.protocol.label
+    names, label = study.metrics, text_cell(study.protocol.label)
 
     def figures(scores: Scores) -> list[str]:
         return ["" if math.isnan(scores.get(name, NONE)) else f"{scores[name]:.6g}" for name in names]
@@ -148,10 +149,21 @@ def write_csv(path: Path, study: Study) -> None:
         )
         for row in study.rows:
             level, number = ("scan", "") if row.slice is None else ("slice", str(row.slice))
-            where, window = [row.patient, row.scan, number, row.method, row.region], study.ranges[row.scan]
-            writer.writerow([level, *where, *figures(row.scores), window.low, window.high, label])
+            where, window = (row.patient, row.scan, number, row.method, row.region), study.ranges[row.scan]
+            writer.writerow(
+                [level, *map(text_cell, where), *figures(row.scores), window.low, window.high, text_cell(label)]
+            )
         for of in study.patients:
-            writer.writerow(["patient", of.patient, "", "", of.method, of.region, *figures(of.scores), "", "", label])
+            writer.writerow(
+                [
+                    "patient",
+                    *map(text_cell, (of.patient, "", "", of.method, of.region)),
+                    *figures(of.scores),
+                    "",
+                    "",
+                    text_cell(label),
+                ]
+            )
 
 
 def write_json(path: Path, study: Study) -> None:

@@ -70,6 +70,17 @@ def figure(mean: Mean, metric: str, mark: str = "", strong: bool = False) -> Cel
     return Cell(text, mean.value, strong, mean.low, mean.high, between)
 
 
+def text_cell(text: str) -> str:
+    """A cell of text in a CSV file, which a spreadsheet that opens it does not take for a formula."""
+    if text[:1] not in ("=", "+", "-", "@", "\t", "\r"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
 def as_csv(table: Table) -> str:
     """The table with full digits, the ends of an interval in columns of their own; the first line is its note."""
     file = io.StringIO()
@@ -77,14 +88,12 @@ def as_csv(table: Table) -> str:
     if table.note:
         file.write(f"# {table.note}\n")
     wide = [any(not math.isnan(cell.low) for cell in column) for column in zip(*table.rows, strict=True)]
-    heads = zip(table.columns, wide or [False] * len(table.columns), strict=True)
-    writer.writerow(
-        [head for c, w in heads for head in (c.whole, *((f"{c.whole}, low", f"{c.whole}, high") if w else ()))]
-    )
+    heads = zip([text_cell(c.whole) for c in table.columns], wide or [False] * len(table.columns), strict=True)
+    writer.writerow([head for c, w in heads for head in (c, *((f"{c}, low", f"{c}, high") if w else ()))])
     for row in table.rows:
         written: list[str] = []
         for cell, w in zip(row, wide, strict=True):
-            written.append(cell.text if isinstance(cell.value, str) else format(cell.value, ".6g"))
+            written.append(text_cell(cell.text) if isinstance(cell.value, str) else format(cell.value, ".6g"))
             written += [format(end, ".6g") for end in (cell.low, cell.high)] if w else []
         writer.writerow(written)
     return file.getvalue()

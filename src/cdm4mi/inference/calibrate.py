@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 from cdm4mi.config.schema import Config, SamplingConfig
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibration import Calibration, fit_calibration
+from cdm4mi.inference.calibration import fit_calibration
 from cdm4mi.inference.restorer import Restorer
+from cdm4mi.models.about import Calibration, TrainingData
 from cdm4mi.models.checkpoint import TrainedModel
 
 FOREGROUND = -0.9
@@ -75,14 +75,13 @@ def calibrate(
     )
 
 
-def _check_unseen(model: TrainedModel, summary: Mapping[str, Any]) -> None:
+def _check_unseen(model: TrainedModel, data: TrainingData) -> None:
     """Intervals fitted on patients of the training would be too narrow."""
-    trained_on = model.about.get("data")
-    seen = set(trained_on.get("patients_train", ())) if isinstance(trained_on, dict) else set()
+    seen = set(model.about.data.patients_train)
     if not seen:
         raise UserError(f"{model.name}: does not say whom it was trained on, expected a checkpoint of cdm4mi train")
-    if seen & set(summary["patients_val"]):
+    if known := seen & set(data.patients_val):
         raise UserError(
-            f"{model.name}: {len(seen & set(summary['patients_val']))} of the validation patients were trained on, "
+            f"{model.name}: {len(known)} of the validation patients were trained on, "
             "expected others (the data section or the seed is not the one of its training)"
         )

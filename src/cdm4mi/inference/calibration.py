@@ -9,8 +9,7 @@ et al. 2005; normalised scores as Lei et al. 2018, section 5.2); smoothing and f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.errors import UserError
+from cdm4mi.models.about import Calibration
 
 INTERVAL = 0.9
 HALF_WIDTH = 1.6448536
@@ -42,43 +41,15 @@ SETTINGS = (
 """What of the sampling settings decides the spread of the samples."""
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """smoothing in pixels, floor in noise levels, scale; for which settings, and the coverages that were measured."""
+def calibrated(calibration: Calibration, spread: NDArray[Any], level: float) -> NDArray[Any]:
+    """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level."""
+    floored = _floored(spread, np.full(len(spread), level), calibration.smoothing, calibration.floor)
+    return (calibration.scale * floored).astype(np.float32)
 
-    smoothing: float
-    floor: float
-    scale: float
-    settings: Mapping[str, Any]
-    coverage_before: float
-    coverage_after: float
 
-    def apply(self, spread: NDArray[Any], sigma: float) -> NDArray[Any]:
-        """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and sigma."""
-        return (self.scale * _floored(spread, np.full(len(spread), sigma), self.smoothing, self.floor)).astype(
-            np.float32
-        )
-
-    def fits(self, sampling: SamplingConfig) -> bool:
-        """Whether samples are drawn as those that it was fitted on."""
-        return settings_of(sampling) == dict(self.settings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for a checkpoint."""
-        return asdict(self) | {"settings": dict(self.settings)}
-
-    @classmethod
-    def from_dict(cls, data: object) -> Calibration:
-        """The inverse of ``to_dict``. Raises UserError for anything else."""
-        try:
-            if not isinstance(data, dict) or not isinstance(data["settings"], dict):
-                raise TypeError
-            numbers = {k: float(data[k]) for k in cls.__dataclass_fields__ if k != "settings"}
-        except (KeyError, TypeError, ValueError):
-            raise UserError(
-                "calibration: found something else in the checkpoint, expected what calibrate fits"
-            ) from None
-        return cls(settings=data["settings"], **numbers)
+def fits(calibration: Calibration, sampling: SamplingConfig) -> bool:
+    """Whether samples are drawn as those that it was fitted on."""
+    return settings_of(sampling) == calibration.settings
 
 
 def settings_of(sampling: SamplingConfig) -> dict[str, Any]:
@@ -113,7 +84,14 @@ def fit_calibration(
         hits.append((np.abs(error[~rest]) <= width)[inside[~rest]])
     smoothing, floor, scale = _fit(error, spread, sigma, inside)
     after = float(np.concatenate(hits).mean())
-    return Calibration(smoothing, floor, scale, settings_of(sampling), before, after)
+    return Calibration(
+        smoothing=smoothing,
+        floor=floor,
+        scale=scale,
+        settings=settings_of(sampling),
+        coverage_before=before,
+        coverage_after=after,
+    )
 
 
 def _fit(

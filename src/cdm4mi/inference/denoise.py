@@ -10,11 +10,16 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
+from cdm4mi.files import replacing_together
+from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
 from cdm4mi.io.formats import FORMATS
+from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
+
+_ALL_THE_SAME = " (`phase` restores it all the same)"
 
 
 def denoise(
@@ -27,17 +32,21 @@ def denoise(
     noise: float | None = None,
     contrasts: Sequence[Volume | str | Path] = (),
     seed: int = 0,
+    phase: bool = False,
 ) -> Restoration:
     """Restore a scan: ``denoise("ct.nii.gz").volume`` in the scan's units and geometry, ``.record`` of what was done.
 
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
     says. noise: standard deviation of the scan's noise in its units, measured when None. contrasts: the
-    patient's other scans, for a model that was trained with some. Raises UserError.
+    patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
+    the shipped models know nothing. Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
     volume = scan if isinstance(scan, Volume) else io.read(scan)
+    if not phase:
+        refuse_other_quantities(volume, "scan", _ALL_THE_SAME)
     others = [other if isinstance(other, Volume) else io.read(other) for other in contrasts]
     return Restorer(trained, sampling).restore(volume, noise=noise, seed=seed, contrasts=others)
 
@@ -56,9 +65,10 @@ def denoise_file(
     deidentify: bool = False,
     uncertainty: str | Path | None = None,
     contrasts: Sequence[str | Path] = (),
+    phase: bool = False,
     batch: int = 4,
     progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> DenoiseRecord:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
 
     model: from ``load_model`` or a path; the shipped one when None. sampling: how to draw, the model's when None, or
@@ -67,7 +77,8 @@ def denoise_file(
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
     deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
     of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
-    patient's other scans, in the order of the training's ``data.contrasts``. The record, returned, is
+    patient's other scans, in the order of the training's ``data.contrasts``. phase: restore a phase or a field map too.
+    The record, returned, is
     written beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
     """
     source, target = Path(source), Path(target)
@@ -81,6 +92,8 @@ def denoise_file(
     volume = io.read(source, series)
     if modality is not None:
         volume = replace(volume, modality=modality)
+    if not phase:
+        refuse_other_quantities(volume, source.name, _ALL_THE_SAME)
     template = None if like is None else io.read(like)
     others = [io.read(path) for path in contrasts]
     # Found out before the work: what would stop the writing after it.
@@ -93,19 +106,22 @@ def denoise_file(
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
     restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
-    record = restoration.record
-    notes = io.write(restoration.volume, target, template, deidentify=deidentify)
-    if uncertainty is not None and restoration.spread is not None:
-        meaning = "Standard deviation of samples"
-        io.write_map(restoration.spread, uncertainty, meaning, template, deidentify=deidentify)
-    record["warnings"] += notes
-    io.write_record(target, record)
+    # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
+    outputs = (target,) if uncertainty is None else (uncertainty, target)
+    with replacing_together(*outputs) as (*maps, restored):
+        notes = io.write(restoration.volume, restored, template, deidentify=deidentify)
+        for path in maps:
+            assert restoration.spread is not None
+            meaning = "Standard deviation of samples"
+            io.write_map(restoration.spread, path, meaning, template, deidentify=deidentify)
+        record = restoration.record.model_copy(update={"warnings": [*restoration.record.warnings, *notes]})
+        io.write_record(restored, record)
     return record
 
 
 def denoise_all(
-    source: Path, folder: Path, restore: Callable[[int, Path], dict[str, Any]]
-) -> Iterator[tuple[Path, dict[str, Any] | UserError]]:
+    source: Path, folder: Path, restore: Callable[[int, Path], DenoiseRecord]
+) -> Iterator[tuple[Path, DenoiseRecord | UserError]]:
     """Restore every scan of ``source`` into ``folder``: (output, its record or what was wrong with it), one by one.
 
     restore: called with a scan's number and its output, as ``denoise_file`` with the rest of its arguments set.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,9 +20,11 @@ from cdm4mi.data.beside import contrast_slices, neighbours_of
 from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, Calibration
+from cdm4mi.inference.bright import excess
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
+from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
-from cdm4mi.intensity import modality_of, window_for
+from cdm4mi.intensity import guess_notice, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
@@ -33,8 +35,10 @@ from cdm4mi.window import IntensityWindow
 
 CORRELATION_MARGIN = 0.2
 """How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
+METAL = 3000.0
+"""HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
 OUTSIDE = 4.0
-"""A voxel further out of the window than this many noise levels is metal or padding, not noise."""
+"""A voxel further from the window, or from the tissue around it, than this many noise levels is no noise."""
 
 
 @dataclass
@@ -43,11 +47,11 @@ class Restoration:
 
     spread: the standard deviation of the estimate at every voxel, in the scan's units, where the mean of K samples was
     asked for: calibrated where the model holds a calibration for these settings, else that of the samples
-    (``record["uncertainty"]`` says which).
+    (``record.uncertainty`` says which).
     """
 
     volume: Volume
-    record: dict[str, Any] = field(default_factory=dict)
+    record: DenoiseRecord
     spread: Volume | None = None
 
 
@@ -120,25 +124,29 @@ class Restorer:
                 f"scan: found slices of {rows} x {columns} pixels, expected at least "
                 f"{self.least} x {self.least}, the least that the network sees"
             )
-        norm = normalisation or self._window(volume)
-        y = norm.normalised(volume.images())
         warnings: list[str] = []
+        norm = normalisation or self._window(volume, warnings)
+        y = norm.normalised(volume.images())
         scale = norm.scale
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
-        noise_level: dict[str, Any] = {"value": noise, "estimated": noise is None}
+        measured = None
         if noise is None:
             measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
-            noise_level |= measured.to_dict()
+            noise = measured.sigma
             warnings += self._correlation_warning(measured, norm)
-        sigma = noise_level["value"] * scale
+        sigma = noise * scale
         used = self._trained_level(sigma, norm, warnings)
+        # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
+        quiet = min(1.0, (sigma / used) ** 2) if used > 0 else 1.0
         limit = 1 + OUTSIDE * max(used, sigma)
-        outside = np.abs(y) > limit
+        above = excess(y, sigma)
+        clipped = (y - above).clip(-limit, limit)
+        beyond = y - clipped  # put back afterwards
+        left = ((y < -limit) | (volume.images() > METAL)) & (norm.modality == "CT")
         if volume.padding is not None:
-            outside |= volume.padding.reshape(y.shape)
+            left |= volume.padding.reshape(y.shape)
         restored, spread = np.empty_like(y), np.empty_like(y)
-        clipped = y.clip(-limit, limit)
         data = self.model.config.data
         beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
         for first in range(0, len(y), batch):
@@ -150,11 +158,12 @@ class Restorer:
                 indices=index,
                 spacing=volume.spacing,
                 zero=float(norm.normalised(np.zeros(()))),
+                strength=self.sampling.strength * quiet,
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
-        out = norm.physical(restored)
-        out[outside] = volume.images()[outside]
+        out = norm.physical(restored + beyond)
+        out[left] = volume.images()[left]
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
             settings["tile"] = self.tile
@@ -162,32 +171,33 @@ class Restorer:
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
             model_hash=self.model.weight_hash,
-            settings={**settings, "seed": seed, "noise_level": used / scale, "input": about["sha256"]},
+            settings={**settings, "seed": seed, "noise_level": used / scale, "input": about.sha256},
             description="Denoised by a conditional diffusion model",
         )
-        record = {
-            "model": self.model.name,
-            "weight_hash": self.model.weight_hash,
-            "settings": settings,
-            "network_calls": self.sampler.network_calls(used),
-            "seed": seed,
-            "normalisation": norm.to_dict(),
-            "noise_level": noise_level | {"used": used / scale},
-            "outside_window_fraction": float(outside.mean()),
-            "slices": len(y),
-            "seconds": round(time.monotonic() - began, 3),
-            "device": self.device.type,
-            "warnings": [*self.model.notices, *volume.warnings, *warnings],
-            "input": about,
-        }
-        if contrasts:
-            record["contrasts"] = [input_record(contrast) for contrast in contrasts]
-        result = Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record)
+        deviation, uncertainty = None, None
         if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
-            planes, record["uncertainty"] = self._calibrated(spread.reshape(-1, *y.shape[-2:]), used)
-            deviation = volume.arranged((planes / scale).reshape(y.shape))
-            result.spread = volume.with_array(deviation, derivation=derivation)
-        return result
+            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), used)
+            array = volume.arranged((planes / scale).reshape(y.shape))
+            deviation = volume.with_array(array, derivation=derivation)
+        record = DenoiseRecord(
+            model=self.model.name,
+            weight_hash=self.model.weight_hash,
+            settings=settings,
+            network_calls=self.sampler.network_calls(used),
+            seed=seed,
+            normalisation=norm,
+            noise_level=NoiseLevel.of(noise, used / scale, measured),
+            above_window_fraction=float((above > 0).mean()),
+            left_as_found_fraction=float(left.mean()),
+            slices=len(y),
+            seconds=round(time.monotonic() - began, 3),
+            device=self.device.type,
+            warnings=[*self.model.notices, *volume.warnings, *warnings],
+            input=about,
+            contrasts=[input_record(contrast) for contrast in contrasts] or None,
+            uncertainty=uncertainty,
+        )
+        return Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record, deviation)
 
     def _with_neighbours(
         self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
@@ -198,20 +208,20 @@ class Restorer:
         further = [y[list(positions)] for positions in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], dict[str, Any]]:
+    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], Uncertainty]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
-        if "calibration" not in self.model.about:
-            return spread, {"calibrated": False, "why": "the model holds no calibration (cdm4mi calibrate fits one)"}
-        calibration = Calibration.from_dict(self.model.about["calibration"])
-        if not calibration.fits(self.sampling):
-            return spread, {"calibrated": False, "why": "the calibration is for other sampling settings"}
-        facts = {
-            "calibrated": True,
-            "interval": INTERVAL,
-            "half_width_in_standard_deviations": HALF_WIDTH,
-            "coverage_on_validation_patients": calibration.coverage_after,
-        }
-        return calibration.apply(spread, sigma), facts
+        calibration = self.model.about.calibration
+        if calibration is None:
+            why = "the model holds no calibration (cdm4mi calibrate fits one)"
+            return spread, Uncertainty(calibrated=False, why=why)
+        if not fits(calibration, self.sampling):
+            return spread, Uncertainty(calibrated=False, why="the calibration is for other sampling settings")
+        return calibrated(calibration, spread, sigma), Uncertainty(
+            calibrated=True,
+            interval=INTERVAL,
+            half_width_in_standard_deviations=HALF_WIDTH,
+            coverage_on_validation_patients=calibration.coverage_after,
+        )
 
     def restore_slices(
         self,
@@ -242,13 +252,14 @@ class Restorer:
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         zero: float = -1.0,
+        strength: float | None = None,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation (0 for one) of the estimates of each slice (``Sampler.estimates``).
 
         The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
-        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. Other arguments as
-        ``restore_slices``; both as its result, on [-1, 1].
+        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. strength: in place of that of the
+        sampling section. Other arguments as ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
         y = y[:, None] if plain else y
@@ -268,6 +279,10 @@ class Restorer:
             squares += delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         deviation = (squares / max(1.0, count - count % 2 / count)).sqrt()
+        strength = self.sampling.strength if strength is None else strength
+        if strength < 1:
+            noisy = self.process.noisy_image(cond.y)
+            mean, deviation = noisy + strength * (mean - noisy), strength * deviation
         mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
         return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
 
@@ -297,11 +312,12 @@ class Restorer:
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
 
-    def _window(self, volume: Volume) -> IntensityWindow:
+    def _window(self, volume: Volume, warnings: list[str]) -> IntensityWindow:
         """The intensity window of training for this scan: patches of integers keep the one range they all have."""
         data = self.model.config.data
         if data.kind == volume.kind == "hdf5" and volume.modality is None:
             return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
+        warnings += guess_notice(volume)
         return window_for(volume, data.window, data.percentiles)
 
     def _correlation_warning(self, measured: NoiseEstimate, norm: IntensityWindow) -> list[str]:
@@ -327,8 +343,11 @@ class Restorer:
         scale = norm.scale
         used = float(np.clip(sigma, low, high))
         if used < sigma * 0.99 or used > sigma * 1.01:
-            warnings.append(
+            message = (
                 f"noise level {sigma / scale:.4g} is outside the model's training range "
                 f"{low / scale:.4g} to {high / scale:.4g} for this window: {used / scale:.4g} is used"
             )
+            if used > sigma:
+                message += f", and {(sigma / used) ** 2:.0%} of what that takes away is taken away"
+            warnings.append(message)
         return used

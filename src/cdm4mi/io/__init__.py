@@ -5,14 +5,16 @@ from cdm4mi.io.describe import Description, describe
 from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans
 from cdm4mi.io.maps import check_map_target, write_map
 from cdm4mi.io.reading import read, read_all
-from cdm4mi.io.record import input_record, write_record
+from cdm4mi.io.record import InputRecord, OutputRecord, input_record, write_record
 from cdm4mi.io.volume import Volume
-from cdm4mi.io.writing import check_target, write
+from cdm4mi.io.writing import check_target, refuse_existing, write
 
 __all__ = [
     "Derivation",
     "Description",
+    "InputRecord",
     "Listing",
+    "OutputRecord",
     "ScanInfo",
     "Volume",
     "check_map_target",
@@ -23,6 +25,7 @@ __all__ = [
     "list_scans",
     "read",
     "read_all",
+    "refuse_existing",
     "write",
     "write_map",
     "write_record",

@@ -1,4 +1,4 @@
-"""What was done to a scan, as it is written into derived images, and the identifiers that follow from it."""
+"""``Derivation``: what was done to a scan, as derived DICOM images say it, and the UIDs that follow from it."""
 
 from __future__ import annotations
 

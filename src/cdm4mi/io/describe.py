@@ -50,6 +50,9 @@ def facts_of(volume: Volume) -> list[tuple[str, str]]:
         ("first voxel (RAS)", ", ".join(f"{v:.2f}" for v in volume.affine[:3, 3]) + " mm"),
         ("stored as", str(source.dtype) if source is not None and source.dtype is not None else "-"),
     ]
+    if source is not None and source.slice_axis:
+        stored = ("third", "second", "first")[source.slice_axis]
+        facts.insert(3, ("slices lie along", f"the {stored} stored axis (the other two are the planes)"))
     if finite.size:
         low, high = np.percentile(finite[::7] if finite.ndim == 1 else finite.ravel()[::7], [1, 99])
         units = f" {volume.units}" if volume.units else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 
-from cdm4mi.io.dicom.scan import looks_like_dicom
+from cdm4mi.io.dicom.instance import looks_like_dicom
 from cdm4mi.io.formats import FORMATS
 from cdm4mi.io.formats.format import HEAD
 from cdm4mi.io.scan_file import ScanFile

@@ -1,4 +1,4 @@
-"""From positions and orientations of slices to their order, an affine, and the names of what is irregular.
+"""Sort slices by their positions and orientations, find the affine of the stack, and name what is irregular.
 
 DICOM gives LPS millimetres; a Volume has RAS. All functions here take and give LPS unless they say RAS.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
@@ -17,11 +18,15 @@ from cdm4mi.errors import UserError
 EVEN_MM = 0.01
 EVEN_FRACTION = 0.01
 TILT_DEGREES = 0.1
+MOST_SPACING = 1e6
+"""Millimetres between voxels, or from the origin to the first, that no scanner spans."""
+LEAST_DETERMINANT = 1e-12
+"""mm^3 of a voxel under which its axes are not independent."""
 
 
 @dataclass
 class Stack:
-    """The order in which slices are stacked (indices into what was given) and what that says about the geometry."""
+    """Slices in order along their normal: indices into the given ones, affine (RAS, mm), origins where uneven."""
 
     order: NDArray[Any]
     affine: NDArray[Any]
@@ -41,8 +46,8 @@ def lps_to_ras(affine: NDArray[Any]) -> NDArray[np.floating]:
     return flipped
 
 
-def same_place(offsets: NDArray[Any], tolerance: float = 1e-3) -> NDArray[Any]:
-    """Label of each offset (mm along the normal): the same for slices at the same place, counted from the lowest."""
+def position_labels(offsets: NDArray[Any], tolerance: float = 1e-3) -> NDArray[Any]:
+    """Label slices by position: slices whose offsets (mm along the normal) agree share a label, 0 for the lowest."""
     order = np.argsort(offsets, kind="stable")
     steps = np.diff(offsets[order]) > tolerance
     labels = np.empty(len(offsets), dtype=int)
@@ -105,16 +110,19 @@ def name_spacing(gaps: NDArray[Any], distances: NDArray[Any], tolerance: float) 
         return f"missing slices: {missing} at {places} place(s); {usually}"
     if gaps.max() - gaps.min() <= tolerance:
         return "the slice origins do not lie on one line"
-    said = f"uneven slice spacing: from {gaps.min():.2f} to {gaps.max():.2f} mm (median {usual:.2f} mm)"
+    uneven = f"uneven slice spacing: from {gaps.min():.2f} to {gaps.max():.2f} mm (median {usual:.2f} mm)"
     if np.abs(distances - gaps).max() > tolerance:
-        said += f" along the normal, {distances.min():.2f} to {distances.max():.2f} mm between slice origins"
-    return said
+        uneven += f" along the normal, {distances.min():.2f} to {distances.max():.2f} mm between slice origins"
+    return uneven
 
 
 def require_independent_axes(affine: NDArray[Any], name: str, fields: str) -> None:
     """Refuse a header whose ``fields`` give a 4 x 4 affine that maps the voxels to less than a volume."""
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < LEAST_DETERMINANT:
         raise UserError(f"{name}: {fields}: found an affine that is singular or not finite, expected independent axes")
+    greatest = float(np.linalg.norm(affine[:3, :3], axis=0).max())
+    if greatest > MOST_SPACING or np.abs(affine[:3, 3]).max() > MOST_SPACING:
+        raise UserError(f"{name}: {fields}: found voxels {greatest:g} mm apart or as far away, expected less than 1 km")
 
 
 def require_even(origins: NDArray[Any] | None, name: str, target: str) -> None:
@@ -135,26 +143,15 @@ def reorient(
 
     Refused where the grids are not the same voxels (to 1 % of a voxel).
     """
+    shape, wanted = array.shape[-3:][::-1], like_shape[-3:][::-1]
     mapping = np.linalg.inv(affine) @ like_affine  # index in the wanted grid -> index in the array
-    signs = np.rint(mapping[:3, :3])
-    shape = array.shape[-3:][::-1]
-    wanted = like_shape[-3:][::-1]
-    offset = np.rint(mapping[:3, 3])
-    permutes = (np.abs(signs).sum(0) == 1).all() and (np.abs(signs).sum(1) == 1).all()
-    corner = mapping[:3, :3] @ (np.array(wanted) - 1) + mapping[:3, 3]
-    if permutes:
-        exact = signs @ (np.array(wanted) - 1) + offset
-        ends = np.stack([offset, exact])
-        fits = (ends.min(0) == 0).all() and (ends.max(0) == np.array(shape) - 1).all()
-        if fits and np.abs(corner - exact).max() < 0.01 and np.abs(mapping[:3, 3] - offset).max() < 0.01:
-            lead = array.ndim - 3
-            values = np.moveaxis(array, (-3, -2, -1), (lead + 2, lead + 1, lead))  # now (…, i, j, k)
-            axes = [int(np.argmax(np.abs(signs[:, wanted_axis]))) for wanted_axis in range(3)]
-            values = values.transpose(*range(lead), *(lead + a for a in axes))
-            for wanted_axis, a in enumerate(axes):
-                if signs[a, wanted_axis] < 0:
-                    values = np.flip(values, lead + wanted_axis)
-            return np.ascontiguousarray(np.moveaxis(values, (lead, lead + 1, lead + 2), (-1, -2, -3)))
+    axes = io_orientation(np.linalg.inv(mapping))
+    if not np.isnan(axes).any():
+        turned = apply_orientation(array.T, axes)
+        exact = inv_ornt_aff(axes, shape)
+        corners = np.array([[0, 0, 0, 1], [*(np.array(wanted) - 1), 1]]).T
+        if turned.shape[:3] == wanted and np.abs((mapping - exact) @ corners).max() < 0.01:
+            return np.ascontiguousarray(turned.T)
     raise UserError(
         f"the template's voxels are not those of the volume: {shape} against {wanted} voxels, or another place or "
         "spacing; expected the same grid up to swapped and mirrored axes"

@@ -8,25 +8,20 @@ import tempfile
 import weakref
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.detect import detect
-from cdm4mi.io.dicom.frames import frame_count
+from cdm4mi.io.dicom.instance import Instance, open_instance
+from cdm4mi.io.dicom.mosaic import plane_size
 from cdm4mi.io.dicom.read import read_dicom
-from cdm4mi.io.dicom.scan import (
-    DicomScan,
-    Instance,
-    description,
-    is_directory,
-    open_instance,
-    single_scan,
-    sort_into_scans,
-)
-from cdm4mi.io.dicom.values import items, text, texts, whole
-from cdm4mi.io.formats import FORMATS, files_of, is_data_file, readable
+from cdm4mi.io.dicom.scan import DicomScan, description, is_directory, scans_of, sort_into_scans
+from cdm4mi.io.dicom.values import items, text, texts
+from cdm4mi.io.folders import folders_under
+from cdm4mi.io.formats import FORMATS, files_of, format_of_ending, is_data_file, readable
+from cdm4mi.io.formats.format import HEAD
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Volume
@@ -66,17 +61,27 @@ class ScanInfo:
 
 @dataclass
 class Listing:
-    """All scans of a path in a fixed order, and the count of objects that are none, by kind."""
+    """All scans of a path in a fixed order, and the count of objects that are none, by kind.
+
+    ``unreadable``: names of files that should be scans and are empty, damaged or something else.
+    """
 
     scans: list[ScanInfo] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
 
     def counted(self, without: str = "") -> str:
-        """What was passed over as one line, "2 Basic Text SR, 1 unreadable"; "" for nothing."""
-        return ", ".join(f"{count} {kind}" for kind, count in sorted(self.passed_over.items()) if kind != without)
+        """What was passed over as one line, "2 Basic Text SR, 1 unreadable (7.dcm)"; "" for nothing."""
+        kinds = [f"{count} {kind}" for kind, count in sorted(self.passed_over.items()) if kind != without]
+        return ", ".join([*kinds, *([f"{len(self.unreadable)} {self.unreadable_names()}"] if self.unreadable else [])])
+
+    def unreadable_names(self) -> str:
+        """What cannot be read as "unreadable (7.dcm, 8.dcm)", at most three by name."""
+        more = ["..."] if len(self.unreadable) > 3 else []
+        return f"unreadable ({', '.join([*self.unreadable[:3], *more])})"
 
     def choose(self, name: str, series: int | str | None) -> ScanInfo:
-        """The only scan, or the one whose number is given; otherwise the list is in the error."""
+        """Return the only scan, or the one whose number is given; otherwise raise UserError with the list."""
         if series is None and len(self.scans) == 1:
             return self.scans[0]
         if series is None:
@@ -92,8 +97,10 @@ def list_scans(path: str | os.PathLike[str]) -> Listing:
     """List the scans that a path holds, without reading voxels. UserError where there is none."""
     path = Path(path)
     if path.is_dir():
-        files = sorted(_files_under(str(path), ""), key=lambda file: str(file.path))
-        return _list(files, path.name or str(path))
+        files = [file for _, here in folders_under(path) for file in here]
+        return _list(
+            [ScanFile(str(file.relative_to(path)), file) for file in sorted(files, key=str)], path.name or str(path)
+        )
     if not path.is_file():
         raise UserError(f"{path}: does not exist or is no file, expected a scan (a file or a folder)")
     return list_file(ScanFile(path.name, path))
@@ -114,7 +121,7 @@ def list_file(file: ScanFile, format: str | None = None) -> Listing:
         instance = open_instance(file)
         if is_directory(instance.dataset):
             return _of_dicomdir(file, instance)
-        return Listing([_dicom_info(single_scan(instance), 1)])
+        return Listing([_dicom_info(scan, number) for number, scan in enumerate(scans_of(instance), 1)])
 
 
 def list_files(paths: Sequence[Path], name: str) -> Listing:
@@ -126,7 +133,8 @@ def _list(files: Sequence[ScanFile], name: str) -> Listing:
     """Scans of several files. Beside DICOM images other formats are only counted."""
     instances: list[Instance] = []
     others: list[tuple[ScanFile, str]] = []
-    passed_over: Counter[str] = Counter()
+    unknown: list[ScanFile] = []
+    unreadable: list[str] = []
     with quiet():
         for file in files:
             try:
@@ -140,41 +148,48 @@ def _list(files: Sequence[ScanFile], name: str) -> Listing:
                     if kind in FORMATS:
                         others.append((file, kind))
                     elif kind is None:
-                        passed_over["other files"] += 1
+                        unknown.append(file)
             except UserError:
-                passed_over["unreadable"] += 1
-        scans, no_scans = sort_into_scans(instances)
-        passed_over += no_scans
+                unreadable.append(file.name)
+        endings = {Path(instance.name).suffix for instance in instances}
+        broken = [file.name for file in unknown if is_broken(file, endings)]
+        unreadable = sorted(unreadable + broken)
+        scans, passed_over = sort_into_scans(instances)
+        passed_over["other files"] += len(unknown) - len(broken)
+        passed_over = +passed_over  # without what there is none of
         if scans:
             passed_over.update(f"{kind} files" for _, kind in others)
-            return Listing([_dicom_info(scan, number) for number, scan in enumerate(scans, 1)], passed_over)
+            found = [_dicom_info(scan, number) for number, scan in enumerate(scans, 1)]
+            return Listing(found, passed_over, unreadable)
     kinds = {kind for _, kind in others}
     read_folder = FORMATS[kinds.pop()].read_folder if len(kinds) == 1 and len(others) > 1 else None
     if read_folder is not None:
         slices = [file for file, _ in others]
         info = ScanInfo(1, others[0][1], "patches", "", (), len(slices), lambda: read_folder(slices))
-        return Listing([info], passed_over)
+        return Listing([info], passed_over, unreadable)
     if not others:
-        counted = Listing(passed_over=passed_over).counted()
+        counted = Listing([], passed_over, unreadable).counted()
         raise UserError(f"{name}: holds no scan ({counted or 'no files'}), expected {readable()}")
-    return Listing([_file_info(file, kind, number) for number, (file, kind) in enumerate(others, 1)], passed_over)
+    found = [_file_info(file, kind, number) for number, (file, kind) in enumerate(others, 1)]
+    return Listing(found, passed_over, unreadable)
 
 
-def _files_under(folder: str, inside: str) -> Iterator[ScanFile]:
-    """Every regular file below a folder (no pipes, no dangling links), named by its path inside."""
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        raise UserError(f"{inside or os.path.basename(folder)}: cannot be listed ({error.strerror})") from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_under(entry.path, f"{inside}{entry.name}/")
-        elif entry.is_file():
-            yield ScanFile(f"{inside}{entry.name}", Path(entry.path))
+def is_broken(file: ScanFile, endings: Iterable[str]) -> bool:
+    """Whether a file in no known format should be a scan.
+
+    It is named as one, or it is empty or zeros, as a full disk leaves it, under one of the ``endings`` of the scans
+    beside it.
+    """
+    path = Path(file.name)
+    if path.name.startswith("."):
+        return False
+    if format_of_ending(path) not in (None, "png") and not is_data_file(path):
+        return True
+    return path.suffix in endings and not file.head(HEAD).strip(b"\0")
 
 
 def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
-    """The files that a DICOMDIR names, as far as they lie in its folder."""
+    """List the scans of the files that a DICOMDIR names, as far as they lie in its folder."""
     if file.path is None:
         raise UserError(f"{file.name}: is a DICOMDIR, which names files beside it; expected its path")
     root = file.path.parent.resolve()
@@ -198,7 +213,7 @@ def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
 
 
 def _of_zip(file: ScanFile) -> Listing:
-    """Unpacked into a temporary folder that is removed with the listing; sizes are checked first."""
+    """List the scans of a zip, unpacked into a temporary folder that goes with the listing; sizes are checked first."""
     folder = Path(tempfile.mkdtemp(prefix="cdm4mi-"))
     try:
         with zipfile.ZipFile(file.handle) as archive:
@@ -253,8 +268,7 @@ def _file_info(file: ScanFile, kind: str, number: int) -> ScanInfo:
 
 def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
     first = scan.instances[0].dataset
-    frames = sum(frame_count(instance.dataset) for instance in scan.instances)
-    shape = (frames, whole(first, "Rows"), whole(first, "Columns"))
+    shape = (scan.slices(), *plane_size(first))
     modality = text(first, "Modality")
     paths = tuple(path for instance in scan.instances for path in instance.file.paths)
     named, files, patient = description(scan), len(scan.instances), text(first, "PatientID")

@@ -52,7 +52,7 @@ def write_map(
 
 
 def check_map_target(volume: Volume, path: str | Path, like: Volume | None = None) -> None:
-    """Raise the UserError in which ``write_map`` would end, whatever the values; for a check before long work."""
+    """Check whether ``write_map`` can write to ``path``, before long work. Raises the UserError that it would raise."""
     path = Path(path)
     source = (like or volume).source
     if format_of_ending(path) != "dicom":

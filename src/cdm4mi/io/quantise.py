@@ -1,4 +1,4 @@
-"""From float values to stored integers and back: which type, slope and intercept keep what the values say."""
+"""Store float values as integers: choose the type, slope and intercept that lose the least, and convert back."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ def as_type(
     Integers are kept where they hold the values exactly, or where the user asked for them (then rounded); otherwise
     float32, noted. A wider float type of the source is kept.
     """
-    if dtype is None or dtype.str[1:] not in codes:
+    if dtype is None:
+        return array
+    if dtype.str[1:] not in codes:
+        notes.append(f"stored as float32 instead of {dtype}")
         return array
     if dtype.kind == "f":
         return array.astype(dtype)

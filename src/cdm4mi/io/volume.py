@@ -1,4 +1,4 @@
-"""The scan as every other room sees it: an array in physical units, where it lies in the patient, and its headers."""
+"""``Volume``: a scan as an array in physical units, with its position in the patient and its headers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from cdm4mi.io.derivation import Derivation
 
 @dataclass
 class Source:
-    """Where a volume came from, with whatever its format needs to be written back. Opaque outside ``io``.
+    """Where a volume came from, with whatever its format needs to be written back. Only ``io`` looks into it.
 
-    folder: a scan that was a folder of files, and is written as one where the output has no ending.
+    kind: "dicom" or the name of a format; paths: the files; header: what the format's writer takes back from it;
+    dtype, slope, intercept: how values were stored, physical = slope * stored + intercept; folder: whether the scan was
+    a folder of files, and is written as one where the output has no ending; slice_axis: of the stored axes (slices,
+    rows, columns) the one along which the slices were acquired, which the volume has first; nan_padding: whether the
+    padding of the volume is NaN in the file, and is NaN again where it is written as floats.
     """
 
     kind: str
@@ -29,6 +33,8 @@ class Source:
     slope: float = 1.0
     intercept: float = 0.0
     folder: bool = False
+    slice_axis: int = 0
+    nan_padding: bool = False
 
 
 @dataclass
@@ -36,13 +42,14 @@ class Volume:
     """One scan.
 
     ``array`` is float32 in physical units (HU for CT, Bq/ml or what the header says for PET, scanner units for MR) of
-    shape (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). A colour
-    image is (slices, rows, columns, 3), red, green and blue, with ``channel_axis`` -1 as in scikit-image. ``affine``
+    shape (slices, rows, columns), (1, rows, columns) for a single image, or (time, slices, rows, columns). The slices
+    are the planes that were acquired, along whichever axis the file stores them. A colour image is (slices, rows,
+    columns, 3), red, green and blue, with ``channel_axis`` -1 as in scikit-image. ``affine``
     (4 x 4, float64) maps the voxel index (column i, row j, slice k) to RAS millimetres. ``padding`` marks pixels that
     the scanner filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins``
     (slices, 3) holds the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing),
     else None. ``derivation`` says what was done to the values since they were read, for a DICOM output; None: nothing
-    that is known.
+    that is known. ``quantity`` is "" for the magnitudes that an image usually holds, else "phase", "field map" ...
     """
 
     array: NDArray[Any]
@@ -55,6 +62,7 @@ class Volume:
     slice_origins: NDArray[Any] | None = None
     derivation: Derivation | None = None
     channel_axis: int | None = None
+    quantity: str = ""
 
     def __post_init__(self) -> None:
         self.array = np.ascontiguousarray(self.array, dtype=np.float32)
@@ -72,7 +80,7 @@ class Volume:
 
     @property
     def kind(self) -> str | None:
-        """The format it was read from: "dicom", "nifti", "mha", "nrrd", "hdf5", "tiff", "png"; None for a new one."""
+        """The format it was read from, "dicom" or a name of ``io.formats.FORMATS``; None for a new one."""
         return self.source.kind if self.source else None
 
     @property

@@ -9,13 +9,23 @@ from typing import Any
 import numpy as np
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import refuse_inputs
+from cdm4mi.files import check_place, refuse_inputs
 from cdm4mi.io import geometry
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.write import write_dicom
-from cdm4mi.io.formats import FORMATS, format_of_ending, output_endings
+from cdm4mi.io.formats import FORMATS, files_of, format_of_ending, is_positioned, output_endings
+from cdm4mi.io.padding import padding_as_nan
+from cdm4mi.io.planes import as_stored
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.volume import Source, Volume
+
+GAIN = 10
+"""What compression makes of float32 at best, in a check of the disk before the work."""
+_OTHER_FILES = {
+    ".jpg", ".jpeg", ".bmp", ".gif", ".zip", ".gz", ".tar", ".tgz", ".npy", ".npz", ".mat", ".txt", ".json", ".csv",
+    ".pdf", ".xml", ".yaml", ".vtk", ".mnc", ".par", ".rec", ".raw", ".ckpt",
+}  # fmt: skip
+"""Endings of files that are not written here: what has one is meant as a file, not as a folder."""
 
 
 def write(
@@ -45,15 +55,26 @@ def write(
         with quiet():
             write_dicom(volume, path, template.header, derivation or volume.derivation, deidentify)
         return []
-    entry = FORMATS[kind]
+    entry, original = FORMATS[kind], template
     if deidentify:
         header = entry.anonymous(template.header) if template is not None and template.kind == kind else None
         template = None if template is None or header is None else replace(template, header=header)
         if volume.source is not None:
             # The stored type is kept, the header is not.
             volume = replace(volume, source=replace(volume.source, kind="", header=None))
+    if entry.nan:
+        volume = padding_as_nan(volume, original)
+    if is_positioned(kind):
+        volume = as_stored(volume, original)
     with quiet():
         return entry.write(volume, path, template, stored)
+
+
+def refuse_existing(path: Path) -> None:
+    """UserError for an output whose place, or that of the data beside its header, is taken by a file."""
+    taken = [file for file in files_of(path) if file.is_file()]
+    if taken:
+        raise UserError(f"{taken[0]}: exists, expected a new name for the output (`force` replaces the file)")
 
 
 def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
@@ -64,6 +85,7 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
     template = like.source if like is not None else volume.source
     kind = format_of(path, template)
     refuse_inputs(path, [p for s in (template, volume.source) if s is not None for p in s.paths])
+    check_place(path, volume.array.nbytes // GAIN)
     if path.is_dir() and any(path.iterdir()):
         raise UserError(f"{path}: exists and is not an empty folder, expected a new place for the output")
     if kind == "dicom" and (template is None or template.kind != "dicom"):
@@ -88,7 +110,7 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
 
 
 def on_grid_of(like: Volume | None, volume: Volume) -> Volume:
-    """The volume on the voxel grid and with the headers of ``like``; refused where the two are not the same voxels."""
+    """Turn the volume onto the voxel grid of ``like``, with its headers. UserError for other voxels."""
     if like is None or like is volume or volume.source is like.source:
         return volume
     for scan, what in ((volume, "the scan"), (like, "the template")):
@@ -102,11 +124,14 @@ def on_grid_of(like: Volume | None, volume: Volume) -> Volume:
 
 
 def format_of(path: Path, template: Source | None) -> str:
-    """The format that an output path asks for; a path without an ending (or a folder) follows the template."""
+    """The format that an output path asks for. A folder, or a name without the ending of a file, follows the template.
+
+    A name with dots (1.2.840.99, restored_0.5mm) is that of a folder.
+    """
     kind = format_of_ending(path)
     if kind is not None:
         return kind
-    if template is not None and template.folder and (not path.suffix or path.is_dir()):
+    if template is not None and template.folder and (path.suffix.lower() not in _OTHER_FILES or path.is_dir()):
         return template.kind
     endings = ", ".join(output_endings())
     raise UserError(f"{path}: names no format, expected an ending {endings}, or a folder for a DICOM source")

@@ -24,8 +24,8 @@ def psnr(x: NDArray[Any], ref: NDArray[Any], data_range: float, mask: NDArray[An
     window in these units (2 for data on [-1, 1]), never max - min of an image; ``mask`` limits the mean to its pixels.
     """
     _check_range(data_range)
-    x, ref, mask = _checked(x, ref, mask)
-    error = np.mean((_inside(x, mask) - _inside(ref, mask)) ** 2)
+    x, ref, mask = checked(x, ref, mask)
+    error = np.mean((inside(x, mask) - inside(ref, mask)) ** 2)
     return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
@@ -43,7 +43,7 @@ def ssim(
     scikit-image does; with one the whole map is averaged over the mask. Its luminance term is made for values that
     start at 0: shift HU by the window's lower end first.
     """
-    x, ref, mask = _checked(x, ref, mask)
+    x, ref, mask = checked(x, ref, mask)
     return ssim_mean(ssim_map(x, ref, data_range, definition), definition, mask)
 
 
@@ -54,7 +54,7 @@ def ssim_map(
     if definition not in SSIM_WINDOW:
         raise UserError(f"SSIM definition is {definition!r}, expected one of {', '.join(SSIM_WINDOW)}")
     _check_range(data_range)
-    x, ref, _ = _checked(x, ref, None)
+    x, ref, _ = checked(x, ref, None)
     least = SSIM_WINDOW[definition]
     if x.ndim != 2 or min(x.shape) < least:
         raise UserError(f"SSIM ({definition}) of shape {x.shape}, expected a 2-D image of at least {least} x {least}")
@@ -85,20 +85,20 @@ def ssim_mean(
 
 def mae(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Mean absolute error, in the units of the images."""
-    x, ref, mask = _checked(x, ref, mask)
-    return float(np.mean(np.abs(_inside(x, mask) - _inside(ref, mask))))
+    x, ref, mask = checked(x, ref, mask)
+    return float(np.mean(np.abs(inside(x, mask) - inside(ref, mask))))
 
 
 def rmse(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Root mean squared error, in the units of the images."""
-    x, ref, mask = _checked(x, ref, mask)
-    return float(np.sqrt(np.mean((_inside(x, mask) - _inside(ref, mask)) ** 2)))
+    x, ref, mask = checked(x, ref, mask)
+    return float(np.sqrt(np.mean((inside(x, mask) - inside(ref, mask)) ** 2)))
 
 
 def bias(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Mean signed error, image minus reference, in the images' units: what RMSE and MAE cannot tell from noise."""
-    x, ref, mask = _checked(x, ref, mask)
-    return float(np.mean(_inside(x, mask) - _inside(ref, mask)))
+    x, ref, mask = checked(x, ref, mask)
+    return float(np.mean(inside(x, mask) - inside(ref, mask)))
 
 
 def body_mask(x: NDArray[Any], modality: str | None) -> NDArray[Any]:
@@ -161,7 +161,8 @@ def _filled(solid: NDArray[Any]) -> NDArray[np.bool_]:
     return filled
 
 
-def _inside(x: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+def inside(x: NDArray[Any], mask: NDArray[Any] | None) -> NDArray[Any]:
+    """The pixels of the mask, (pixels,); without a mask, the image."""
     return x if mask is None else x[mask]
 
 
@@ -170,9 +171,14 @@ def _check_range(data_range: float) -> None:
         raise UserError(f"data range is {data_range}, expected the positive width of the protocol's window")
 
 
-def _checked(
+def checked(
     x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
+    """Image and reference in float64, and the mask, after a check of what every metric expects.
+
+    Raises UserError for shapes that differ, no pixels, values that are not finite, or a mask that is empty, of another
+    shape or not bool.
+    """
     x, ref = np.asarray(x, dtype=np.float64), np.asarray(ref, dtype=np.float64)
     if x.shape != ref.shape:
         raise UserError(f"image has shape {x.shape}, expected the reference's {ref.shape}")

@@ -58,16 +58,6 @@ class NoiseEstimate:
         """Whether the standard deviation varies over the slice."""
         return self.map is not None
 
-    def to_dict(self) -> dict[str, Any]:
-        """For the record beside an output."""
-        correlations = [round(value, 3) for value in self.correlations]
-        return {
-            "value": self.sigma,
-            "correlations": correlations,
-            "magnitude": self.magnitude,
-            "varying": self.varying,
-        }
-
 
 NONE = NoiseEstimate(0.0, (0.0, 0.0))
 

@@ -13,17 +13,26 @@ from safetensors.torch import save_file
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.models.about import Calibration, StepsStudy
 from cdm4mi.models.checkpoint import checkpoint_file, load_model, read_ckpt
 
 
-def annotate(path: str | Path, sampling: SamplingConfig | None = None, **facts: Any) -> Path:
-    """Write a sampling section and facts into a checkpoint, and return the file: weights and all else stay as they are.
+def annotate(
+    path: str | Path,
+    sampling: SamplingConfig | None = None,
+    *,
+    calibration: Calibration | None = None,
+    steps_study: StepsStudy | None = None,
+) -> Path:
+    """Write what is given into a checkpoint, and return the file: weights and all else stay as they are.
 
     path: a .ckpt or .safetensors of this project, or a run's folder (its best.ckpt); replaced as a whole or not at all.
-    sampling: what ``denoise`` does by default from now on. facts: plain data by name, found again in
-    ``TrainedModel.about``; a name that is there already is replaced. Raises UserError for a file that is no such thing.
+    sampling: what ``denoise`` does by default from now on. calibration, steps_study: found again in
+    ``TrainedModel.about``. Raises UserError for a file that is no such thing.
     """
     file = checkpoint_file(path)
+    given = {"calibration": calibration, "steps_study": steps_study}
+    facts = {name: record.model_dump(mode="json") for name, record in given.items() if record is not None}
     if file.suffix == ".safetensors":
         _annotate_safetensors(file, sampling, facts)
     else:
@@ -39,8 +48,8 @@ def _annotate_ckpt(file: Path, sampling: SamplingConfig | None, facts: dict[str,
     load_model(file)  # refuses what is damaged, before anything is written
     _put_sampling(own["config"], sampling)
     own.update(facts)
-    with replacing_file(file) as temporary:
-        torch.save(checkpoint, temporary)
+    with replacing_file(file) as temporary, temporary.open("wb") as opened:
+        torch.save(checkpoint, opened)  # of a path the name, which is random, would be kept inside
 
 
 def _annotate_safetensors(file: Path, sampling: SamplingConfig | None, facts: dict[str, Any]) -> None:

@@ -19,14 +19,17 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cdm4mi.config.load import parse_config
+from cdm4mi.config.portable import portable, with_paths_of_run
 from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.models.about import About
 from cdm4mi.models.build import build_network, build_process
 from cdm4mi.models.inert import load_inert
 from cdm4mi.models.original import inferred, original_weights
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
+from cdm4mi.records import read_record_as
 
 SHIPPED = "base.safetensors"
 _NETWORK = "model."
@@ -37,14 +40,14 @@ _REGRESSION = "regression."
 class TrainedModel:
     """A network with its weights, ready to run, and what is known of it.
 
-    about: version, training patients, model card and the like, as the file holds it; notices: what a user should be
+    about: version, training patients, model card and the like; notices: what a user should be
     told of the way the file was read; regression: the model whose mean is the anchor of path and parameterization.
     """
 
     network: DiffusionWrapper
     process: ConditionalProcess
     config: Config
-    about: dict[str, Any] = field(default_factory=dict)
+    about: About = field(default_factory=About)
     notices: list[str] = field(default_factory=list)
     name: str = ""
     regression: TrainedModel | None = None
@@ -104,12 +107,12 @@ def save_model(model: TrainedModel, path: str | Path, *, half: bool = True, card
     tensors = {k: v.detach().to(dtype).contiguous() for k, v in model.weights().items()}
     metadata = {
         "format": "cdm4mi",
-        "config": json.dumps(model.config.model_dump(mode="json")),
-        "about": json.dumps(model.about),
+        "config": json.dumps(portable(model.config)),
+        "about": json.dumps(model.about.model_copy(update={"card": ""}).plain()),
         "card": card,
     }
     if model.regression is not None:
-        metadata["regression"] = json.dumps(model.regression.config.model_dump(mode="json"))
+        metadata["regression"] = json.dumps(portable(model.regression.config))
     with replacing_file(Path(path)) as temporary:
         temporary.write_bytes(save(tensors, metadata))  # save_file gives the file to its owner alone
 
@@ -125,9 +128,9 @@ def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
         if "config" not in metadata:
             raise UserError(f"{file}: holds no cdm4mi configuration in its metadata, expected a model saved by cdm4mi")
         config = _parse(_json(metadata["config"], file, "config"), file)
-    about = _json(metadata.get("about", "{}"), file, "about")
+    about = _about(_json(metadata.get("about", "{}"), file, "about") | {"card": metadata.get("card", "")}, file)
     nested = _json(metadata["regression"], file, "regression") if "regression" in metadata else None
-    return _with_regression(file, config, tensors, about | {"card": metadata.get("card", "")}, nested)
+    return _with_regression(file, config, tensors, about, nested)
 
 
 def read_ckpt(file: Path) -> dict[str, Any]:
@@ -172,7 +175,7 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     own = checkpoint["cdm4mi"]
     if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
         raise UserError(f"{file}: holds no configuration under cdm4mi, expected a checkpoint of cdm4mi train")
-    config = config or _parse(own["config"], file)
+    config = config or _parse(with_paths_of_run(own["config"], file.parent.parent), file)
     weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)}
     notices = []
     if "ema" in checkpoint:
@@ -180,8 +183,8 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     else:
         notices.append("the checkpoint has no averaged weights: those as trained are used")
     weights |= {k: v for k, v in state.items() if k.startswith(_REGRESSION)}
-    about = {k: v for k, v in own.items() if k not in ("config", "regression")}
-    about["step"] = int(checkpoint.get("global_step", 0))
+    facts = {k: v for k, v in own.items() if k not in ("config", "regression")}
+    about = _about(facts | {"step": checkpoint.get("global_step", 0)}, file)
     return _with_regression(file, config, weights, about, own.get("regression"), notices)
 
 
@@ -189,7 +192,7 @@ def _with_regression(
     file: Path,
     config: Config,
     weights: dict[str, Tensor],
-    about: dict[str, Any],
+    about: About,
     nested: Any,
     notices: list[str] | None = None,
 ) -> TrainedModel:
@@ -200,7 +203,7 @@ def _with_regression(
         raise UserError(f"{file}: its configuration and its weights differ about a regression, expected both or none")
     if nested is not None:
         inner = {k.removeprefix(_REGRESSION): v for k, v in weights.items() if k.startswith(_REGRESSION)}
-        model.regression = _assemble(file, _parse(nested, file), inner, {})
+        model.regression = _assemble(file, _parse(nested, file), inner, About())
     return model
 
 
@@ -224,14 +227,20 @@ def _load_original(file: Path, checkpoint: dict[str, Any], config: Config | None
             "beta, here sqrt_linear)"
         )
         data["model"] |= {"beta_schedule": "custom", "betas": betas, "timesteps": len(betas)}
-    return _assemble(file, _parse(data, file), weights, {"layout": "original work"}, notices)
+    return _assemble(file, _parse(data, file), weights, About(layout="original work"), notices)
 
 
 def _assemble(
-    file: Path, config: Config, weights: dict[str, Tensor], about: dict[str, Any], notices: list[str] | None = None
+    file: Path, config: Config, weights: dict[str, Tensor], about: About, notices: list[str] | None = None
 ) -> TrainedModel:
-    network = build_network(config.model, further_channels=config.further_channels)
-    wanted = network.state_dict()
+    unet = config.model.unet_rosinality_config
+    if unet.n_res_blocks * len(unet.channel_multiplier) > len(weights):
+        raise UserError(f"{file}: has {len(weights)} weights, fewer than its configuration has blocks")
+    try:
+        with torch.device("meta"):  # no memory is taken for what a file merely says
+            wanted = build_network(config.model, further_channels=config.further_channels).state_dict()
+    except RuntimeError as error:
+        raise UserError(f"{file}: its configuration is of no network that can be built ({_line(error)})") from None
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:
         what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
@@ -241,6 +250,7 @@ def _assemble(
             raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
         if not torch.isfinite(value).all():
             raise UserError(f"{file}: {name} holds values that are not finite, expected trained weights")
+    network = build_network(config.model, further_channels=config.further_channels)
     network.load_state_dict({k: v.float() for k, v in weights.items()})
     return TrainedModel(network.eval(), build_process(config.model), config, about, notices or [], file.name)
 
@@ -249,10 +259,14 @@ def _parse(data: dict[str, Any], file: Path) -> Config:
     return parse_config(data, where=str(file))
 
 
+def _about(data: dict[str, Any], file: Path) -> About:
+    return read_record_as(About, data, str(file), "a model of cdm4mi")
+
+
 def _json(text: str, file: Path, name: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise UserError(f"{file}: metadata {name} is not a JSON object, expected a model saved by cdm4mi")

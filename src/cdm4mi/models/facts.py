@@ -30,24 +30,23 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
         ("noise in training", _noise(model)),
         ("estimate", _estimate(model)),
     ]
-    data = about.get("data")
-    if isinstance(data, dict) and "patients_train" in data:
-        train, val = len(data["patients_train"]), len(data.get("patients_val", []))
+    if about.data.patients_train:
+        train, val = len(about.data.patients_train), len(about.data.patients_val)
         facts.append(("patients", f"{train} in training, {val} in validation"))
-    if "step" in about:
-        facts.append(("training steps", f"{about['step']:,} of {config.training.max_tsteps:,}"))
-    if "version" in about:
-        facts.append(("trained with", f"cdm4mi {about['version']}"))
-    if "distilled_from" in about:
-        facts.append(("distilled from weights", str(about["distilled_from"])))
-    if "layout" in about:
-        facts.append(("layout", str(about["layout"])))
+    if about.step is not None:
+        facts.append(("training steps", f"{about.step:,} of {config.training.max_tsteps:,}"))
+    if about.version is not None:
+        facts.append(("trained with", f"cdm4mi {about.version}"))
+    if about.distilled_from is not None:
+        facts.append(("distilled from weights", about.distilled_from))
+    if about.layout is not None:
+        facts.append(("layout", about.layout))
     facts.append(("weights (SHA-256)", model.weight_hash))
     return facts
 
 
 def _noise(model: TrainedModel) -> str:
-    if "layout" in model.about:
+    if model.about.layout is not None:
         return "not stated in the file"
     return model.config.data.noise.described()
 

@@ -54,7 +54,7 @@ def write_plan(
     folder, manifest = read_manifest(store)
     target = folder / NAME
     known = target.read_text(encoding="utf-8") if target.is_file() else None
-    of_this = known is not None and f"{STORE}{manifest['sha256']}" in known
+    of_this = known is not None and f"{STORE}{manifest.sha256}" in known
     fingerprint = write_fingerprint(folder, manifest)
     if known is not None and _digest(known) != _mark(known):
         other = "" if of_this else ", and the store has changed since"
@@ -64,7 +64,7 @@ def write_plan(
     machine = machine or this_machine()
     place = str(folder.resolve())
     plan = make_plan(fingerprint, machine, timed, store=place, name=_name(folder), minutes=minutes)
-    text = plan_text(plan, fingerprint, machine, manifest["sha256"])
+    text = plan_text(plan, fingerprint, machine, manifest.sha256)
     parse_config(read_value(text, str(target)), where=str(target))  # a place with ${ in its name, say
     with replacing_file(target) as temporary:
         temporary.write_text(text, encoding="utf-8")

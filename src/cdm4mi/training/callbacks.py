@@ -70,13 +70,13 @@ class EMACallback(L.Callback):
 
 
 class ConfigInCheckpoint(L.Callback):
-    """Puts the resolved configuration and what else ``denoise`` needs into every checkpoint, as plain data."""
+    """Puts what ``models.about.checkpoint_section`` makes into every checkpoint."""
 
-    def __init__(self, config: Config, about: dict[str, Any]) -> None:
-        self.config, self.about = config, about
+    def __init__(self, section: dict[str, Any]) -> None:
+        self.section = section
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["cdm4mi"] = {"config": self.config.model_dump(mode="json"), **self.about}
+        checkpoint["cdm4mi"] = self.section
 
 
 class Throughput(L.Callback):

@@ -13,7 +13,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,10 +27,11 @@ from cdm4mi.diffusion.solvers.ddim import ddim
 from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
+from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
 from cdm4mi.models.condition import Condition
 from cdm4mi.training.modules import Batch, ConditionDDPM
-from cdm4mi.training.run import PairData, check_place, fit
+from cdm4mi.training.run import PairData, fit, run_folder, starting_point
 from cdm4mi.training.teacher import DistillTarget, Teacher
 
 MIDDLE = 1.3
@@ -132,31 +132,30 @@ def distill(
     config: from ``student_config``; where it has no ``sampling.times``, they are chosen and written into it.
     teacher_steps: calls of the teacher for an image. All else as ``training.run.train``. Raises UserError.
     """
-    check_place(config, out, resume)
-    guide = Teacher(teacher, teacher_steps)
-    last = out / "checkpoints" / "last.ckpt"
-    if resume and read_ckpt(last).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
-        found = f"{last}, which is not a student of {teacher.name}"
-        raise UserError(field="resume", found=found, expected="the teacher that it began with")
-    data = PairData(config)
-    if config.sampling.times is None:
-        config.sampling.times = chosen_times(teacher, data, config.sampling.steps)
-    path = teacher.process.path
-    times = given_times(config.sampling.times, path)
-    if len(times) > 2 or (len(times) == 2 and times[0] != path.timesteps - 1):
-        raise UserError(f"sampling.times: found {times}, expected one time, or {path.timesteps - 1} and another")
-    config.sampling.steps = len(times)
-    network = copy.deepcopy(teacher.network).requires_grad_(True).train()
-    module = DistilledDDPM(config, network, guide, times)
-    about = {
-        "version": __version__,
-        "data": with_teachers_patients(data.summary, teacher),
-        "distilled_from": teacher.weight_hash,
-        "teacher_steps": teacher_steps,
-    }
-    if teacher.regression is not None:
-        about["regression"] = teacher.regression.config.model_dump(mode="json")
-    return fit(module, data, config, out, about, resume=resume, progress=progress)
+    with run_folder(config, out, "distill"):
+        start = starting_point(config, out, resume)
+        guide = Teacher(teacher, teacher_steps)
+        if start is not None and read_ckpt(start).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
+            found = f"{start}, which is not a student of {teacher.name}"
+            raise UserError(field="resume", found=found, expected="the teacher that it began with")
+        data = PairData(config)
+        if config.sampling.times is None:
+            config.sampling.times = chosen_times(teacher, data, config.sampling.steps)
+        path = teacher.process.path
+        times = given_times(config.sampling.times, path)
+        if len(times) > 2 or (len(times) == 2 and times[0] != path.timesteps - 1):
+            raise UserError(f"sampling.times: found {times}, expected one time, or {path.timesteps - 1} and another")
+        config.sampling.steps = len(times)
+        network = copy.deepcopy(teacher.network).requires_grad_(True).train()
+        module = DistilledDDPM(config, network, guide, times)
+        about = About(
+            version=__version__,
+            data=with_teachers_patients(data.summary, teacher.about.data),
+            distilled_from=teacher.weight_hash,
+            teacher_steps=teacher_steps,
+        )
+        section = checkpoint_section(config, about, None if teacher.regression is None else teacher.regression.config)
+        return fit(module, data, config, out, section, start=start, progress=progress)
 
 
 def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]:
@@ -169,9 +168,8 @@ def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]
     return [middle] if calls == 1 else [last, middle]
 
 
-def with_teachers_patients(summary: dict[str, Any], teacher: TrainedModel) -> dict[str, Any]:
+def with_teachers_patients(data: TrainingData, teachers: TrainingData) -> TrainingData:
     """Whom the student's weights have seen: its own patients and those of its teacher."""
-    taught = teacher.about.get("data")
-    seen = set(taught.get("patients_train", ())) if isinstance(taught, dict) else set()
-    train = sorted(seen | set(summary["patients_train"]))
-    return summary | {"patients_train": train, "patients_val": sorted(set(summary["patients_val"]) - set(train))}
+    train = set(teachers.patients_train) | set(data.patients_train)
+    val = set(data.patients_val) - train
+    return data.model_copy(update={"patients_train": sorted(train), "patients_val": sorted(val)})

@@ -1,10 +1,12 @@
-"""The checkpoint that a stopped run goes on from: written between steps only, and at Ctrl-C."""
+"""The checkpoint that a stopped run goes on from: written between steps only, and at Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,51 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
+from cdm4mi.errors import Terminated, UserError
+from cdm4mi.files import replacing_file
+from cdm4mi.models.checkpoint import read_ckpt
+
 log = logging.getLogger("cdm4mi.training")
+
+LAST, PREVIOUS, BEST, DAMAGED = "last.ckpt", "previous.ckpt", "best.ckpt", "damaged.ckpt"
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The last.ckpt of a run's ``checkpoints`` folder, which the run goes on from; None where it has no checkpoint yet.
+
+    Where that file is damaged or gone, the newest whole one takes its place, and a warning names both. Raises
+    UserError where all that are there are damaged.
+    """
+    last, problem = folder / LAST, ""
+    for file in (last, folder / PREVIOUS, folder / BEST):
+        if not file.exists():
+            continue
+        found, step = _damage(file)
+        if found:
+            problem = problem or found
+        elif file == last:
+            return last
+        else:
+            what = f"{problem} (kept as {DAMAGED})" if last.exists() else f"{last}: is missing"
+            with replacing_file(last, keep=folder / DAMAGED) as temporary:
+                shutil.copyfile(file, temporary)
+            log.warning("%s; going on from %s, step %d", what, file.name, step)
+            return last
+    if problem:
+        raise UserError(f"{problem}, and so is every other of the run; without {folder} the run begins anew")
+    return None
+
+
+def _damage(file: Path) -> tuple[str, int]:
+    """A line that says that a checkpoint is damaged, nothing where it is whole; and its step."""
+    damage = f"{file}: is cut or damaged"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if archive.testzip() is not None:  # torch checks no sums
+                return damage, 0
+        return "", int(read_ckpt(file).get("global_step", 0))
+    except (UserError, zipfile.BadZipFile, OSError):
+        return damage, 0
 
 
 class LastCheckpoint(Checkpoint):
@@ -26,32 +72,42 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
         self._seen = 0
-        self._interrupted = False
+        self._signal: int | None = None
 
     @contextmanager
-    def on_ctrl_c(self) -> Iterator[None]:
-        """Within the context the first Ctrl-C finishes the step, saves it and ends the run; a second just ends it."""
+    def on_signals(self) -> Iterator[None]:
+        """Finish the step, save it and end the run at the first Ctrl-C or SIGTERM, and just end it at a second.
+
+        The run ends by KeyboardInterrupt or ``Terminated``.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
             return
-        before = signal.signal(signal.SIGINT, self._interrupt)
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         except SystemExit:
-            if self._interrupted:  # what Lightning makes of the interrupt
-                raise KeyboardInterrupt from None
+            if self._signal is not None:  # what Lightning makes of either
+                raise self._ending() from None
             raise
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _interrupt(self, *_: Any) -> None:
-        if self._interrupted:
-            raise KeyboardInterrupt
-        self._interrupted = True
-        log.warning("stopping after this step; press Ctrl-C again to stop at once")
+    def _stop(self, number: int, *_: Any) -> None:
+        if self._signal is not None:
+            raise self._ending()
+        self._signal = number
+        again = "press Ctrl-C again" if number == signal.SIGINT else "a second SIGTERM is needed"
+        log.warning("stopping after this step; %s to stop at once", again)
+
+    def _ending(self) -> BaseException:
+        return Terminated() if self._signal == signal.SIGTERM else KeyboardInterrupt()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._seen = trainer.global_step
+        if signal.getsignal(signal.SIGINT) == self._stop:  # Lightning's handler ends a run between micro-batches
+            signal.signal(signal.SIGTERM, self._stop)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if trainer.global_step == self._seen:
@@ -66,7 +122,8 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        if self._interrupted or trainer.global_step % self.every == 0:
+        if self._signal is not None or trainer.global_step % self.every == 0:
             trainer.save_checkpoint(self.path)
-        if self._interrupted:
-            raise KeyboardInterrupt
+        if self._signal is not None:
+            log.warning("stopped: %s holds step %d, and `resume` goes on from it", self.path, trainer.global_step)
+            raise self._ending()

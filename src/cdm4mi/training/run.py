@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import signal
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from cdm4mi import __version__
@@ -22,12 +26,15 @@ from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
+from cdm4mi.locks import sole_run
 from cdm4mi.models import build_network, build_process, check_sizes
+from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
-from cdm4mi.training.last_checkpoint import LastCheckpoint
+from cdm4mi.training.last_checkpoint import LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
+from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.progress import StepProgress
 
@@ -35,6 +42,8 @@ log = logging.getLogger("cdm4mi.training")
 
 EXPECTED_WARNINGS = ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode", "exists and is not empty")
 """Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed."""
+MOST_SECONDS_AFTER_SIGTERM = 60
+"""A worker of the data ends so long after it, where its parent has not ended it."""
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -67,23 +76,36 @@ class PairData(L.LightningDataModule):
         val = [p for p in patients if p.name in set(self.val_names)]
         self.train_pairs = PairDataset(train, **common)
         self.val_pairs = PairDataset(val, **common, length=config.data.val_patches, validation=True)
-        self.summary = {
-            "patients_train": [patient_hash(n) for n in self.train_names],
-            "patients_val": [patient_hash(n) for n in self.val_names],
-            "slices_train": sum(len(p.slices) for p in train),
-            "slices_val": sum(len(p.slices) for p in val),
-            "slice_hashes": sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
-        }
+        self.summary = TrainingData(
+            patients_train=[patient_hash(n) for n in self.train_names],
+            patients_val=[patient_hash(n) for n in self.val_names],
+            slices_train=sum(len(p.slices) for p in train),
+            slices_val=sum(len(p.slices) for p in val),
+            slice_hashes=sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
+        )
 
     def train_dataloader(self) -> DataLoader[Pair]:
         trainer, training = self.trainer, self.config.training
         assert trainer is not None
         seen = trainer.global_step * training.accumulate * training.batch_size
         sampler = OrderedFrom(seen * trainer.world_size + trainer.global_rank, trainer.world_size)
-        return DataLoader(self.train_pairs, training.batch_size, sampler=sampler, num_workers=self.config.data.workers)
+        workers = self.config.data.workers
+        return DataLoader(
+            self.train_pairs,
+            training.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=_outlive_signals if workers else None,
+        )
 
     def val_dataloader(self) -> DataLoader[Pair]:
         return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
+
+
+def _outlive_signals(worker: int) -> None:
+    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached every process of the job."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(MOST_SECONDS_AFTER_SIGTERM))
 
 
 def train(
@@ -91,42 +113,54 @@ def train(
 ) -> Path:
     """Train as configured into the folder ``out`` and return the path of the last checkpoint.
 
-    Writes config.yaml, checkpoints/{best,last}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on from
-    out/checkpoints/last.ckpt, bit for bit on the CPU. ``data``: the configuration's, where they have been read already.
-    Ctrl-C finishes the step, saves it and raises KeyboardInterrupt. Raises UserError for what the user can mend.
+    Writes config.yaml, checkpoints/{best,last,previous}.ckpt, logs (CSV, TensorBoard) and pictures. ``resume``: go on
+    from out/checkpoints/last.ckpt, bit for bit on the CPU, or begin where there is none yet. ``data``: the
+    configuration's, where they have been read already. Ctrl-C or SIGTERM finishes the step, saves it and raises
+    KeyboardInterrupt or ``Terminated``. Raises UserError for what the user can mend.
     """
-    check_place(config, out, resume)
-    check_sizes(config.model)
-    regression = regression_of(config)
-    check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
-    with torch.device("meta"):
-        build_network(config.model, further_channels=config.further_channels)
-    data = PairData(config) if data is None else data
-    if regression is not None and config.model.sigma_r is None:
-        config.model.sigma_r = residual_rms(regression, data)
-        log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
-    kind = model_class(config.model)
-    module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
-    about: dict[str, Any] = {"version": __version__, "data": data.summary}
-    if regression is not None:
-        about["regression"] = regression.config.model_dump(mode="json")
-    return fit(module, data, config, out, about, resume=resume, progress=progress)
+    with run_folder(config, out, "train"):
+        start = starting_point(config, out, resume)
+        check_sizes(config.model)
+        regression = regression_of(config)
+        check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
+        with torch.device("meta"):
+            network = build_network(config.model, further_channels=config.further_channels)
+        check_memory(network)
+        data = PairData(config) if data is None else data
+        if regression is not None and config.model.sigma_r is None:
+            config.model.sigma_r = residual_rms(regression, data)
+            log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
+        kind = model_class(config.model)
+        module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
+        about = About(version=__version__, data=data.summary)
+        section = checkpoint_section(config, about, None if regression is None else regression.config)
+        return fit(module, data, config, out, section, start=start, progress=progress)
 
 
-def check_place(config: Config, out: Path, resume: bool) -> None:
-    """Refuse with a UserError what cannot be run, before anything is read or written.
+@contextmanager
+def run_folder(config: Config, out: Path, command: str) -> Iterator[None]:
+    """Hold the folder of a run for this process, whose errors for want of memory become one line."""
+    with sole_run(out, command) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext(), memory_errors(config):
+        yield
 
-    Into a folder with a run, resumed without one, fp16 on no GPU, wandb without its package.
+
+def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
+    """The checkpoint that the run in a folder goes on from; None where it begins.
+
+    Raises UserError for what cannot be run, before the data are read: into a folder with a run that is not resumed,
+    fp16 on no GPU, wandb without its package.
     """
-    last = out / "checkpoints" / "last.ckpt"
-    if resume and not last.exists():
-        raise UserError(field="resume", found=f"no {last}", expected="a checkpoint of an earlier run")
-    if not resume and last.exists():
+    checkpoints = out / "checkpoints"
+    if not resume and any((checkpoints / name).exists() for name in (LAST, PREVIOUS)):
         raise UserError(f"{out}: holds a run already; give `resume` to go on with it, or another `out`")
     if config.training.precision == "fp16" and not torch.cuda.is_available():
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("training.wandb: found true without the package, expected: pip install cdm4mi[wandb]")
+    start = newest_checkpoint(checkpoints) if resume else None
+    if resume and start is None:
+        log.warning("%s: holds no checkpoint yet, so the run begins", out)
+    return start
 
 
 def check_sampling(config: Config, process: ConditionalProcess) -> None:
@@ -137,17 +171,28 @@ def check_sampling(config: Config, process: ConditionalProcess) -> None:
 
 
 def fit(
-    module: DDPM, data: PairData, config: Config, out: Path, about: dict[str, Any], *, resume: bool, progress: bool
+    module: DDPM,
+    data: PairData,
+    config: Config,
+    out: Path,
+    section: dict[str, Any],
+    *,
+    start: Path | None,
+    progress: bool,
 ) -> Path:
-    """Run the training of a module in its folder and return its last checkpoint; ``about`` goes into every one."""
-    last = out / "checkpoints" / "last.ckpt"
+    """Run the training of a module in its folder, from the checkpoint ``start`` on, and return its last checkpoint.
+
+    section: goes into every checkpoint.
+    """
+    last = out / "checkpoints" / LAST
+    check_disk(module, out)
     save_config(config, out / "config.yaml")
     saver = LastCheckpoint(last, config.training.checkpoint_every)
-    trainer = make_trainer(config, out, about, progress, saver)
-    with saver.on_ctrl_c(), warnings.catch_warnings():
+    trainer = make_trainer(config, out, section, progress, saver)
+    with saver.on_signals(), warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=f".*{message}.*")
-        trainer.fit(module, data, ckpt_path=str(last) if resume else None, weights_only=True)
+        trainer.fit(module, data, ckpt_path=start and str(start), weights_only=True)
     trainer.save_checkpoint(last)
     return last
 
@@ -164,11 +209,11 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     return rms
 
 
-def make_trainer(config: Config, out: Path, about: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
+def make_trainer(config: Config, out: Path, section: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
     """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
     training = config.training
     log_every = min(training.log_every, training.max_tsteps)  # a short run says something too
-    callbacks: list[L.Callback] = [ConfigInCheckpoint(config, about)]
+    callbacks: list[L.Callback] = [ConfigInCheckpoint(section)]
     if training.use_ema:
         callbacks.append(EMACallback())
     callbacks += [

@@ -15,7 +15,7 @@ def shift_sum(table: Tensor, start: Tensor, width: int) -> Tensor:
     ``table`` (N, R, L), ``start`` (O, R) float64 with 0 <= start and start + width < L. Returns (N, O, width):
     out[n, o, m] = sum_r table[n, r, start[o, r] + m].
 
-    Along a straight line every row of an image is read at unit step from an offset of its own. So whole rows are
+    Along a straight line every row of an image is read at unit step from some offset. So whole rows are
     copied and weighed by one matrix product, and no index is computed for a single sample.
     """
     images, count, length = table.shape

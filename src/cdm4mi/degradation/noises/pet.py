@@ -23,7 +23,7 @@ class PetThinning(Degradation):
     dividing by f adds noise of variance n (1 - f) / f. Here it is (P - m) (1 - f) / f with P ~ Poisson(m) and
     m = n f / (1 - f): this mean (zero) and variance exactly, and none at f = 1, as the noise of the full count is in
     the image already. It is then smoothed by a Gaussian of ``fwhm_mm``. Left out: projections, attenuation, randoms
-    and scatter, and the reconstruction's own texture. f is drawn uniform in its logarithm.
+    and scatter, and the texture of the reconstruction. f is drawn uniform in its logarithm.
     """
 
     type: Literal["pet"] = "pet"

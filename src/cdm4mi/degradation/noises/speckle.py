@@ -1,4 +1,4 @@
-"""Speckle: Gaussian noise in proportion to the pixel's own value."""
+"""Speckle: Gaussian noise in proportion to the value of the pixel."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def make_solver(name: str, eta: float = 0.0, path: GaussianPath | None = None) -
 
 
 def network_calls(name: str, steps: int) -> int:
-    """Denoiser calls of ``steps`` steps: as many, but 2 S - 1 for heun."""
+    """Denoiser calls of ``steps`` steps: as many; 2 steps - 1 for a solver of two calls a step (heun)."""
     return _entry(name).calls * (steps - 1) + 1
 
 

@@ -135,7 +135,7 @@ def load_cell(path: Path, title: str, noisy: NoisyScan) -> Cell | None:
     try:
         with np.load(path, allow_pickle=False) as kept:
             content, images = json.loads(str(kept["said"])), kept["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile):
         return None
     named = {"method": title, "patient": noisy.scan.patient, "scan": noisy.scan.name}
     rows = {label: [Row(**(row | named)) for row in rows] for label, rows in content.pop("rows").items()}

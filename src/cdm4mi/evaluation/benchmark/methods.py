@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from cdm4mi.config.schema import Config, SamplingConfig
 from cdm4mi.degradation import Degradation
@@ -27,6 +29,8 @@ from cdm4mi.inference.settings import changed
 from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
+
+log = logging.getLogger("cdm4mi.evaluation")
 
 
 @dataclass
@@ -117,13 +121,24 @@ class Classical(StudyMethod):
             )
         tried = hashlib.sha256(repr(self.baseline.grid).encode()).hexdigest()[:8]
         file = self.folder / f"{self.type}-{pairs.key}-{tried}.json"
-        if not file.exists():
+        best = self._kept(file)
+        if best is None:
             best = dataclasses.asdict(self.baseline.tuned(pairs.images()))
             with replacing_file(file) as temporary:
                 temporary.write_text(json.dumps(best))
-        self.settings = json.loads(file.read_text())
+        self.settings = best
         self.tuned[noise.described()] = self.settings
         self.notes = list(at_an_end(self.settings, self.baseline.grid))
+
+    def _kept(self, file: Path) -> dict[str, Any] | None:
+        """The settings that an earlier run found; None where there are none, or the file is damaged."""
+        if not file.exists():
+            return None
+        try:
+            return dataclasses.asdict(TypeAdapter(type(self.baseline.default)).validate_json(file.read_bytes()))
+        except (OSError, ValueError):
+            log.warning("%s: damaged, so %s is tuned anew", file, self.type)
+            return None
 
     def key(self) -> dict[str, Any]:
         return {"type": self.type, "settings": self.settings}
@@ -186,8 +201,8 @@ class Model(StudyMethod):
         )
         seconds = (clock() - began) / len(noisy.array)
         spread = None if result.spread is None else result.spread.array
-        notes = [note for note in result.record["warnings"] if note not in self.model.notices]
-        return Restored(result.volume.array, seconds, result.record["network_calls"], spread, notes)
+        notes = [note for note in result.record.warnings if note not in self.model.notices]
+        return Restored(result.volume.array, seconds, result.record.network_calls, spread, notes)
 
     def facts(self) -> MethodRecord:
         config, about = self.model.config, self.model.about
@@ -197,9 +212,9 @@ class Model(StudyMethod):
             weights=self.hash,
             trained_by_this_study=self.trained_by_study,
             parameters=sum(p.numel() for p in self.model.network.parameters()),
-            training_steps=about.get("step"),
+            training_steps=about.step,
             batch=config.training.batch_size * config.training.accumulate,
-            noise_in_training=config.data.noise.described() if "layout" not in about else "not stated",
+            noise_in_training=config.data.noise.described() if about.layout is None else "not stated",
             path=config.model.path,
             parameterization=config.model.parameterization,
             sampling=self.sampling.model_dump(mode="json"),
@@ -208,6 +223,6 @@ class Model(StudyMethod):
 
     def inside_training(self, noisy: NoisyScan) -> bool | None:
         trained = self.model.config.data.noise.sigma_range(noisy.scan.frame)
-        if trained is None or "layout" in self.model.about:
+        if trained is None or self.model.about.layout is not None:
             return None
         return trained[0] * 0.99 <= noisy.level <= trained[1] * 1.01

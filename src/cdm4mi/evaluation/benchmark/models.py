@@ -13,6 +13,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import ModelMethod
 from cdm4mi.evaluation.benchmark.scans import StudyScan
 from cdm4mi.evaluation.leakage import refuse_leaks
+from cdm4mi.files import below
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
 SHIPPED = "shipped"
@@ -28,8 +29,8 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say:
         model = load_model(None if method.checkpoint == SHIPPED else method.checkpoint)
     else:
         config = load_config(method.config, method.overrides)
-        model = load_model(trained(config, folder / place_of(config), method.title, scans, say, method.weights))
-    refuse_leaks(method.title, model.about.get("data", {}), scans)
+        model = load_model(trained(config, below(folder, place_of(config)), method.title, scans, say, method.weights))
+    refuse_leaks(method.title, model.about.data, scans)
     return model
 
 
@@ -48,14 +49,15 @@ def trained(
     weights: str = "best",
 ) -> Path:
     """The checkpoint of a finished run of this configuration, which is trained, or trained on, where need be."""
+    from cdm4mi.training.last_checkpoint import newest_checkpoint
     from cdm4mi.training.run import PairData, train
 
-    last = run / "checkpoints" / "last.ckpt"
-    if not last.exists() or load_model(last).about["step"] < config.training.max_tsteps:
+    last = newest_checkpoint(run / "checkpoints")
+    if last is None or (load_model(last).about.step or 0) < config.training.max_tsteps:
         data = PairData(config)
         refuse_leaks(title, data.summary, scans)
         say(f"training {title}, {config.training.max_tsteps} steps (log: {run / 'logs'})")
-        train(config, run, resume=last.exists(), progress=False, data=data)
+        last = train(config, run, resume=True, progress=False, data=data)
     file = last.with_name(f"{weights}.ckpt")
     if not file.exists():
         raise UserError(f"{title}: its run has no checkpoints/{weights}.ckpt, expected a finished run")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.protocol import ProtocolRecord
 from cdm4mi.evaluation.statistics import Mean, Number
 from cdm4mi.evaluation.study import Study
+from cdm4mi.records import read_record_as
 
 RECORD, IMAGES, SCORES = "study.json", "images.npz", "scores"
 FORMAT = 2
@@ -167,11 +168,4 @@ class Record:
 
 def _read(path: Path, model: type[Model]) -> Model:
     """A file of a study. Raises UserError where it is damaged, or of a later format."""
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(
-            f"{path}: {where + ': ' if where else ''}{first['msg']}, expected a study of format 1 to {FORMAT}"
-        ) from None
+    return read_record_as(model, path.read_bytes(), str(path), f"a study of format 1 to {FORMAT}")

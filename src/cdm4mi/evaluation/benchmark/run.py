@@ -17,6 +17,7 @@ from cdm4mi.evaluation.benchmark.results import write_results
 from cdm4mi.evaluation.benchmark.scans import StudyScan, study_scans
 from cdm4mi.evaluation.benchmark.study import Level, StudyRun
 from cdm4mi.evaluation.protocol import load_protocol
+from cdm4mi.locks import sole_run
 
 CACHE, MODELS, TUNING = "cache", "models", "tuning"
 """Folders of a study; the first can be deleted when the study is finished."""
@@ -32,8 +33,14 @@ def run_benchmark(
     """Run a study into the folder ``out``; what an earlier run of it has done is not done again.
 
     progress: called with what is done now, and how many cells of all are done. command: for the record.
-    Raises UserError for what the user can mend; a test patient seen in training is refused before anything is restored.
+    Raises UserError for what the user can mend, as where another process is at work in the folder; a test patient seen
+    in training is refused before anything is restored.
     """
+    with sole_run(out, "benchmark"):
+        return _run(config, out, progress, command)
+
+
+def _run(config: BenchmarkConfig, out: Path, progress: Progress, command: str) -> StudyRun:
     spread = config.data.slices is not None
     protocols = [without_neighbours(load_protocol(name), spread) for name in config.protocols]
     levels: Sequence[Degradation] = config.levels or protocols[0].noise

@@ -153,20 +153,19 @@ def _of_store(config: ScansSection, split: str, progress: Callable[[str], None])
     if len(config.paths) != 1 or config.test_patients is not None or config.val_patients:
         raise UserError("data: kind store has its own split, expected one path and no test_patients or val_patients")
     store, manifest = read_manifest(Path(config.paths[0]))
-    for scan in manifest["scans"]:
-        if scan["split"] != split:
+    for scan in manifest.scans:
+        if scan.split != split:
             continue
         progress(f"reading {split} scans")
         reader, whole = scan_of(scan, store, config.window), np.s_[:, :]
-        held = [k for k in range(len(scan["index"])) if k not in set(scan["doubled"])]
+        held = [k for k in range(len(scan.index)) if k not in set(scan.doubled)]
         array = np.stack([reader.read(TARGET, k, whole) for k in held])
-        spacing = scan["spacing_mm"]
-        volume = io.Volume(array, np.diag([*spacing[::-1], 1.0]), scan["modality"])
-        record = read_record(store / scan["file"])
+        volume = io.Volume(array, np.diag([*scan.spacing_mm[::-1], 1.0]), scan.modality)
+        record = read_record(store / scan.file)
         if record is None:
-            raise UserError(f"{store / scan['file']}: missing or damaged, expected the store as it was written")
-        real = np.stack([reader.read(CONDITION, k, whole) for k in held]) if "pair" in scan else None
-        yield _Raw((scan["patient"],), volume, reader.window, list(range(len(held))), record[1], real)
+            raise UserError(f"{store / scan.file}: missing or damaged, expected the store as it was written")
+        real = np.stack([reader.read(CONDITION, k, whole) for k in held]) if scan.pair is not None else None
+        yield _Raw((scan.patient,), volume, reader.window, list(range(len(held))), record[1], real)
 
 
 def _cut(

@@ -1,4 +1,4 @@
-"""Image size that compressed pixel data claim for themselves: checked before a decoder takes memory for it."""
+"""Image size in the headers of JPEG, JPEG-LS and JPEG 2000 streams, checked before a decoder takes memory for it."""
 
 from __future__ import annotations
 

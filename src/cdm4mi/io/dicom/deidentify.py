@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from cdm4mi.io.dicom.basic_profile import action
+from cdm4mi.io.dicom.values import item_of
 
 _DUMMIES = {
     "DA": "19000101", "TM": "000000", "DT": "19000101000000", "AS": "000Y", "DS": "0", "IS": "0", "US": 0, "UL": 0,
@@ -37,9 +38,8 @@ def deidentify(dataset: Dataset) -> None:
     dataset.PatientIdentityRemoved = "YES"
     dataset.LongitudinalTemporalInformationModified = "REMOVED"
     dataset.DeidentificationMethod = "DICOM PS3.15 Basic Profile, by cdm4mi"
-    code = Dataset()
-    code.CodeValue, code.CodingSchemeDesignator = "113100", "DCM"
-    code.CodeMeaning = "Basic Application Confidentiality Profile"
+    meaning = "Basic Application Confidentiality Profile"
+    code = item_of(CodeValue="113100", CodingSchemeDesignator="DCM", CodeMeaning=meaning)
     dataset.DeidentificationMethodCodeSequence = Sequence([code])
 
 

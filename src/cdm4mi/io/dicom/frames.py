@@ -1,4 +1,4 @@
-"""One image plane each: how stored pixels become physical values, where it lies, what tells it from its neighbours."""
+"""The frames of a DICOM image: how stored pixels become physical values, position, and what distinguishes frames."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom.values import items, number, numbers, text, whole
+from cdm4mi.io.dicom.mosaic import mosaic_of, tile_positions
+from cdm4mi.io.dicom.values import items, number, numbers, text, texts, whole
 from cdm4mi.io.quantise import rescale
 
 # What tells apart frames at the same place, tried in this order: (keyword, group sequence in an enhanced image).
@@ -38,7 +40,7 @@ _PHYSICAL = {"CT", "MR", "PT", "NM"}
 
 @dataclass
 class Frame:
-    """Frame ``index`` of instance ``instance`` of a scan; positions in LPS millimetres.
+    """Frame (or tile of a mosaic) ``index`` of instance ``instance`` of a scan; positions in LPS millimetres.
 
     Value = stored * slope + intercept. For a MONOCHROME1 image whose numbers are only brightness the slope is that of
     the header turned round, so that large values are bright; ``mirror`` is then a value plus its mirrored one.
@@ -62,9 +64,28 @@ class Frame:
                 found = number(holder, keyword)
                 if found is not None:
                     return found
-                if said := text(holder, keyword):
-                    return said
+                if value := text(holder, keyword):
+                    return value
         return None
+
+    @property
+    def dimension_index(self) -> tuple[int, ...]:
+        """DimensionIndexValues of a frame of an enhanced image, () where there are none."""
+        for group in self.groups:
+            for content in items(group, "FrameContentSequence")[:1]:
+                try:
+                    return tuple(int(float(value)) for value in texts(content, "DimensionIndexValues"))
+                except ValueError:
+                    return ()
+        return ()
+
+
+def only_frames(dataset: Dataset, indices: list[int]) -> None:
+    """Leave only these frames in the header of an enhanced image, in this order."""
+    if frame_count(dataset) != len(indices) and dataset.get("PerFrameFunctionalGroupsSequence"):
+        per_frame = dataset.PerFrameFunctionalGroupsSequence
+        dataset.PerFrameFunctionalGroupsSequence = Sequence([per_frame[index] for index in indices])
+        dataset.NumberOfFrames = len(indices)
 
 
 def frame_count(dataset: Dataset) -> int:
@@ -103,7 +124,7 @@ def frames_of(dataset: Dataset, instance: int) -> list[Frame]:
 
 
 def slice_thickness(frame: Frame) -> float | None:
-    """What the header says of the distance between slices (mm), for a slice that has no neighbour."""
+    """Distance between slices (mm) in the header: SpacingBetweenSlices, else SliceThickness, else None."""
     for group in frame.groups:
         for holder in [*items(group, "PixelMeasuresSequence")[:1], group]:
             for keyword in ("SpacingBetweenSlices", "SliceThickness"):
@@ -118,6 +139,15 @@ def _classic(dataset: Dataset, instance: int, count: int) -> list[Frame]:
     orientation = _direction(numbers(dataset, "ImageOrientationPatient", 6))
     spacing = _spacing(numbers(dataset, "PixelSpacing", 2))
     values = _values_of(dataset, dataset)
+    mosaic = mosaic_of(dataset)
+    if mosaic is not None:
+        tiles = None
+        if orientation is not None:
+            tiles = tile_positions(dataset, mosaic, orientation, spacing or (1.0, 1.0))
+        return [
+            Frame(instance, n, None if tiles is None else tiles[n], orientation, spacing, *values, groups=(dataset,))
+            for n in range(mosaic.count)
+        ]
     # A classic multi-frame (NM, US, XA) has at most one position, that of its first frame.
     return [
         Frame(instance, n, position if count == 1 else None, orientation, spacing, *values, groups=(dataset,))
@@ -152,6 +182,9 @@ def _spacing(spacing: NDArray[Any] | None) -> tuple[float, float] | None:
 def _values_of(holder: Dataset, dataset: Dataset) -> tuple[float, float, float | None]:
     """(slope, intercept, mirror) of a frame whose rescale stands in ``holder``."""
     slope = number(holder, "RescaleSlope") or 1.0
+    for keyword, forbidden in (("RescaleSlope", (None, 0.0)), ("RescaleIntercept", (None,))):
+        if text(holder, keyword) and number(holder, keyword) in forbidden:
+            raise UserError(f"{keyword} is malformed, expected a finite number{' other than 0' * len(forbidden[1:])}")
     intercept = number(holder, "RescaleIntercept") or 0.0
     if text(dataset, "PhotometricInterpretation") != "MONOCHROME1" or text(dataset, "Modality") in _PHYSICAL:
         return slope, intercept, None

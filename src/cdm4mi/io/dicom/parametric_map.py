@@ -11,9 +11,11 @@ from pydicom.sr.coding import Code
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.derivation import Derivation
+from cdm4mi.io.dicom.frames import only_frames
+from cdm4mi.io.dicom.identity import NOT_FOR_CLINICAL_USE, derived_series_number
+from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.read import DicomHeader
 from cdm4mi.io.dicom.values import text
-from cdm4mi.io.dicom.write import NOT_FOR_CLINICAL_USE, derived_series_number
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.volume import Volume
 
@@ -34,9 +36,12 @@ def parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation
     """
     frames = header.frames
     first = header.datasets[frames[0].instance]
+    if mosaic_of(first) is not None:
+        raise UserError("the source is a mosaic, and a Parametric Map refers to planes, expected another format")
     if len(header.datasets) == 1 and len(frames) > 1:
         order = np.argsort([frame.index for frame in frames])
         sources, values = [_complete(first)], volume.array[order]
+        only_frames(sources[0], [frames[n].index for n in order])
     else:
         sources, values = [_complete(header.datasets[frame.instance]) for frame in frames], volume.array
     code, unit = _UNITS.get(volume.units or "", ("1", "no units"))

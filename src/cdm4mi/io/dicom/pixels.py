@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
-from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGTransferSyntaxes
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.codestream import coded_sizes
-from cdm4mi.io.dicom.scan import Instance
+from cdm4mi.io.dicom.frames import frame_count
+from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.values import text, whole
 from cdm4mi.io.volume import check_memory
 
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
-_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 # Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
 _DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
 # A constant image gains this much at most with any of the codecs; real ones gain 3 to 30.
@@ -45,9 +46,9 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
         return np.frombuffer(data, f"{order}{kind}{bits // 8}", count).reshape(shape)
     for size in coded_sizes(data) if compressed else ():
         if size != shape[1:]:
-            said = f"{size[0]} x {size[1]}"
+            found = f"{size[0]} x {size[1]}"
             raise UserError(
-                f"{name}: the compressed image is {said}, expected {shape[1]} x {shape[2]} as the header says"
+                f"{name}: the compressed image is {found}, expected {shape[1]} x {shape[2]} as the header says"
             )
     try:
         decode_frames = _decode_jpeg if instance.syntax in JPEGTransferSyntaxes else _decode_with_pydicom
@@ -66,28 +67,32 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
 
 
 def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
-    source = instance.dataset
-    dataset = Dataset()
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = text(source, "PhotometricInterpretation") or "MONOCHROME2"
-    dataset.Rows, dataset.Columns = whole(source, "Rows"), whole(source, "Columns")
-    dataset.NumberOfFrames = whole(source, "NumberOfFrames", 1)
-    dataset.BitsAllocated = _FLOAT_BITS.get(tag) or whole(source, "BitsAllocated")
-    dataset.BitsStored = whole(source, "BitsStored", dataset.BitsAllocated)
-    dataset.HighBit = whole(source, "HighBit", dataset.BitsStored - 1)
-    dataset.PixelRepresentation = whole(source, "PixelRepresentation")
-    for keyword in _OFFSETS:
-        if keyword in source:
-            dataset[keyword] = source[keyword]
-    vr = {0x7FE00008: "OF", 0x7FE00009: "OD"}.get(tag, instance.pixel_vr or "OW")
-    dataset.add_new(tag, vr, data)
-    if instance.syntax.is_encapsulated:
-        dataset[tag].is_undefined_length = True
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = instance.syntax
-    available = get_decoder(instance.syntax).available_plugins
-    plugin = next((name for name in _DECODERS if name in available), "")
-    return pixel_array(dataset, raw=True, decoding_plugin=plugin)
+    header = instance.dataset
+    bits = _FLOAT_BITS.get(tag) or whole(header, "BitsAllocated")
+    decoder = get_decoder(instance.syntax)
+    plugin = next((name for name in _DECODERS if name in decoder.available_plugins), "")
+    options: dict[str, Any] = {
+        "samples_per_pixel": 1,
+        "photometric_interpretation": text(header, "PhotometricInterpretation") or "MONOCHROME2",
+        "rows": whole(header, "Rows"),
+        "columns": whole(header, "Columns"),
+        "number_of_frames": frame_count(header),
+        "bits_allocated": bits,
+        "bits_stored": whole(header, "BitsStored", bits),
+        "pixel_representation": whole(header, "PixelRepresentation"),
+        "pixel_keyword": keyword_for_tag(tag),
+        "pixel_vr": instance.pixel_vr or "OW",
+        "extended_offsets": _offsets(header),
+    }
+    array, _ = decoder.as_array(data, raw=True, decoding_plugin=plugin, **options)
+    return array
+
+
+def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    """Where the frames of encapsulated pixel data begin, and their lengths, for data of more than 4 GB."""
+    if "ExtendedOffsetTable" not in dataset:
+        return None
+    return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
 
 
 def _decode_jpeg(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
@@ -95,9 +100,7 @@ def _decode_jpeg(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
     import imagecodecs
 
     dataset = instance.dataset
-    count = max(1, whole(dataset, "NumberOfFrames", 1))
-    offsets = tuple(dataset[keyword].value for keyword in _OFFSETS) if _OFFSETS[0] in dataset else None
-    frames = generate_frames(data, number_of_frames=count, extended_offsets=offsets)
+    frames = generate_frames(data, number_of_frames=frame_count(dataset), extended_offsets=_offsets(dataset))
     stored = np.stack([imagecodecs.jpeg8_decode(frame) for frame in frames])
     width = whole(dataset, "BitsAllocated") // 8
     unsigned = stored.astype(f"u{width}", casting="safe")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +12,30 @@ from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import geometry
+from cdm4mi.io.dicom.copies import alike, without_copies
 from cdm4mi.io.dicom.frames import (
     DISTINGUISHING,
     Frame,
     clean_bits,
+    frame_count,
     frames_of,
     padding_of,
     padding_range,
     physical,
     slice_thickness,
 )
+from cdm4mi.io.dicom.instance import Instance
+from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size, says_mosaic
 from cdm4mi.io.dicom.pixels import decode
-from cdm4mi.io.dicom.scan import PARALLEL, DicomScan, Instance
-from cdm4mi.io.dicom.values import numbers, text, whole
+from cdm4mi.io.dicom.scan import PARALLEL, DicomScan
+from cdm4mi.io.dicom.values import number, numbers, text, whole
+from cdm4mi.io.quantity import quantity_of
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
 @dataclass
 class DicomHeader:
-    """What writing needs: source headers (no pixels), for each slice of the array its frame in them, stored type."""
+    """Headers of a DICOM scan, to write it again: data sets without pixels, the frame of each slice, stored type."""
 
     datasets: list[Dataset]
     frames: list[Frame]
@@ -39,14 +45,15 @@ class DicomHeader:
 def read_dicom(scan: DicomScan) -> Volume:
     """Decode, rescale and stack one scan. What is irregular is named in ``warnings`` or refused."""
     warnings: list[str] = []
-    instances = _without_copies(scan.instances, warnings)
-    first = instances[0]
+    instances = without_copies(scan.instances, warnings)
     for instance in instances:
         _check_grey(instance)
-    frames = [frame for n, instance in enumerate(instances) for frame in _frames(instance, n)]
-    order, stacked, notes = _arrange(frames, first)
+    instances, frames = _without_repeats(instances, scan.quantity, warnings)
+    first = instances[0]
+    order, stacked, notes = _arrange(frames, instances)
     warnings += notes
-    shape = (*order.shape, whole(first.dataset, "Rows"), whole(first.dataset, "Columns"))
+    geometry.require_independent_axes(stacked.affine, first.name, "PixelSpacing and ImagePositionPatient")
+    shape = (*order.shape, *plane_size(first.dataset))
     check_free_memory(first.name, shape)
     ordered = [frames[n] for n in order.reshape(-1)]
     slots: dict[int, list[int]] = {}
@@ -55,10 +62,12 @@ def read_dicom(scan: DicomScan) -> Volume:
     array = np.empty((len(ordered), *shape[-2:]), dtype=np.float32)
     padding: NDArray[Any] | None = None
     padded = 0
-    for number, instance in enumerate(instances):
-        stored = decode(instance, len(slots[number]))
+    for index, instance in enumerate(instances):
+        stored = decode(instance, frame_count(instance.dataset))
+        mosaic = mosaic_of(instance.dataset)
+        stored = stored if mosaic is None else mosaic.split(stored[0])
         ends = padding_range(instance.dataset)
-        for slot in slots[number]:
+        for slot in slots[index]:
             plane = clean_bits(stored[ordered[slot].index], instance.dataset)
             physical(plane, instance.dataset, ordered[slot], array[slot])
             mask = padding_of(plane, ends)
@@ -66,6 +75,8 @@ def read_dicom(scan: DicomScan) -> Volume:
                 padding = np.zeros(array.shape, dtype=bool) if padding is None else padding
                 padding[slot] = mask
                 padded += int(np.count_nonzero(mask))
+    if says_mosaic(first.dataset) and mosaic is None:
+        warnings.append("a mosaic that does not say how many slices it has: the tiles are no one plane")
     if frames[0].mirror is not None:
         warnings.append("MONOCHROME1: brightness turned round, so that large values are bright")
     if padding is not None:
@@ -88,24 +99,8 @@ def read_dicom(scan: DicomScan) -> Volume:
         _units(first.dataset, modality),
         None if padding is None else padding.reshape(shape),
         stacked.origins,
+        quantity=scan.quantity,
     )
-
-
-def _without_copies(instances: list[Instance], warnings: list[str]) -> list[Instance]:
-    """Each SOP instance once: a file that lies twice in a folder is the same slice."""
-    seen: dict[str, Instance] = {}
-    kept = []
-    for instance in instances:
-        uid = text(instance.dataset, "SOPInstanceUID")
-        if uid and uid in seen:
-            continue
-        seen[uid] = instance
-        kept.append(instance)
-    if len(kept) < len(instances):
-        warnings.append(
-            f"{len(instances) - len(kept)} file(s) are copies of others (same SOP Instance UID) and were left out"
-        )
-    return kept
 
 
 def _check_grey(instance: Instance) -> None:
@@ -117,18 +112,55 @@ def _check_grey(instance: Instance) -> None:
         )
 
 
-def _frames(instance: Instance, number: int) -> list[Frame]:
-    try:
-        return frames_of(instance.dataset, number)
-    except UserError as error:
-        raise UserError(f"{instance.name}: {error}") from None
+def _frames(instances: list[Instance], quantity: str) -> list[Frame]:
+    """The frames of all instances that hold ``quantity``."""
+    frames = []
+    for n, instance in enumerate(instances):
+        count = frame_count(instance.dataset)
+        if count > max(1, instance.file.size):  # each has a byte at least, however well it is packed
+            raise UserError(f"{instance.name}: NumberOfFrames is {count}, the file has {instance.file.size} bytes")
+        try:
+            found = frames_of(instance.dataset, n)
+        except UserError as error:
+            raise UserError(f"{instance.name}: {error}") from None
+        several = len(found) > 1
+        frames += [frame for frame in found if not several or quantity_of(frame.groups) == quantity]
+    return frames
 
 
-def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geometry.Stack, list[str]]:
-    """Indices of the frames as (slices,) or (time, slices), the geometry, and what was noticed."""
-    known = [f for f in frames if f.position is not None and f.orientation is not None]
-    if len(known) < len(frames):
-        return np.arange(len(frames)), *_unplaced(frames, first)
+def _without_repeats(
+    instances: list[Instance], quantity: str, warnings: list[str]
+) -> tuple[list[Instance], list[Frame]]:
+    """Where some places hold more slices than others, drop those that repeat another's pixels under another UID."""
+    frames = _frames(instances, quantity)
+    if len(frames) > len(instances) or any(frame.position is None or frame.orientation is None for frame in frames):
+        return instances, frames
+    labels = _labels(frames)
+    counts = np.bincount(labels)
+    if counts.min() == counts.max():
+        return instances, frames
+    kept = []
+    for label in range(len(counts)):
+        kept += [image[0] for image in alike(instances[n] for n in np.flatnonzero(labels == label))]
+    if len(kept) == len(instances):
+        return instances, frames
+    repeats = len(instances) - len(kept)
+    warnings.append(f"{repeats} file(s) repeat the place and pixels of another under another UID and were left out")
+    return kept, _frames(kept, quantity)
+
+
+def _labels(frames: list[Frame]) -> NDArray[Any]:
+    """A number for the place of each frame along the normal of the first."""
+    assert frames[0].orientation is not None
+    normal = geometry.normal_of(frames[0].orientation)
+    return geometry.position_labels(np.array([frame.position for frame in frames]) @ normal)
+
+
+def _arrange(frames: list[Frame], instances: list[Instance]) -> tuple[NDArray[Any], geometry.Stack, list[str]]:
+    """Sort frames into slices or (time, slices). Returns their indices, the geometry, and warnings."""
+    first = instances[0]
+    if any(frame.position is None or frame.orientation is None for frame in frames):
+        return np.arange(len(frames)), *_unplaced(frames, instances)
     orientation = frames[0].orientation
     assert orientation is not None
     turned = max(float(np.abs(f.orientation - orientation).max()) for f in frames)
@@ -140,18 +172,14 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geomet
         spacing = (1.0, 1.0)
         warnings.append("PixelSpacing is missing: 1 mm was assumed")
     positions = np.array([f.position for f in frames])
-    normal = geometry.normal_of(orientation)
-    labels = geometry.same_place(positions @ normal)
+    labels = _labels(frames)
     counts = np.bincount(labels)
     thickness = slice_thickness(frames[0])
     if counts.max() == 1:
         stacked = geometry.stack(positions, orientation, spacing, thickness)
         return stacked.order, stacked, warnings + stacked.warnings
     if counts.min() != counts.max():
-        raise UserError(
-            f"{first.name}: doubled slices: {int((counts > 1).sum())} of {len(counts)} places hold more than one slice "
-            "(up to {}), expected as many at each".format(counts.max())
-        )
+        raise UserError(_uneven(frames, labels, instances))
     grid, told_apart = _time_points(frames, labels, int(counts[0]), first.name)
     within = np.abs(positions[grid] - positions[grid[0]]).max()
     if within > 0.1:
@@ -163,10 +191,45 @@ def _arrange(frames: list[Frame], first: Instance) -> tuple[NDArray[Any], geomet
     return grid[:, stacked.order], stacked, warnings + stacked.warnings
 
 
+def _uneven(frames: list[Frame], labels: NDArray[Any], instances: list[Instance]) -> str:
+    """What is wrong with a scan that has more slices at some places than at others."""
+    counts = np.bincount(labels)
+    for keyword, sequence in DISTINGUISHING:
+        keys = [frame.key(keyword, sequence) for frame in frames]
+        times = sorted(set(keys), key=str) if len({type(key) for key in keys}) == 1 else []
+        if len(times) != counts.max() or len(set(zip(keys, labels.tolist(), strict=True))) < len(keys):
+            continue
+        cut_short = [time for time in times if keys.count(time) < len(counts)]
+        if len(cut_short) == 1:
+            there = [n for n, key in enumerate(keys) if key == cut_short[0]]
+            time = f"{cut_short[0]:g}" if isinstance(cut_short[0], float) else cut_short[0]
+            return (
+                f"{_names(frames, there, instances)}: the time point of {keyword} {time} lacks "
+                f"{len(counts) - len(there)} of {len(counts)} slices, expected as many at each (leave these files out)"
+            )
+    doubled = np.flatnonzero(labels == int(np.argmax(counts)))
+    position = ", ".join(f"{value:g}" for value in frames[doubled[0]].position)
+    return (
+        f"{_names(frames, doubled, instances)}: doubled slices: {len(doubled)} different ones at one place ({position} "
+        f"mm); {int((counts > 1).sum())} of {len(counts)} places hold more than one, expected as many at each"
+    )
+
+
+def _names(frames: list[Frame], chosen: Iterable[int], instances: list[Instance]) -> str:
+    """The files of some frames, three at most by name."""
+    names = list(dict.fromkeys(instances[frames[n].instance].name for n in chosen))
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _time_points(frames: list[Frame], labels: NDArray[Any], count: int, name: str) -> tuple[NDArray[Any], str]:
-    """Indices (time, place), ordered by the first attribute that tells apart the frames at every place."""
+    """Sort frames at the same positions by time. Returns indices (time, position) and the attribute used."""
     places = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
     for same_everywhere in (True, False):
+        if not same_everywhere:
+            indices = _dimensions(frames, places)
+            if indices and all(len({indices[n] for n in place}) == count for place in places):
+                ordered = [sorted(place, key=indices.__getitem__) for place in places]
+                return np.array(ordered).T, "DimensionIndexValues"
         for keyword, sequence in DISTINGUISHING:
             keys = [frame.key(keyword, sequence) for frame in frames]
             if any(key is None for key in keys) or len({isinstance(key, str) for key in keys}) > 1:
@@ -181,15 +244,32 @@ def _time_points(frames: list[Frame], labels: NDArray[Any], count: int, name: st
     )
 
 
-def _unplaced(frames: list[Frame], first: Instance) -> tuple[geometry.Stack, list[str]]:
-    """Geometry of images that do not say where they lie: their own frame order, spacing where it is given."""
+def _dimensions(frames: list[Frame], places: list[NDArray[Any]]) -> list[tuple[int, ...]]:
+    """The dimension indices of each frame but for those that count the slices; [] where frames have none."""
+    values = [frame.dimension_index for frame in frames]
+    if len({len(value) for value in values}) > 1 or not values[0]:
+        return []
+    kept = [d for d in range(len(values[0])) if any(len({values[n][d] for n in place}) > 1 for place in places)]
+    return [tuple(value[d] for d in kept) for value in values]
+
+
+def _unplaced(frames: list[Frame], instances: list[Instance]) -> tuple[geometry.Stack, list[str]]:
+    """Geometry of images without a position in the header: in the order given, and the spacing where it is given."""
     spacing = frames[0].pixel_spacing
+    dataset = instances[0].dataset
     if spacing is None:
-        found = numbers(first.dataset, "ImagerPixelSpacing", 2)
+        found = numbers(dataset, "ImagerPixelSpacing", 2)
         spacing = (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else (1.0, 1.0)
-    affine = np.diag([spacing[1], spacing[0], slice_thickness(frames[0]) or 1.0, 1.0])
-    order = np.arange(len(frames))
-    return geometry.Stack(order, geometry.lps_to_ras(affine), None), ["the header gives no position in the patient"]
+    step = slice_thickness(frames[0]) or 1.0
+    warning = "the header gives no position in the patient"
+    if len(instances) > 1:
+        warning += ": stacked in the order of InstanceNumber"
+        located = [number(instance.dataset, "SliceLocation") for instance in instances]
+        gaps = np.diff([value for value in located if value is not None])
+        if len(gaps) == len(instances) - 1 and gaps.any() and np.abs(gaps - gaps[0]).max() <= geometry.EVEN_MM:
+            step = abs(float(gaps[0]))
+    affine = np.diag([spacing[1], spacing[0], step, 1.0])
+    return geometry.Stack(np.arange(len(frames)), geometry.lps_to_ras(affine), None), [warning]
 
 
 def _units(dataset: Dataset, modality: str) -> str | None:

@@ -1,14 +1,16 @@
-"""What maps stored numbers to other values than the rescale does, made to fit a new rescale: DICOM and Philips."""
+"""Adapt real-world value mappings and Philips' scale slope to a new rescale, so that they give the same values."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.valuerep import format_number_as_ds
 
-from cdm4mi.io.dicom.values import items, number
+from cdm4mi.io.dicom.values import items, number, private_value
 from cdm4mi.io.quantise import Grid
 
 Rescale = tuple[float, float]
@@ -57,24 +59,25 @@ def _remap(holder: Dataset, old: Rescale, new: Rescale, grid: Grid) -> None:
             setattr(holder, _MAPPING, Sequence(kept))
         else:
             delattr(holder, _MAPPING)
-    for owner in _with_philips(holder):
+    for owner in _philips(holder):
         # Display value = (stored * slope + intercept) / (slope * scale slope): the product must stay.
-        element = owner.private_block(0x2005, _PHILIPS)[_SCALE_SLOPE]
-        if isinstance(element.value, (int, float)):
+        if isinstance(private_value(owner, 0x2005, _PHILIPS, _SCALE_SLOPE), (int, float)):
+            element = owner.private_block(0x2005, _PHILIPS)[_SCALE_SLOPE]
             element.value = float(element.value) / ratio
+        # Beside it stands a copy of the rescale.
+        copied = number(owner, "RescaleSlope") if owner is not holder else None
+        if copied is not None and math.isclose(copied, old[0], rel_tol=1e-6):
+            owner.RescaleSlope, owner.RescaleIntercept = (format_number_as_ds(value) for value in new)
 
 
-def _with_philips(holder: Dataset) -> Iterator[Dataset]:
-    """The data set, and the items of Philips' private sequences in it, that have a scale slope."""
-    tags = holder.keys()  # not the elements, which would all be decoded
-    if not any(tag >> 16 == 0x2005 for tag in tags):
-        return
-    try:
-        if _SCALE_SLOPE in holder.private_block(0x2005, _PHILIPS):
-            yield holder
-    except KeyError:
-        pass
-    for element in holder.group_dataset(0x2005):
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _with_philips(item)
+def _philips(holder: Dataset) -> Iterator[Dataset]:
+    """The data set, if it has Philips' private elements, and the items of the private sequences in it."""
+    # By tag: a group_dataset is a copy, and what is changed in it is lost. The other elements stay undecoded.
+    tags = [tag for tag in holder.keys() if tag >> 16 == 0x2005]  # noqa: SIM118
+    if tags:
+        yield holder
+    for tag in tags:
+        if holder[tag].VR == "SQ":
+            for item in holder[tag].value:
+                yield item
+                yield from (deeper for deeper in _philips(item) if deeper is not item)

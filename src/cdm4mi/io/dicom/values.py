@@ -112,6 +112,24 @@ def items(dataset: Dataset, keyword: str) -> list[Dataset]:
         return []
 
 
+def private_value(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+    """Value of a private element, by its block's creator and its last two digits; None where it is absent."""
+    if not any(tag >> 16 == group for tag in dataset.keys()):  # noqa: SIM118 (not the elements, which would be decoded)
+        return None
+    try:
+        return dataset.private_block(group, creator)[element].value
+    except Exception:
+        return None
+
+
+def item_of(**attributes: Any) -> Dataset:
+    """A data set (the item of a sequence, say) of these attributes, by keyword."""
+    item = Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
 def where(error: BaseException) -> str:
     """The tag that a message of pydicom names, as " (gggg,eeee)" or ""; the rest may hold patient data."""
     found = re.search(r"\(([0-9A-Fa-f]{4}),\s?([0-9A-Fa-f]{4})\)", str(error))

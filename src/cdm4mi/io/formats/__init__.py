@@ -46,11 +46,6 @@ def format_of_ending(path: Path) -> str | None:
     return output_endings().get(ending(path))
 
 
-def without_ending(path: Path) -> str:
-    """The name of a file without the ending of its format; other endings stay."""
-    return path.name[: -len(ending(path))] if format_of_ending(path) else path.name
-
-
 def is_data_file(path: Path) -> bool:
     """Whether the ending is that of voxels whose header is another file (.img, .raw, .zraw, .raw.gz)."""
     return any(ending(path) == data for entry in FORMATS.values() for _, data in entry.data_endings)

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.padding import nan_as_padding
+from cdm4mi.io.planes import acquired
+from cdm4mi.io.quantity import quantity_of_name
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume
 
@@ -34,6 +37,8 @@ class Format:
         check: ``check(volume, path)`` raises UserError for what the format cannot hold, before long work.
         colour: whether it holds red, green and blue.
         positioned: whether its files say where in the patient the scan lies; False where most of them do not.
+        nan: whether it can hold NaN.
+        stated_axis: ``stated_axis(volume)`` is the axis of the slices that its header names, or None.
         data_endings: (ending of a header, ending of a file beside it that can hold its voxels).
         read_folder: ``read_folder(files)`` makes one volume of a folder of one-slice files.
         anonymous: what is left of a header that must name nobody; None: nothing.
@@ -49,6 +54,8 @@ class Format:
     check: Callable[[Volume, Path], None] = lambda volume, path: None
     colour: bool = False
     positioned: bool = True
+    nan: bool = True
+    stated_axis: Callable[[Volume], int | None] = lambda volume: None
     data_endings: tuple[tuple[str, str], ...] = ()
     read_folder: Callable[[Sequence[ScanFile]], Volume] | None = None
     anonymous: Callable[[Any], Any] = lambda header: None
@@ -56,7 +63,10 @@ class Format:
     def load(self, file: ScanFile) -> Volume:
         """Read a file. UserError for one that no reader understands, whatever the library in use makes of it."""
         try:
-            return self.read(file)
+            volume = self.read(file)
+            volume = nan_as_padding(volume, file.name)
+            volume.quantity = quantity_of_name(file.name)
+            return acquired(volume, self.stated_axis(volume)) if self.positioned else volume
         except UserError:
             raise
         except MemoryError:

@@ -16,6 +16,7 @@ from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.geometry import require_independent_axes
+from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
@@ -28,12 +29,17 @@ _CODES = {"i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"}
 
 @dataclass
 class Hdf5Header:
-    """Dataset name, stored shape and attributes of the file; ``names`` of the files where the source is a folder."""
+    """Dataset name, stored shape and attributes of the file; ``names`` of the files where the source is a folder.
+
+    files: where the rest is copied from when it is written: attributes and compression of the data set, and what else
+    the file holds; as many as names, or one.
+    """
 
     dataset: str
     shape: tuple[int, ...]
     attributes: dict[str, Any] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    files: list[ScanFile] = field(default_factory=list)
 
     def anonymous(self) -> Hdf5Header:
         """This header without attributes, and with numbers for names."""
@@ -57,7 +63,7 @@ def read_hdf5(file: ScanFile) -> Volume:
 
 
 def read_hdf5_folder(files: Sequence[ScanFile]) -> Volume:
-    """A folder of patch files of one shape as one volume: each file a slice, in the order of the names."""
+    """Read a folder of patch files of one shape as one volume: each file a slice, in the order of the names."""
     parts = [_read(file) for file in files]
     first = parts[0]
     for file, (array, _, _) in zip(files, parts, strict=True):
@@ -68,7 +74,7 @@ def read_hdf5_folder(files: Sequence[ScanFile]) -> Volume:
     names = [path.name for file in files for path in file.paths]
     if len(set(names)) < len(names):  # files of several folders: none may overwrite another
         names = [f"{n:06d}-{name}" for n, name in enumerate(names, 1)]
-    header = Hdf5Header(first[2].dataset, first[2].shape, names=names)
+    header = Hdf5Header(first[2].dataset, first[2].shape, names=names, files=list(files))
     source = Source("hdf5", tuple(path for file in files for path in file.paths), header, first[1], folder=True)
     return Volume(
         np.concatenate([p[0] for p in parts]), np.eye(4), None, source, ["HDF5 without an affine: 1 mm voxels"]
@@ -83,18 +89,32 @@ def write_hdf5(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     stored = as_type(volume.array, dtype or (source.dtype if source else None), dtype is not None, _CODES, notes)
     if header.names and path.suffix.lower() not in (".h5", ".hdf5"):
         with replacing_folder(path) as folder:
-            for file_name, plane in zip(header.names, stored, strict=True):
-                _write(folder / file_name, header, plane.reshape(header.shape), volume, with_affine=False)
+            for n, (file_name, plane) in enumerate(zip(header.names, stored, strict=True)):
+                before = header.files[n] if header.files else None
+                shaped = plane.reshape(header.shape)
+                notes += _write(folder / file_name, header, shaped, volume, before, with_affine=False)
         return notes
     shaped = stored.reshape(header.shape) if stored.size == np.prod(header.shape) else stored
     with replacing_file(path) as temporary:
-        _write(temporary, header, shaped, volume, with_affine=True)
+        before = header.files[0] if len(header.files) == 1 else None
+        notes += _write(temporary, header, shaped, volume, before, with_affine=True)
     return notes
 
 
-def _write(path: Path, header: Hdf5Header, array: NDArray[Any], volume: Volume, with_affine: bool) -> None:
-    with h5py.File(path, "w") as file:
-        file.create_dataset(header.dataset, data=array)
+def _write(
+    path: Path, header: Hdf5Header, array: NDArray[Any], volume: Volume, before: ScanFile | None, with_affine: bool
+) -> list[str]:
+    """Write one file, with all that the file ``before`` holds beside the image. Returns what had to be left out."""
+    notes = []
+    with hdf5_file(path) as file:
+        try:
+            if before is not None:
+                with h5py.File(before.handle, "r", locking=False) as source:
+                    _copy_rest(source, file, header.dataset, array)
+        except (OSError, KeyError, RuntimeError, ValueError):
+            notes.append("what the HDF5 file holds beside the image was left out: it can no longer be read")
+        if header.dataset not in file:
+            file.create_dataset(header.dataset, data=array)
         for key, value in header.attributes.items():
             if key not in _PRIVATE_ATTRIBUTES:
                 file.attrs[key] = value
@@ -107,6 +127,20 @@ def _write(path: Path, header: Hdf5Header, array: NDArray[Any], volume: Volume, 
             for key, value in (("modality", volume.modality), ("units", volume.units)):
                 if value:
                     file.attrs[key] = value
+    return notes
+
+
+def _copy_rest(source: h5py.File, file: h5py.File, dataset: str, array: NDArray[Any]) -> None:
+    """Write ``array`` as the data set with its filters and attributes, and copy what else the file holds (no links)."""
+    found = source[dataset]
+    chunks = found.chunks if found.chunks is not None and array.shape == found.shape else None
+    filters = {key: getattr(found, key) for key in ("compression", "compression_opts", "shuffle", "fletcher32")}
+    written = file.create_dataset(dataset, data=array, chunks=chunks, **filters)
+    for key, value in found.attrs.items():
+        written.attrs[key] = value
+    for key in source:
+        if key != dataset and isinstance(source.get(key, getlink=True), h5py.HardLink):
+            source.copy(key, file)
 
 
 def _read(file: ScanFile) -> tuple[NDArray[Any], np.dtype[Any], Hdf5Header]:
@@ -138,7 +172,7 @@ def _read(file: ScanFile) -> tuple[NDArray[Any], np.dtype[Any], Hdf5Header]:
     if raw.ndim not in (2, 3, 4):
         raise UserError(f"{name}: {key} has the shape {shape}, expected (rows, columns) or (slices, rows, columns)")
     array = (raw[None] if raw.ndim == 2 else raw).astype(np.float32)
-    return array, raw.dtype.newbyteorder("="), Hdf5Header(str(key), shape, attributes)
+    return array, raw.dtype.newbyteorder("="), Hdf5Header(str(key), shape, attributes, files=[file])
 
 
 FORMAT = Format(

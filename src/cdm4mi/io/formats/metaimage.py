@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.formats.format import Format
-from cdm4mi.io.formats.raw_data import read_raw_data, write_header_and_data
+from cdm4mi.io.formats.raw_data import listed_files, read_data_files, write_header_and_data
 from cdm4mi.io.geometry import lps_to_ras, require_independent_axes
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import ScanFile
@@ -57,12 +57,19 @@ def read_metaimage(file: ScanFile) -> Volume:
         raise UserError(f"{name}: the voxels are written as text, expected binary")
     dtype = np.dtype((">" if big else "<") + code)
     data_file = fields["ElementDataFile"]
-    if data_file.upper().startswith("LIST") or "%" in data_file:
-        raise UserError(f"{name}: its voxels are spread over a list of files, expected one file")
-    data = file if data_file.upper() == "LOCAL" else file.beside(data_file)
+    local = data_file.upper() == "LOCAL"
+    if data_file.split()[0].upper() == "LIST":
+        with file.open() as opened:
+            opened.seek(end)
+            lines = [line.decode("latin-1").strip() for line in opened.readlines(_MAX_HEADER)]
+        files = [file.beside(line) for line in lines if line]
+    elif "%" in data_file:
+        files = listed_files(file, data_file, name)
+    else:
+        files = [file if local else file.beside(data_file)]
     skip = int(_numbers(fields, ("HeaderSize",), 1, name, [0.0])[0])
-    offset = (end if data is file else 0) + max(0, skip)
-    stored = read_raw_data(data, offset, sizes[::-1], dtype, _true(fields.get("CompressedData")), skip == -1)
+    offset = (end if local else 0) + max(0, skip)
+    stored = read_data_files(files, offset, sizes[::-1], dtype, _true(fields.get("CompressedData")), skip == -1)
     space = min(axes, 3)
     spacing = _numbers(fields, _SPACING, axes, name, [1.0] * axes)[:space]
     origin = _numbers(fields, _OFFSET, axes, name, [0.0] * axes)[:space]
@@ -73,7 +80,8 @@ def read_metaimage(file: ScanFile) -> Volume:
     require_independent_axes(affine, name, "TransformMatrix and ElementSpacing")
     array = (stored[None] if axes == 2 else stored).astype(np.float32)
     modality = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}.get(fields.get("Modality", ""))
-    source = Source("mha", tuple({*file.paths, *data.paths}), fields, dtype.newbyteorder("="))
+    paths = dict.fromkeys((*file.paths, *(path for data in files for path in data.paths)))
+    source = Source("mha", tuple(paths), fields, dtype.newbyteorder("="))
     return Volume(array, lps_to_ras(affine), modality, source)
 
 

@@ -16,7 +16,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.io.formats.format import HEAD, Format
 from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
-from cdm4mi.io.geometry import require_independent_axes
+from cdm4mi.io.geometry import LEAST_DETERMINANT, require_independent_axes
 from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
@@ -67,7 +67,7 @@ def _read(image: Any, file: ScanFile) -> Volume:
     warnings = []
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
-    affine = _millimetres(header) @ np.asarray(image.affine, dtype=np.float64)
+    affine = _millimetres(header) @ _affine(image, warnings)
     require_independent_axes(affine, name, "qform or sform")
     source = Source(
         "nifti", tuple(dict.fromkeys((*file.paths, *data_file.paths))), header.copy(), dtype, slope, intercept
@@ -123,10 +123,33 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
 
 
 def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
-    """What turns the header's units of length into millimetres, as a matrix; unknown units are millimetres."""
+    """Matrix (4 x 4) from the header's units of length to millimetres; unknown units count as millimetres."""
     units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
     scale = {1: 1e3, 3: 1e-3}.get(units, 1.0)
     return np.diag([scale, scale, scale, 1.0])
+
+
+def _affine(image: Any, warnings: list[str]) -> NDArray[Any]:
+    """The affine that is set; where it is singular, the other one of sform and qform, with a warning."""
+    affine: NDArray[Any] = np.asarray(image.affine, dtype=np.float64)
+    if _independent(affine):
+        return affine
+    for name, other in (("sform", image.get_sform(coded=True)), ("qform", image.get_qform(coded=True))):
+        if other[1] and other[0] is not None and _independent(other[0]):
+            warnings.append(f"the other of sform and qform is singular: the {name} is used")
+            return np.asarray(other[0], dtype=np.float64)
+    return affine
+
+
+def _independent(affine: NDArray[Any]) -> bool:
+    return bool(np.isfinite(affine).all()) and abs(np.linalg.det(affine[:3, :3])) >= LEAST_DETERMINANT
+
+
+def _stated_axis(volume: Volume) -> int | None:
+    """The axis of the array that dim_info calls the slices'."""
+    assert volume.source is not None
+    stated = volume.source.header.get_dim_info()[2]
+    return None if stated is None else 2 - int(stated)
 
 
 def _is_gzip(file: ScanFile) -> bool:
@@ -134,7 +157,7 @@ def _is_gzip(file: ScanFile) -> bool:
 
 
 def _load(file: ScanFile, opened: Any) -> Any:
-    """The image as nibabel sees it: one file by its content, a pair by its two names."""
+    """Load with nibabel: a single file by its content, a pair (.hdr, .img) by its two names."""
     try:
         head = opened.read(HEAD)
         opened.seek(0)
@@ -172,7 +195,7 @@ def _squeezed_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
 def _grid(
     array: NDArray[Any], volume: Volume, source: Source | None, dtype: np.dtype[Any] | None, notes: list[str]
 ) -> Grid | None:
-    """How to store integers, or None for floats."""
+    """Choose type, slope and intercept to store integers with; None: store floats."""
     wanted = np.dtype(dtype) if dtype is not None else None
     if wanted is not None and wanted.kind == "f":
         return None
@@ -217,12 +240,12 @@ def _save(image: Any, path: Path, pair: bool) -> None:
 
 
 def _planes(array: NDArray[Any]) -> list[NDArray[Any]]:
-    """The last two axes, one after the other, without copying (also of a transposed array)."""
+    """Planes of the last two axes as views, also of a transposed array."""
     return [array[index] for index in np.ndindex(array.shape[:-2])]
 
 
 def _one_line(error: BaseException) -> str:
-    """What nibabel says, on one line."""
+    """nibabel's message on one line, cut at 160 characters."""
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
@@ -233,5 +256,6 @@ FORMAT = Format(
     read=read_nifti,
     write=write_nifti,
     recognise=recognise_nifti,
+    stated_axis=_stated_axis,
     data_endings=((".hdr", ".img"), (".hdr", ".img.gz")),
 )

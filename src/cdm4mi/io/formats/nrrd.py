@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.formats.format import Format
-from cdm4mi.io.formats.raw_data import read_raw_data, write_header_and_data
+from cdm4mi.io.formats.raw_data import listed_files, read_data_files, write_header_and_data
 from cdm4mi.io.geometry import require_independent_axes
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import ScanFile
@@ -59,12 +59,12 @@ def read_nrrd(file: ScanFile) -> Volume:
     if encoding not in ("raw", "gzip", "gz"):
         raise UserError(f"{name}: encoding is {encoding or 'missing'}, expected raw or gzip")
     data_file = fields.get("data file") or fields.get("datafile")
-    data = file if data_file is None else file.beside(data_file)
+    files = _data_files(file, data_file, end)
     skip = int(_numbers(fields, "byte skip", name, "0")[0])
     if fields.get("line skip", "0") != "0" or (skip and encoding != "raw"):
         raise UserError(f"{name}: lines or compressed bytes are skipped before the data, expected none")
-    offset = (end if data is file else 0) + max(0, skip)
-    stored = read_raw_data(data, offset, sizes[::-1], dtype, encoding != "raw", skip == -1)
+    offset = (end if data_file is None else 0) + max(0, skip)
+    stored = read_data_files(files, offset, sizes[::-1], dtype, encoding != "raw", skip == -1)
     # The axis that is not one of space (time) has the direction "none"; in the array it is the slowest.
     directions, signs = _directions(fields, axes, name)
     spatial = [n for n, direction in enumerate(directions) if direction is not None]
@@ -79,7 +79,8 @@ def read_nrrd(file: ScanFile) -> Volume:
     affine = np.diag([*signs, 1.0]) @ affine
     require_independent_axes(affine, name, "space directions")
     array = (stored[None] if axes == 2 else stored).astype(np.float32)
-    source = Source("nrrd", tuple({*file.paths, *data.paths}), fields, dtype.newbyteorder("="))
+    paths = dict.fromkeys((*file.paths, *(path for data in files for path in data.paths)))
+    source = Source("nrrd", tuple(paths), fields, dtype.newbyteorder("="))
     return Volume(array, affine, None, source)
 
 
@@ -90,20 +91,31 @@ def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     source = template or volume.source
     stored = as_type(volume.array, dtype or (source.dtype if source else None), dtype is not None, set(_TYPES), notes)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ volume.affine
-    columns = [f"({_line(affine[:3, n])})" for n in range(3)]
+    flat = kept.get("dimension") == "2" and len(volume.shape) == 3 and len(volume.array) == 1
+    stored = stored[0] if flat else stored
+    space, last = _space(kept, stored.ndim)
+    width = 2 if space == {"space dimension": "2"} else 3
+    columns = [f"({_line(affine[:width, n])})" for n in range(min(stored.ndim, 3))]
+    origin = f"({_line(affine[:width, 3])})"
+    kinds = ["domain", "domain", "domain"][: stored.ndim]
     if stored.ndim == 4:
-        columns.append("none")
+        kinds.append("list" if last is None else "time")
+        if last is None:
+            columns.append("none")
+        else:  # time as a fourth axis of space, as ITK has it
+            columns = [f"{column[:-1]},0.0)" for column in columns] + [f"(0.0,0.0,0.0,{last!r})"]
+            origin = f"{origin[:-1]},0.0)"
     gzip = kept.get("encoding", "raw").lower() != "raw"
     fields = {
         "type": _TYPES[stored.dtype.str[1:]][0],
         "dimension": str(stored.ndim),
-        "space": "left-posterior-superior",
+        **space,
         "sizes": " ".join(str(n) for n in stored.shape[::-1]),
         "space directions": " ".join(columns),
-        "kinds": " ".join(["domain", "domain", "domain", "list"][: stored.ndim]),
+        "kinds": " ".join(kinds),
         "endian": "little",
         "encoding": "gzip" if gzip else "raw",
-        "space origin": f"({_line(affine[:3, 3])})",
+        "space origin": origin,
     }
     detached = path.suffix.lower() == ".nhdr"
     raw = path.with_suffix(".raw.gz" if gzip else ".raw")
@@ -122,6 +134,17 @@ def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     return notes
 
 
+def _data_files(file: ScanFile, data_file: str | None, end: int) -> list[ScanFile]:
+    """The files that hold the voxels: this one, the one that the header names, or the slices of a list or a pattern."""
+    if data_file is None:
+        return [file]
+    if data_file.split()[0].upper() == "LIST":
+        with file.open() as opened:
+            opened.seek(end)
+            return [file.beside(line.decode("utf-8", "replace").strip()) for line in opened.readlines(_MAX_HEADER)]
+    return listed_files(file, data_file, file.name) if "%" in data_file else [file.beside(data_file)]
+
+
 def _header(file: ScanFile) -> tuple[dict[str, str], int]:
     """Fields (key/value pairs keep their := in the value) and where the header ends."""
     fields: dict[str, str] = {}
@@ -130,6 +153,9 @@ def _header(file: ScanFile) -> tuple[dict[str, str], int]:
         while opened.tell() < _MAX_HEADER:
             line = opened.readline(_MAX_HEADER).decode("utf-8", "replace").rstrip("\r\n")
             if not line:
+                break
+            if re.fullmatch(r"data ?file: *list( \d+)? *", line, re.IGNORECASE):  # the names follow to the end
+                fields["data file"] = "LIST"
                 break
             if line.startswith("#"):
                 continue
@@ -144,7 +170,7 @@ def _header(file: ScanFile) -> tuple[dict[str, str], int]:
 
 
 def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[NDArray[Any] | None], tuple[int, ...]]:
-    """Direction of each axis times its spacing (None: not an axis of space), and the signs that make the space RAS."""
+    """Direction of each axis times its spacing (None for time), and the signs (3) that turn the space into RAS."""
     space = fields.get("space", "").lower()
     space = _TIMED.get(space, space)
     if "space dimension" in fields:  # as ITK writes four axes: LPS and time in one
@@ -161,6 +187,24 @@ def _directions(fields: dict[str, str], axes: int, name: str) -> tuple[list[NDAr
         raise UserError(f"{name}: space directions names {len(texts)} axes, expected {axes}")
     vectors = [None if text == "none" else _vector(text, name) for text in texts]
     return [None if v is None or not v.any() else v for v in vectors], _SPACES[space]
+
+
+def _space(kept: dict[str, str], axes: int) -> tuple[dict[str, str], float | None]:
+    """The field that names the space, and the step of a fourth axis in it (None: that axis is a list beside space).
+
+    As the template has them. Without one, four axes are written as ITK writes them, which reads a list as vectors.
+    """
+    texts = re.findall(r"none|\([^)]*\)", kept.get("space directions", "").lower())
+    plane = axes == 2 and kept.get("space dimension") == "2"
+    if axes < 4:
+        return ({"space dimension": "2"} if plane else {"space": "left-posterior-superior"}), None
+    if "none" in texts:
+        return {"space": "left-posterior-superior"}, None
+    try:
+        step = float(np.linalg.norm([float(part) for part in texts[3].strip(" ()").split(",")])) if texts[3:] else 1.0
+    except ValueError:
+        step = 1.0
+    return {"space": "left-posterior-superior-time"}, step or 1.0
 
 
 def _vector(text: str, name: str) -> NDArray[Any]:

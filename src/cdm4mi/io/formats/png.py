@@ -27,7 +27,7 @@ _DEPTH_AT = 24
 
 
 def read_png(file: ScanFile) -> Volume:
-    """One image (1, rows, columns) with its stored grey values, 0 to 255 or 0 to 65535, or (1, rows, columns, 3)."""
+    """Read one image: (1, rows, columns) of grey values 0 to 255 or 0 to 65535, or (1, rows, columns, 3) of colour."""
     depth = file.head(_DEPTH_AT + 1)[-1]
     with Image.open(file.handle, formats=["PNG"]) as image:
         colour = image.mode == "RGB" and depth == 8 and "transparency" not in image.info
@@ -86,4 +86,5 @@ FORMAT = Format(
     check=_check,
     colour=True,
     positioned=False,
+    nan=False,
 )

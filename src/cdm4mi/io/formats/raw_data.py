@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from cdm4mi.io.volume import check_memory
 
 DEFLATE_GAIN = 1040
 """More bytes than deflate can make of one (about 1032): the bound for what the header of a packed file may claim."""
+
+MOST_FILES = 100_000
+"""More files than any list of slices has."""
 
 
 def read_raw_data(
@@ -45,6 +49,42 @@ def read_raw_data(
     if len(data) < needed:
         raise UserError(f"{file.name}: holds {len(data)} bytes of voxel data, expected {needed} as its header says")
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def read_data_files(
+    files: Sequence[ScanFile],
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    compressed: bool,
+    from_end: bool,
+) -> NDArray[Any]:
+    """Voxels of ``shape`` in one file, or in files that each hold an equal share of the slowest axes, in order."""
+    if len(files) == 1:
+        return read_raw_data(files[0], offset, shape, dtype, compressed, from_end)
+    for leading in range(1, len(shape)):
+        if int(np.prod(shape[:leading])) == len(files):
+            parts = [read_raw_data(file, offset, shape[leading:], dtype, compressed, from_end) for file in files]
+            return np.stack(parts).reshape(shape)
+    raise UserError(
+        f"{files[0].name}: names {len(files)} data files for {' x '.join(map(str, shape))} voxels, expected one a slice"
+    )
+
+
+def listed_files(file: ScanFile, pattern: str, name: str) -> list[ScanFile]:
+    """The data files of a pattern "s%03d.raw first last step", which lie beside the header."""
+    parts = pattern.split()
+    try:
+        first, last, step = (int(part) for part in (*parts[1:3], *(parts[3:4] or ["1"])))
+        numbers = range(first, last + (1 if step > 0 else -1), step)
+        if len(numbers) > MOST_FILES:
+            raise ValueError
+        names = [parts[0] % number for number in numbers]
+    except (TypeError, ValueError):
+        names = []
+    if not names:
+        raise UserError(f"{name}: its data files are {pattern!r}, expected a pattern as 's%03d.raw 1 20 1'")
+    return [file.beside(one) for one in names]
 
 
 def write_header_and_data(path: Path, header: bytes, data: bytes, data_path: Path | None) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.data.patient import Patient
-from cdm4mi.data.real_pairs import MOST_SHIFT, Alignment
+from cdm4mi.data.real_pairs import MOST_SHIFT
+from cdm4mi.data.records import Alignment
 from cdm4mi.degradation import Degradation
 from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.planning.checks.subject import Finding, Subject, spread_out
@@ -42,10 +43,10 @@ def check_conditions(subject: Subject) -> list[Finding]:
 def check_alignment(subject: Subject) -> Finding:
     """How far the conditions lie from their targets, as ``prepare`` measured it on every pair (phase correlation)."""
     found: dict[str, Alignment] = {}
-    for scan in subject.manifest["scans"] if subject.manifest else []:
-        alignment = Alignment(tuple(scan["pair"]["shift"]), scan["pair"]["correlation"])
-        previous = found.setdefault(scan["patient"], alignment)
-        found[scan["patient"]] = max(previous, alignment, key=lambda one: one.away)
+    for scan in subject.manifest.scans if subject.manifest else []:
+        if scan.pair is not None:
+            worst_so_far = found.setdefault(scan.patient, scan.pair)
+            found[scan.patient] = max(worst_so_far, scan.pair, key=lambda one: one.away)
     away = {patient: alignment for patient, alignment in found.items() if alignment.away > MOST_SHIFT}
     if away:
         patient, worst = max(away.items(), key=lambda item: item[1].away)

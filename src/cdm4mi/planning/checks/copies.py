@@ -43,7 +43,7 @@ def check_splits(subject: Subject) -> list[Finding]:
         return found
     counts = ", ".join(f"{sum(split in one for one in splits.values())} {split}" for split in sorted(_named(splits)))
     message = f"patients {counts}; none in two, nor an image"
-    if subject.manifest is not None and not subject.manifest["patients"]["val"]:
+    if subject.manifest is not None and not subject.manifest.patients["val"]:
         return [
             Finding("splits", "note", f"{message}; nobody for validation", "prepare more patients, or give `split`")
         ]
@@ -60,7 +60,7 @@ def check_doubled(subject: Subject) -> list[Finding]:
         total += 1
         doubled += digest in seen
         seen.add(digest)
-    left_out = sum(len(scan["doubled"]) for scan in subject.manifest["scans"]) if subject.manifest else 0
+    left_out = sum(len(scan.doubled) for scan in subject.manifest.scans) if subject.manifest else 0
     also = f"; {left_out} that the store has twice are left out" if left_out else ""
     message = f"{doubled} of {total} images are there before{also}"
     if doubled:
@@ -79,11 +79,11 @@ def _images(subject: Subject, pairs: bool = False) -> Iterator[tuple[str, str, b
     Those of a store are as its files say. Images that show nothing are alike, and left out.
     """
     if subject.manifest is not None and subject.folder is not None:
-        for scan in subject.manifest["scans"]:
-            record = read_record(subject.folder / scan["file"])
-            doubled = set(scan["doubled"])
+        for scan in subject.manifest.scans:
+            record = read_record(subject.folder / scan.file)
+            doubled = set(scan.doubled)
             for k, digest in enumerate((record[2] if pairs else record[1]) if record else []):
-                yield scan["patient"], scan["split"], digest, k not in doubled
+                yield scan.patient, scan.split, digest, k not in doubled
         return
     patients_of = {"train": subject.train, "test": subject.test}
     if not subject.validates_on_training:

@@ -14,6 +14,7 @@ from cdm4mi.data.manifest import read_manifest
 from cdm4mi.data.names import pseudonym
 from cdm4mi.data.pairs import Pair, PairDataset
 from cdm4mi.data.patient import Patient
+from cdm4mi.data.records import Manifest
 from cdm4mi.data.sources import load_patients
 from cdm4mi.data.stored import stored_patients
 from cdm4mi.models import check_sizes
@@ -46,7 +47,7 @@ class Subject:
     test: list[Patient]
     dataset: PairDataset
     pairs: list[Pair]
-    manifest: dict[str, Any] | None = None
+    manifest: Manifest | None = None
     folder: Path | None = None
 
     @property

@@ -1,0 +1,77 @@
+"""The record of a restoration: what ran, on what, with which result. No patient data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cdm4mi.io import InputRecord, OutputRecord
+from cdm4mi.measure.noise_level import NoiseEstimate
+from cdm4mi.records import Record
+from cdm4mi.window import IntensityWindow
+
+
+class NoiseLevel(Record):
+    """Standard deviation of the scan's noise, in its units; used: what the model is given.
+
+    Of noise that was measured (estimated) also: the correlations of neighbouring pixels (next row, next column),
+    whether the scan is a magnitude image, and whether the level varies over the slice.
+    """
+
+    value: float
+    estimated: bool
+    used: float
+    correlations: tuple[float, float] | None = None
+    magnitude: bool | None = None
+    varying: bool | None = None
+
+    @classmethod
+    def of(cls, value: float, used: float, measured: NoiseEstimate | None) -> NoiseLevel:
+        """measured: what was found in the scan, None where the value was given."""
+        if measured is None:
+            return cls(value=value, estimated=False, used=used)
+        rows, columns = measured.correlations
+        return cls(
+            value=value,
+            estimated=True,
+            used=used,
+            correlations=(round(rows, 3), round(columns, 3)),
+            magnitude=measured.magnitude,
+            varying=measured.varying,
+        )
+
+
+class Uncertainty(Record):
+    """Of the map of the standard deviation: whether it is calibrated, and if not, why.
+
+    interval: the share of voxels within the half width, in standard deviations; coverage_on_validation_patients: what
+    was measured of it.
+    """
+
+    calibrated: bool
+    why: str | None = None
+    interval: float | None = None
+    half_width_in_standard_deviations: float | None = None
+    coverage_on_validation_patients: float | None = None
+
+
+class DenoiseRecord(OutputRecord):
+    """How a scan was restored.
+
+    model, weight_hash: which. settings: of the sampling. network_calls: a slice. normalisation: the intensity window.
+    above_window_fraction: of the voxels; left_as_found_fraction: those of padding and metal. seconds: of all slices.
+    """
+
+    model: str
+    weight_hash: str
+    settings: dict[str, Any]
+    network_calls: int
+    seed: int
+    normalisation: IntensityWindow
+    noise_level: NoiseLevel
+    above_window_fraction: float
+    left_as_found_fraction: float
+    slices: int
+    seconds: float
+    device: str
+    contrasts: list[InputRecord] | None = None
+    uncertainty: Uncertainty | None = None

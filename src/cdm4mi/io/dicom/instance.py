@@ -1,0 +1,152 @@
+"""One DICOM file: its header, read without the pixels, and where in the file those begin."""
+
+from __future__ import annotations
+
+import io
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.filereader import data_element_generator
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from cdm4mi.errors import UserError
+from cdm4mi.io.dicom.values import text, where
+from cdm4mi.io.scan_file import ScanFile
+
+# Where a file without a preamble may begin.
+_FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
+_MAX_INFLATED = 2**30
+
+
+class _Bounded(io.BufferedReader):
+    """A file whose ``read`` never takes more memory than the file has bytes, whatever length an element claims."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > 65536:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
+@dataclass
+class Instance:
+    """Header of one DICOM file (no pixels), and where in the file its pixel data begin."""
+
+    file: ScanFile
+    dataset: Dataset
+    offset: int
+    syntax: UID
+    inflated: tuple[int, bytes] | None = None
+    """(tag, value) of the pixel data of a deflated file, which is read as a whole."""
+    pixel_vr: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return self.file.name
+
+    def pixel_data(self) -> tuple[int, bytes]:
+        """(tag, value) of the pixel data element; read from the file at each call."""
+        if self.inflated is not None:
+            return self.inflated
+        implicit, little = self.dataset.original_encoding
+        try:
+            with _open(self.file) as opened:
+                opened.seek(self.offset)
+                element = next(data_element_generator(opened, bool(implicit), bool(little)), None)
+        except Exception:
+            raise UserError(f"{self.name}: the pixel data are cut short or malformed") from None
+        if element is None or not isinstance(element.value, bytes):
+            raise UserError(f"{self.name}: has no pixel data, expected an image")
+        self.pixel_vr = element.VR
+        return int(element.tag), element.value
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """Whether the first bytes of a file are DICOM, with its preamble or (older files) without."""
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 8:
+        return False
+    first = (int.from_bytes(head[:2], "little"), int.from_bytes(head[2:4], "little"))
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    if explicit and (first[0] << 8 | first[0] >> 8) & 0xFFFF == 8:  # group 8 of a big endian file
+        return True
+    return first in _FIRST_TAGS and (explicit or int.from_bytes(head[4:8], "little") < 256)
+
+
+def _open(file: ScanFile) -> BinaryIO:
+    return file.open() if file.path is None else _Bounded(file.path)
+
+
+def open_instance(file: ScanFile) -> Instance:
+    """Read the header of one DICOM file, without its pixels. UserError where it is damaged."""
+    name = file.name
+    try:
+        with _open(file) as opened:
+            deflated = DeflatedExplicitVRLittleEndian.encode() in opened.read(4096)
+            if deflated:
+                _check_inflated(opened, name)
+            opened.seek(0)
+            read = pydicom.dcmread(opened, stop_before_pixels=not deflated, force=True)
+            offset = opened.tell()
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror or 'damaged'})") from None
+    except Exception as error:
+        raise UserError(f"{name}: not a readable DICOM file, or damaged{where(error)}") from None
+    if not len(read):
+        raise UserError(f"{name}: not a readable DICOM file (no data elements)")
+    dataset = Dataset(read)  # without the hold on the file that pydicom's FileDataset keeps
+    dataset.file_meta = read.file_meta
+    implicit, little = read.original_encoding
+    dataset.set_original_encoding(implicit, little, read.original_character_set)
+    inflated = None
+    for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009):
+        if deflated and tag in dataset:
+            inflated = (tag, dataset[tag].value)
+            del dataset[tag]
+    return Instance(file, dataset, offset, _transfer_syntax(dataset), inflated)
+
+
+def _transfer_syntax(dataset: Dataset) -> UID:
+    """The transfer syntax, guessed from how the elements are encoded where the file does not say."""
+    syntax = UID(text(dataset.file_meta, "TransferSyntaxUID"))
+    if syntax and syntax.is_transfer_syntax:
+        return syntax
+    implicit, little = dataset.original_encoding
+    return ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+
+
+def _check_inflated(file: BinaryIO, name: str) -> None:
+    """pydicom inflates a deflated file as a whole: look first how large it would become."""
+    file.seek(132)
+    head = file.read(12)
+    if head[:6] != b"\x02\0\0\0UL":
+        raise UserError(f"{name}: the file meta information of a deflated file has no length, expected (0002,0000)")
+    file.seek(int.from_bytes(head[8:], "little"), 1)
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    total = 0
+    data = file.read(65536)
+    try:
+        while data and not inflater.eof:
+            total += len(inflater.decompress(data, 2**24))
+            if total > _MAX_INFLATED:
+                raise UserError(f"{name}: inflates to more than {_MAX_INFLATED >> 30} GB, expected less")
+            data = inflater.unconsumed_tail or file.read(65536)
+    except zlib.error:
+        raise UserError(f"{name}: the deflated data set is damaged") from None

@@ -1,0 +1,75 @@
+"""What a trained model's file says of it beside weights and configuration. No patient data: patients are hashes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from cdm4mi.config.portable import portable
+from cdm4mi.config.schema import Config
+from cdm4mi.records import FileRecord, Record
+
+
+class TrainingData(Record):
+    """Whom a model was trained on.
+
+    Patients as ``data.names.patient_hash`` makes them; slice_hashes: the first eight bytes of the hash of each slice of
+    training and validation, in hex.
+    """
+
+    patients_train: list[str] = Field(default_factory=list)
+    patients_val: list[str] = Field(default_factory=list)
+    slices_train: int = 0
+    slices_val: int = 0
+    slice_hashes: list[str] = Field(default_factory=list)
+
+
+class Calibration(Record):
+    """How the spread of samples becomes a standard deviation (``inference.calibration``).
+
+    smoothing in pixels, floor in noise levels, scale; settings: the sampling that it is for; the coverages of the 90 %
+    interval that were measured.
+    """
+
+    smoothing: float
+    floor: float
+    scale: float
+    settings: dict[str, Any]
+    coverage_before: float
+    coverage_after: float
+
+
+class StepsStudy(Record):
+    """By which rule the steps were chosen, on which noise levels on [-1, 1], and the quality that they have."""
+
+    rule: str
+    psnr: float
+    ssim: float
+    spectrum_error: float
+    levels: tuple[float, float]
+
+
+class About(FileRecord):
+    """What is known of a model.
+
+    version: of the program that trained it. step: of the training.
+    distilled_from: hash of the teacher's weights. layout: whose file it is, where it is not this project's. card: the
+    model card.
+    """
+
+    version: str | None = None
+    data: TrainingData = TrainingData()
+    step: int | None = None
+    calibration: Calibration | None = None
+    steps_study: StepsStudy | None = None
+    distilled_from: str | None = None
+    teacher_steps: int | None = None
+    layout: str | None = None
+    card: str = ""
+
+
+def checkpoint_section(config: Config, about: About, regression: Config | None) -> dict[str, Any]:
+    """What a checkpoint holds under ``cdm4mi``, as plain data; regression: of the model that it rests on."""
+    nested = {} if regression is None else {"regression": portable(regression)}
+    return {"config": portable(config), **about.plain(), **nested}
