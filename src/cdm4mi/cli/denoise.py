@@ -150,8 +150,18 @@ def denoise(
 def _report(out: Path, record: DenoiseRecord) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
-    noise = record.noise_level
     echo(
         f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
-        f"noise {'measured' if noise.estimated else 'given'} {noise.value:.4g}"
+        f"noise {_noise_text(record)}"
     )
+
+
+def _noise_text(record: DenoiseRecord) -> str:
+    noise, unit = record.noise_level, record.input.units or record.normalisation.unit
+    if noise.correlations is None:
+        return f"given: sigma {noise.value:.4g} {unit}"
+    rows, columns = noise.correlations
+    found = [f"sigma {noise.value:.4g} {unit}", f"correlation of neighbours {rows:.2f} (rows), {columns:.2f} (columns)"]
+    found += ["MR magnitude"] if noise.magnitude else []
+    found += ["varying over the slice"] if noise.varying else []
+    return f"measured: {', '.join(found)}"

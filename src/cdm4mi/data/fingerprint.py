@@ -20,7 +20,7 @@ from cdm4mi.files import replacing_file
 from cdm4mi.measure.noise_level import estimate_noise
 
 NAME = "fingerprint.json"
-FORMAT = 2
+FORMAT = 3
 SCANS_A_SOURCE = 12
 """Scans of one source whose voxels are looked at, spread over them all."""
 SLICES_A_SCAN = 3
@@ -118,7 +118,7 @@ def _intensities(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _noise(measured: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    return {key: _spread([m[key] for m in measured]) for key in ("sigma", "on_unit_scale", "correlation_pixels")}
+    return {key: _spread([m[key] for m in measured]) for key in ("sigma", "on_unit_scale", "correlation")}
 
 
 def _measured(store: Path, manifest: Manifest, scans: Sequence[ManifestScan]) -> list[dict[str, Any]]:
@@ -128,30 +128,32 @@ def _measured(store: Path, manifest: Manifest, scans: Sequence[ManifestScan]) ->
         reader = scan_of(scan, store, manifest.settings.window_hu)
         # away from the ends of the scan, where a slice shows little
         inner = range(scan.slices // 6, scan.slices - scan.slices // 6)
-        found += [_slice_facts(reader, k, CONDITION in scan.stored) for k in _spread_out(inner, SLICES_A_SCAN)]
+        chosen = _spread_out(inner, SLICES_A_SCAN)
+        noise = {
+            name: _noise_of(np.stack([reader.read(kind, k, np.s_[:, :]) for k in chosen]), reader.window.scale)
+            for name, kind in (("noise", TARGET), ("condition", CONDITION))
+            if chosen and kind in (TARGET, *scan.stored)
+        }
+        found += [_slice_facts(reader, k) | noise for k in chosen]
     return found
 
 
-def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
+def _slice_facts(reader: StoredScan, k: int) -> dict[str, Any]:
     values = reader.read(TARGET, k, np.s_[:, :])
     window = reader.window
     if not np.isfinite(values).all():
         raise UserError(f"{reader.path}: holds values that are not finite, expected numbers")
     inside = values[values > reader.foreground_above]
     inside = inside if inside.size else values.ravel()
-    facts: dict[str, Any] = {
+    return {
         "percentiles": np.percentile(inside, PERCENTILES).tolist(),
         "clipped": float((np.abs(window.normalised(inside)) > CLIPPED).mean()),
-        "noise": _noise_of(values, window.scale),
     }
-    if real:
-        facts["condition"] = _noise_of(reader.read(CONDITION, k, np.s_[:, :]), window.scale)
-    return facts
 
 
 def _noise_of(values: NDArray[Any], scale: float) -> dict[str, float]:
     noise = estimate_noise(values)
-    return {"sigma": noise.sigma, "on_unit_scale": noise.sigma * scale, "correlation_pixels": noise.correlation}
+    return {"sigma": noise.sigma, "on_unit_scale": noise.sigma * scale, "correlation": noise.correlation}
 
 
 def _spread_out(items: Any, count: int) -> list[Any]:

@@ -109,6 +109,13 @@ class Degradation(Section, ABC):
         """
         return None
 
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
+        """Least and most correlation of neighbouring pixels of what this adds to an image, the mean of both axes.
+
+        None where it cannot be known without the image.
+        """
+        return None
+
     def check(self, frame: Frame) -> None:
         """Raise UserError for an image of another modality than ``modalities``."""
         if frame.modality not in self.modalities:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from cdm4mi.config.schema import Config, SamplingConfig
-from cdm4mi.data.pairs import PairDataset
+from cdm4mi.data.pairs import Pair, PairDataset
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import fit_calibration
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.restorer import WHITE, Restorer, Texture
 from cdm4mi.models.about import Calibration, TrainingData
 from cdm4mi.models.checkpoint import TrainedModel
 
@@ -55,12 +55,18 @@ def calibrate(
             length=each,
             validation=True,
             channels=config.model.channels,
+            texture=config.model.texture_channels,
         )
         for k in range(each):
             pair = pairs[k]
             sigma = float(pair["sigma"])
             mean, spread = restorer.restore_moments(
-                pair["y"].numpy()[None], sigma, seed=seed, indices=[number * each + k], spacing=patient.spacing
+                pair["y"].numpy()[None],
+                sigma,
+                seed=seed,
+                indices=[number * each + k],
+                spacing=patient.spacing,
+                texture=_texture(pair),
             )
             x0 = pair["x0"].numpy()
             errors.append(mean[0] - x0)
@@ -73,6 +79,14 @@ def calibrate(
     return fit_calibration(
         np.concatenate(errors), np.concatenate(spreads), levels, np.concatenate(inside), groups, restorer.sampling
     )
+
+
+def _texture(pair: Pair) -> Texture:
+    """Of the noise of a pair, as far as it is told."""
+    if "texture" not in pair:
+        return WHITE
+    rows, columns, magnitude = pair["texture"].tolist()
+    return rows, columns, magnitude
 
 
 def _check_unseen(model: TrainedModel, data: TrainingData) -> None:

@@ -5,16 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from cdm4mi.io import InputRecord, OutputRecord
+from cdm4mi.measure.noise_level import NoiseEstimate
 from cdm4mi.records import Record
 from cdm4mi.window import IntensityWindow
 
 
 class NoiseLevel(Record):
-    """Standard deviation of the scan's noise, in its units; used: what the model was told."""
+    """Standard deviation of the scan's noise, in its units; used: what the model is given.
+
+    estimated: whether the standard deviation was measured, not given. Where the noise was measured, for its level or
+    for its texture, also: the correlations of neighbouring pixels (next row, next column), whether the scan is a
+    magnitude image, and whether the level varies over the slice.
+    """
 
     value: float
     estimated: bool
     used: float
+    correlations: tuple[float, float] | None = None
+    magnitude: bool | None = None
+    varying: bool | None = None
+
+    @classmethod
+    def of(cls, value: float, used: float, measured: NoiseEstimate | None, given: bool) -> NoiseLevel:
+        """measured: what was found in the scan, where that was looked at; given: whether the value was given."""
+        if measured is None:
+            return cls(value=value, estimated=False, used=used)
+        rows, columns = measured.correlations
+        return cls(
+            value=value,
+            estimated=not given,
+            used=used,
+            correlations=(round(rows, 3), round(columns, 3)),
+            magnitude=measured.magnitude,
+            varying=measured.varying,
+        )
 
 
 class Uncertainty(Record):

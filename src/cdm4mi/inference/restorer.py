@@ -26,13 +26,18 @@ from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import guess_notice, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
-from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
+Texture = tuple[float, float, float]
+"""Of noise: correlation with the next row and the next column, -1 to 1, and 1 for a magnitude (MR), else 0."""
+WHITE: Texture = (0.0, 0.0, 0.0)
+CORRELATION_MARGIN = 0.2
+"""How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
 METAL = 3000.0
 """HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
 OUTSIDE = 4.0
@@ -128,7 +133,12 @@ class Restorer:
         scale = norm.scale
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
-        sigma = measured_sigma(y.reshape(-1, *y.shape[-2:])) if noise is None else noise * scale
+        measured, given = None, noise is not None
+        if noise is None or self.process.texture_channels:
+            measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
+            warnings += self._correlation_warning(measured, norm)
+            noise = measured.sigma if noise is None else noise
+        sigma = noise * scale
         used = self._trained_level(sigma, norm, warnings)
         # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
         quiet = min(1.0, (sigma / used) ** 2) if used > 0 else 1.0
@@ -151,6 +161,7 @@ class Restorer:
                 indices=index,
                 spacing=volume.spacing,
                 zero=float(norm.normalised(np.zeros(()))),
+                texture=WHITE if measured is None else measured.texture,
                 strength=self.sampling.strength * quiet,
             )
             if progress is not None:
@@ -179,7 +190,7 @@ class Restorer:
             network_calls=self.sampler.network_calls(used),
             seed=seed,
             normalisation=norm,
-            noise_level=NoiseLevel(value=sigma / scale, estimated=noise is None, used=used / scale),
+            noise_level=NoiseLevel.of(noise, used / scale, measured, given),
             above_window_fraction=float((above > 0).mean()),
             left_as_found_fraction=float(left.mean()),
             slices=len(y),
@@ -245,13 +256,15 @@ class Restorer:
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         zero: float = -1.0,
+        texture: Texture = WHITE,
         strength: float | None = None,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation (0 for one) of the estimates of each slice (``Sampler.estimates``).
 
         The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
-        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. strength: in place of that of the
+        stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. texture: of the noise, for models
+        that are told. strength: in place of that of the
         sampling section. Other arguments as ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
@@ -260,7 +273,7 @@ class Restorer:
         if y.shape[1] != expected:
             raise UserError(f"condition: found {y.shape[1]} channel(s), expected {expected} for {self.model.name}")
         image, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
-        cond = self._condition(image.to(self.device), sigma, spacing, zero)
+        cond = self._condition(image.to(self.device), sigma, spacing, zero, texture)
         indices = list(range(len(y))) if indices is None else indices
         denoise = self._tiled(partial(self.process.denoiser, self.network), cond)
         mean = torch.zeros_like(self.process.noisy_image(cond.y))
@@ -279,13 +292,15 @@ class Restorer:
         mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
         return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
 
-    def _condition(self, y: Tensor, sigma: float, spacing: Spacing, zero: float) -> Condition:
+    def _condition(self, y: Tensor, sigma: float, spacing: Spacing, zero: float, texture: Texture) -> Condition:
         """What the model is told of slices y (N, C or more, H, W) with noise sigma on [-1, 1]."""
         process, regression, names = self.process, self.model.regression, self.model.config.model.acquisition_vector
         vector = None
         if names:
             vector = torch.tensor([acquisition_vector(names, sigma, spacing)], device=y.device).expand(len(y), -1)
-        cond = process.condition(y, torch.full((len(y),), sigma, device=y.device), vector)
+        sigmas = torch.full((len(y),), sigma, device=y.device)
+        textures = torch.tensor([texture], device=y.device).expand(len(y), -1)
+        cond = process.condition(y, sigmas, vector, texture=textures)
         if regression is not None:
             network, mean = regression.network.to(self.device).eval(), regression.process.mean
             estimate = self._tiled(lambda windows: lambda x_t, t: mean(network, windows), cond)
@@ -313,6 +328,20 @@ class Restorer:
         warnings += guess_notice(volume)
         return window_for(volume, data.window, data.percentiles)
 
+    def _correlation_warning(self, measured: NoiseEstimate, norm: IntensityWindow) -> list[str]:
+        """A line where neighbouring pixels of the noise correlate otherwise than in training."""
+        trained = self.model.config.data.noise.correlation_range(Frame.of(norm))
+        if trained is None or measured.sigma == 0:
+            return []
+        low, high = trained
+        if low - CORRELATION_MARGIN <= measured.correlation <= high + CORRELATION_MARGIN:
+            return []
+        expected = f"{low:.2f} to {high:.2f}" if high > low else f"{high:.2f}"
+        return [
+            f"the noise of neighbouring pixels correlates by {measured.correlation:.2f}, in the model's training by "
+            f"{expected}: what is restored may keep noise or lose detail"
+        ]
+
     def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
         """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
         trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
@@ -330,8 +359,3 @@ class Restorer:
                 message += f", and {(sigma / used) ** 2:.0%} of what that takes away is taken away"
             warnings.append(message)
         return used
-
-
-def measured_sigma(slices: NDArray[Any]) -> float:
-    """Noise level of slices (N, rows, columns): the median of up to 16 of them, spread evenly."""
-    return float(np.median([estimate_sigma(s) for s in slices[:: max(1, len(slices) // 16)]]))

@@ -185,8 +185,8 @@ def _noise(fingerprint: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     modalities = fingerprint["modalities"]
     scan_noise = fingerprint["noise"]
     level, sigma = scan_noise["on_unit_scale"][1], scan_noise["sigma"][1]
-    correlation = scan_noise["correlation_pixels"][1]
-    message = f"the scans' own noise: {sigma:.3g} {{unit}}, correlated over {correlation:.1f} pixels (white: 1)"
+    correlation = scan_noise["correlation"][1]
+    message = f"the scans' own noise: {sigma:.3g} {{unit}}, correlation of neighbours {correlation:.2f} (white: 0)"
     if modalities == ["CT"]:
         bounds = _range(sigma, LEAST_HU, MOST_HU)
         return {"type": "gaussian", "sigma_hu": bounds}, (

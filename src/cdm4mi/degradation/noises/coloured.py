@@ -15,6 +15,8 @@ from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one
 from cdm4mi.degradation.varying import smooth_map
 from cdm4mi.section import AtLeastOneRange, Fraction, FractionRange, PositiveRange
 
+PROBES = 64
+"""Spectra that are drawn to see how far those of a configuration reach."""
 MARGIN = 16
 """Pixels beyond the image that noise is made on, so that its opposite edges are not neighbours."""
 
@@ -134,6 +136,12 @@ class ColouredNoise(StatedSigma):
 
     def is_magnitude(self, parameter: Texture, frame: Frame) -> bool:
         return parameter.magnitude
+
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float]:
+        """Those of ``PROBES`` spectra of the family."""
+        generator = torch.Generator().manual_seed(0)
+        found = [sum(lag_one(self.family, self.family.draw(generator))) / 2 for _ in range(PROBES)]
+        return min(found), max(found)
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """Magnitudes after the signed ``second_moment_correction``, where every image is one; else y."""

@@ -66,6 +66,9 @@ class MagnitudeNoise(Degradation):
         """The magnitudes after the signed ``second_moment_correction`` over ``WINDOW`` pixels square, on [-1, 1]."""
         return second_moment_correction(y - zero, level, self.coil_count(), WINDOW, signed=True) + zero
 
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
         if frame is None:
             return None

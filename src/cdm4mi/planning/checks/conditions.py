@@ -11,7 +11,7 @@ from cdm4mi.data.patient import Patient
 from cdm4mi.data.real_pairs import MOST_SHIFT
 from cdm4mi.data.records import Alignment
 from cdm4mi.degradation import Degradation
-from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.planning.checks.subject import Finding, Subject, spread_out
 
 PATIENTS = 12
@@ -64,8 +64,7 @@ def check_order(subject: Subject) -> Finding:
     swapped = []
     looked_at = _some_pairs(subject)
     for patient, targets, conditions in looked_at:
-        levels = [(estimate_sigma(y), estimate_sigma(x)) for x, y in zip(targets[::5], conditions[::5], strict=True)]
-        ratio = float(np.median([noisy / max(clean, 1e-9) for noisy, clean in levels]))
+        ratio = estimate_noise(conditions).sigma / max(estimate_noise(targets).sigma, 1e-9)
         if ratio < SWAPPED:
             swapped.append((ratio, subject.called(patient.name)))
     if swapped:
@@ -113,7 +112,7 @@ def check_targets(subject: Subject) -> Finding:
         frame = patient.frame(k)
         added = noise.sigma_range(frame)
         image = np.asarray(patient.slices[k][:, :], np.float32)
-        by_added.setdefault(added, []).extend(estimate_sigma(plane) for plane in image.reshape(-1, *image.shape[-2:]))
+        by_added.setdefault(added, []).append(estimate_noise(image.reshape(-1, *image.shape[-2:])).sigma)
     level = float(np.median([sigma for levels in by_added.values() for sigma in levels]))
     message = f"the clean images have noise of {level:.2g} on [-1, 1] of their own"
     least = [(float(np.median(levels)), added[0]) for added, levels in by_added.items() if added is not None]
