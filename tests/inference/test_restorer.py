@@ -348,20 +348,17 @@ def test_the_record_describes_the_noise(tiny):
     rng = np.random.default_rng(0)
     white = np.hypot(clean + 60 * rng.standard_normal(clean.shape), 60 * rng.standard_normal(clean.shape))
     record = Restorer(tiny).restore(Volume(white, np.eye(4), "MR")).record
-    assert record["noise_level"]["value"] == pytest.approx(60, rel=0.08)
-    assert record["noise_level"]["magnitude"]
-    assert not record["noise_level"]["varying"]
-    assert not any("correlates" in warning for warning in record["warnings"])
+    assert record.noise_level.value == pytest.approx(60, rel=0.08)
+    assert (record.noise_level.magnitude, record.noise_level.varying) == (True, False)
+    assert not any("correlates" in warning for warning in record.warnings)
     smooth = gaussian_filter(rng.standard_normal(clean.shape), (0, 0.8, 0.8))
     correlated = Volume(clean + 60 * smooth / smooth.std(), np.eye(4), "MR")
     record = Restorer(tiny).restore(correlated).record
-    assert record["noise_level"]["correlations"] == pytest.approx([0.67, 0.67], abs=0.2)
-    assert any(
-        "correlates" in warning and "in the model's training by 0.00" in warning for warning in record["warnings"]
-    )
+    assert record.noise_level.correlations == pytest.approx([0.67, 0.67], abs=0.2)
+    assert any("correlates" in warning and "in the model's training by 0.00" in warning for warning in record.warnings)
     tiny.config.data.noise = ColouredNoise(spectrum="smoothed", smoothing=[0.3, 1.0], variance=[0.0064, 0.09])
     record = Restorer(tiny).restore(correlated).record
-    assert not any("correlates" in warning for warning in record["warnings"])
+    assert not any("correlates" in warning for warning in record.warnings)
 
 
 def test_units_of_the_scanner_do_not_matter_for_mr(tiny):

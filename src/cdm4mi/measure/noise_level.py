@@ -12,7 +12,7 @@ from scipy import ndimage
 from cdm4mi.errors import UserError
 from cdm4mi.measure.magnitude import Air, air_noise, variance_of_magnitude
 from cdm4mi.measure.noise_blocks import LEAST, SIDES, Array, Blocks, Mask, cut
-from cdm4mi.measure.noise_spectrum import Spectrum, noise_spectrum
+from cdm4mi.measure.noise_spectrum import FLATTEST, Spectrum, noise_spectrum
 
 SLICES = 16
 """Slices of a stack that are looked at, evenly spread."""
@@ -123,9 +123,11 @@ class _Tissue:
             at_blocks = _interpolated(factors, self._positions())
             mean = float(np.sqrt(np.square(at_blocks).mean()))
             relative = at_blocks / mean
-        spectrum = self._spectrum(relative, sigma)
         if np.std(np.log(relative)) < VARYING:
+            spectrum = self._spectrum(relative, sigma)
             return NoiseEstimate(self._agreed(spectrum), spectrum.correlations, self.air is not None)
+        # the very flattest blocks would be those where the map says too much
+        spectrum = self._spectrum(relative, sigma, FLAT)
         sigma = float(np.sqrt(spectrum.variance))
         rows, columns = (_in_regions(np.arange(n), n) for n in self.blocks.images.shape[1:])
         image = _interpolated(factors, np.stack(np.meshgrid(rows, columns, indexing="ij")))
@@ -147,8 +149,8 @@ class _Tissue:
         even: Array = self.periodograms / variance[:, None, None]
         return even
 
-    def _spectrum(self, relative: Array, sigma: float | None) -> Spectrum:
-        return noise_spectrum(self._even(relative, sigma), self.blocks.side, self.air is not None)
+    def _spectrum(self, relative: Array, sigma: float | None, flattest: float = FLATTEST) -> Spectrum:
+        return noise_spectrum(self._even(relative, sigma), self.blocks.side, self.air is not None, flattest)
 
     def _factors(self, spectrum: Spectrum, relative: Array, sigma: float) -> Array:
         """(REGIONS, REGIONS): the noise over that of the spectrum; a region of few blocks has its neighbour's."""
@@ -160,10 +162,10 @@ class _Tissue:
             here = (np.abs(y - i) < 1) & (np.abs(x - j) < 1)
             if here.sum() >= LEAST_BLOCKS:
                 factors[i, j] = np.sqrt(np.quantile(energy[here], FLAT) / expected)
-        known = np.isfinite(factors)
-        if known.sum() < LEAST_REGIONS:
+        measured = np.isfinite(factors)
+        if measured.sum() < LEAST_REGIONS:
             return np.ones_like(factors)
-        nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+        nearest = ndimage.distance_transform_edt(~measured, return_distances=False, return_indices=True)
         filled: Array = factors[tuple(nearest)]
         return filled
 

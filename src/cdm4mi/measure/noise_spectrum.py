@@ -14,7 +14,7 @@ from scipy.optimize import least_squares
 from cdm4mi.measure.noise_blocks import LEAST, Array, hann, of_white_noise, shares
 
 FLATTEST = 0.03
-"""Share of the blocks that the spectrum is measured in; at least ``LEAST``."""
+"""Share of the blocks that the spectrum is measured in where the noise is even."""
 LOW, HIGH = 0.05, 0.2
 """Quantiles of blocks whose ratio says how alike they are."""
 TOLERANCE = 0.3
@@ -80,9 +80,11 @@ def noise_spectrum(periodograms: Array, side: int, magnitude: bool = False, flat
     Several times over: in each band of frequencies, how far blocks are alike, by the ratio of two low quantiles; of
     each block, its power where they are; and the mean over the blocks with the least, divided by what this choice
     leaves of noise alone. Where anatomy differs from block to block (low frequencies, mostly), the spectrum is that of
-    the noise in the fit of noise and anatomy to the rest. magnitude: of MR, whose noise has no ramp filter's spectrum.
+    the noise in the fit of noise and anatomy to the rest.
+
+    magnitude: of MR, whose noise has no ramp filter's spectrum. flattest: share of the blocks, at least ``LEAST``.
     """
-    part = min(1.0, max(FLATTEST, LEAST / len(periodograms)))
+    part = min(1.0, max(flattest, LEAST / len(periodograms)))
     power = np.maximum(np.median(periodograms, 0), 1e-300)
     purity = weights = _visible(side)
     for _ in range(ROUNDS):
