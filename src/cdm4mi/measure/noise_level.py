@@ -1,4 +1,4 @@
-"""How strong the noise of an image is, and how far it is correlated, measured from the image."""
+"""Noise of an image, measured from the image alone: standard deviation and correlation."""
 
 from __future__ import annotations
 
@@ -18,26 +18,29 @@ _DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / (4 * 2**
 _NORMAL_MAD = 0.6744897501960817  # third quartile of the standard normal
 
 FLATTEST = 0.25
-"""Share of the foreground that is looked at: where a smoothed image changes least, anatomy is least."""
+"""Share of the foreground that is measured: where a smoothed image changes least, there is least anatomy."""
 LEAST_PIXELS = 1024
-"""A small image gives more than that share."""
+"""Least number of pixels: a larger share of a small image is measured."""
 WHITE, CORRELATED = 1.2, 1.5
-"""Ratio of the second scale to the first: below, anatomy alone can make it of white noise; above, it is believed."""
+"""Ratios of the second scale to the first: up to WHITE anatomy can cause them, from CORRELATED on they count fully."""
 SMOOTHEST = 2.0
-"""Pixels: noise smoothed further is taken as smoothed so far."""
+"""Widest smoothing that is distinguished, pixels."""
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """``sigma``: standard deviation in the image's units. ``correlation``: width of the autocorrelation in pixels, the
-    sum of its coefficients along an axis: 1 for white noise."""
+    """Noise of an image.
+
+    sigma: standard deviation in the image's units; correlation: width of the autocorrelation in pixels, the sum of its
+    coefficients along an axis, 1 for white noise.
+    """
 
     sigma: float
     correlation: float
 
 
 def estimate_sigma(y: NDArray[Any]) -> float:
-    """Standard deviation of the noise in one image (rows, columns), in its units: ``estimate_noise``."""
+    """Standard deviation of the noise in one image (rows, columns), in its units; see ``estimate_noise``."""
     return estimate_noise(y).sigma
 
 
@@ -45,9 +48,10 @@ def estimate_noise(y: NDArray[Any]) -> NoiseEstimate:
     """Noise in one image (rows, columns): median |HH| / 0.6745 over all shifts of db2, corrected for correlation.
 
     The finest wavelet scale gives sigma of white noise (Donoho and Johnstone 1994, section 4.2). Smoothed noise has
-    less there and more in the next scale; the ratio of the two says how far it is smoothed (as by a Gaussian), and so
-    what the first reads too low. Looked at is the flattest part of the foreground: not padding (areas of one value),
-    not air. Fine texture counts as noise. Zero for a constant image. Raises UserError for pixels that are not finite.
+    less there and more in the next scale: the ratio of the two gives the smoothing (as by a Gaussian), and from it the
+    factor by which the first is too low. Measured is the flattest part of the foreground, without padding (areas of
+    one value) and air. Fine texture counts as noise. Zero for a constant image. Raises UserError for pixels that are
+    not finite.
     """
     y = np.asarray(y, dtype=np.float64)
     if not np.isfinite(y).all():
@@ -60,14 +64,14 @@ def estimate_noise(y: NDArray[Any]) -> NoiseEstimate:
         return NoiseEstimate(0.0, 1.0)
     smoothing, responses = _smoothed_noise()
     ratio = second / first
-    believed = float(np.clip((ratio - WHITE) / (CORRELATED - WHITE), 0, 1))
-    width = float(np.interp(ratio, responses[:, 1] / responses[:, 0], smoothing)) * believed
+    weight = float(np.clip((ratio - WHITE) / (CORRELATED - WHITE), 0, 1))
+    width = float(np.interp(ratio, responses[:, 1] / responses[:, 0], smoothing)) * weight
     sigma = first / float(np.interp(width, smoothing, responses[:, 0]))
     return NoiseEstimate(sigma, _correlation(width))
 
 
 def _flat_foreground(y: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where the noise is looked at, bool."""
+    """Mask, bool, of the pixels in which the noise is measured."""
     constant = ndimage.maximum_filter(y, 3) == ndimage.minimum_filter(y, 3)
     # by as much as the filters reach into it
     padding = ndimage.binary_dilation(ndimage.binary_opening(constant, np.ones((3, 3))), np.ones((9, 9)))
@@ -88,10 +92,10 @@ def _flat_foreground(y: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _diagonal_bands(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """HH of the two finest scales, undecimated: of white noise both have its standard deviation."""
+    """HH bands of the two finest scales, undecimated; those of white noise have its standard deviation."""
     bands, smooth = [], y
-    for spread in (1, 2):
-        high, low = _spread(_DB2_HIGH, spread), _spread(_DB2_LOW, spread)
+    for step in (1, 2):
+        high, low = _dilated(_DB2_HIGH, step), _dilated(_DB2_LOW, step)
         band = smooth
         for axis in (0, 1):
             band = ndimage.convolve1d(band, high, axis=axis, mode="reflect")
@@ -103,7 +107,10 @@ def _diagonal_bands(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @functools.cache
 def _smoothed_noise() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Standard deviations of a smoothing Gaussian, pixels, and what both bands read of unit noise smoothed by it."""
+    """Widths of a smoothing Gaussian (standard deviation, pixels), and the standard deviations of both bands for each.
+
+    Those are of white noise that the Gaussian smoothed, in units of the smoothed noise's standard deviation.
+    """
     smoothing = np.linspace(0, SMOOTHEST, 81)
     w = 2 * np.pi * np.fft.fftfreq(256)
     high, low, wide = _gain(_DB2_HIGH, w), _gain(_DB2_LOW, w), _gain(_DB2_HIGH, 2 * w)
@@ -120,10 +127,10 @@ def _gain(taps: NDArray[Any], w: NDArray[Any]) -> NDArray[np.float64]:
     return gain
 
 
-def _spread(taps: NDArray[Any], spread: int) -> NDArray[Any]:
-    """A filter with zeros between its taps."""
-    out = np.zeros((len(taps) - 1) * spread + 1)
-    out[::spread] = taps
+def _dilated(taps: NDArray[Any], step: int) -> NDArray[Any]:
+    """A filter with ``step - 1`` zeros between its taps."""
+    out = np.zeros((len(taps) - 1) * step + 1)
+    out[::step] = taps
     return out
 
 
