@@ -15,7 +15,7 @@ from cdm4mi.networks.norms import make_norm
 def position_encoding(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     """Sines and cosines of the row and the column, (1, height * width, dim), dim a multiple of 4.
 
-    Positions are centred pixels of the finest token grid, so that a map and its tokens can be matched by place.
+    Positions are centred pixels of the finest token grid, so that a map and its tokens can be matched by position.
     """
     freq = torch.exp(torch.arange(dim // 4, device=like.device) * (-math.log(100.0) / (dim // 4)))
     row = torch.linspace(-math.pi, math.pi, 2 * height + 1, device=like.device)[1::2]
@@ -60,7 +60,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of a feature map (N, C, H, W) on tokens (N, L, context_dim), added to the map.
 
-    Queries carry their place, as the tokens of ``TokenEncoder`` do, so that a pixel can find its own neighbourhood.
+    Queries contain their position, as the tokens of ``TokenEncoder`` do, so that a pixel can find its neighbourhood.
     """
 
     def __init__(

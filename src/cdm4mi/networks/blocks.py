@@ -30,7 +30,7 @@ class ResBlock(nn.Module):
     """Two 3x3 convolutions with the embedding of time (and vector) between them, plus the input.
 
     The embedding (N, time_dim) is added before the second norm or, with use_affine_time, scales and shifts the output
-    of a norm that has no affine parameters of its own: (1 + gamma) h + beta. dilation: of the second convolution.
+    of a norm without affine parameters: (1 + gamma) h + beta. dilation: of the second convolution.
     """
 
     def __init__(

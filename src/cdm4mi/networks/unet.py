@@ -1,4 +1,4 @@
-"""The Rosinality UNet, with a token context and a vector beside the time as further inputs."""
+"""The Rosinality UNet, whose inputs are an image, times and, optionally, context tokens and a vector."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class UNet(nn.Module):
     fold: space to depth by fold at the input and back at the output. context_dim: width of the tokens (N, L,
     context_dim) that blocks with attention also attend to. vector_dim: width of a vector (N, vector_dim) joined to the
     time's embedding, which modulates every norm when use_affine_time is set. norm_groups: groups of every norm, a
-    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it. norm: ``group``, or
-    ``pixel`` (``PixelNorm``). attn_middle: attention at the coarsest level, between the ways down and up; without it,
-    without attn_strides and with norm ``pixel`` every output pixel depends on its neighbourhood alone. dilation: step
+    divisor of channel; a norm removes the mean of each group. norm: ``group``, or ``pixel`` (``PixelNorm``).
+    attn_middle: attention at the coarsest level, between the ways down and up; without it, without attn_strides and
+    with norm ``pixel`` every output pixel depends on its neighbourhood alone. dilation: step
     between the pixels that the second convolution of a residual block sees, for the blocks on the way down, in the
     middle and on the way up (the original work's dilated UNet; the weights have the same shapes).
     """
