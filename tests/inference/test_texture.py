@@ -14,6 +14,7 @@ from cdm4mi.io import Volume
 from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.training.modules import ConditionDDPM
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +62,21 @@ def test_a_level_that_is_given_is_used_with_the_texture_that_is_measured(model):
 
 
 def test_the_loss_takes_the_texture():
-    from cdm4mi.training.modules import ConditionDDPM
-
     torch.manual_seed(0)
-    unet = {"in_channel": 6, "channel": 16, "channel_multiplier": [1], "n_res_blocks": 1, "attn_strides": []}
-    ddpm = ConditionDDPM(
-        path="residual", level_channel=True, texture_channels=True, unet_rosinality_config=unet | {"norm": "pixel"}
-    )
+    unet = {
+        "in_channel": 6,
+        "channel": 16,
+        "channel_multiplier": [1],
+        "n_res_blocks": 1,
+        "attn_strides": [],
+        "norm": "pixel",
+        "dropout": 0.0,
+    }
+    ddpm = ConditionDDPM(path="residual", level_channel=True, texture_channels=True, unet_rosinality_config=unet)
     awake(ddpm.model)
     x0, y = torch.rand(2, 2, 1, 16, 16)
     texture, index = torch.tensor([[0.5, 0.5, 1.0]] * 2), torch.arange(2)
-    white, told, again = (float(ddpm.loss(x0, y, sigma=0.1, texture=t, index=index)) for t in (None, texture, texture))
+    given = ({"texture": t} for t in (None, texture, texture))
+    white, told, again = (ddpm.loss(x0, y, sigma=0.1, index=index, **options).item() for options in given)
     assert told == again != white
     assert ddpm.sample(y, sigma=0.1, texture=texture, steps=2).shape == y.shape
