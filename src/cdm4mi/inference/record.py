@@ -74,5 +74,6 @@ class DenoiseRecord(OutputRecord):
     slices: int
     seconds: float
     device: str
+    precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None

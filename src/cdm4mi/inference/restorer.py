@@ -22,6 +22,7 @@ from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.bright import excess
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
+from cdm4mi.inference.compute import device_named, dtype_named
 from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import guess_notice, modality_of, window_for
@@ -29,6 +30,7 @@ from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
+from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
@@ -61,19 +63,25 @@ class Restoration:
 class Restorer:
     """Runs a trained model on volumes.
 
-    model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device: where.
+    model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device, precision:
+    where, and in which number format the network computes (``inference.compute``).
     A model without a condition is a prior: the scan, scaled, is x_t at the time whose noise is the scan's, and what is
     drawn from there is a sample of the posterior for white noise. It always starts there (``start_from`` y).
     """
 
     def __init__(
-        self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
+        self,
+        model: TrainedModel,
+        sampling: SamplingConfig | None = None,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.model = model
         self.channels = model.config.model.channels
         self.neighbours, self.contrasts = model.config.data.neighbours, len(model.config.data.contrasts)
         self.sampling = sampling or model.config.sampling
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
+        self.dtype = dtype_named(precision, self.device)
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
@@ -196,6 +204,7 @@ class Restorer:
             slices=len(y),
             seconds=round(time.monotonic() - began, 3),
             device=self.device.type,
+            precision=str(self.dtype).removeprefix("torch."),
             warnings=[*self.model.notices, *volume.warnings, *warnings],
             input=about,
             contrasts=[input_record(contrast) for contrast in contrasts] or None,
@@ -246,7 +255,7 @@ class Restorer:
         """
         return self.restore_moments(y, sigma, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def restore_moments(
         self,
         y: NDArray[Any],
@@ -275,7 +284,7 @@ class Restorer:
         image, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
         cond = self._condition(image.to(self.device), sigma, spacing, zero, texture)
         indices = list(range(len(y))) if indices is None else indices
-        denoise = self._tiled(partial(self.process.denoiser, self.network), cond)
+        denoise = self._tiled(partial(self.process.denoiser, self._precise(self.network)), cond)
         mean = torch.zeros_like(self.process.noisy_image(cond.y))
         squares, count = torch.zeros_like(mean), 0
         for estimate in self.sampler.estimates(denoise, cond, seed, indices, hook):  # Welford's running moments
@@ -302,13 +311,22 @@ class Restorer:
         textures = torch.tensor([texture], device=y.device).expand(len(y), -1)
         cond = process.condition(y, sigmas, vector, texture=textures)
         if regression is not None:
-            network, mean = regression.network.to(self.device).eval(), regression.process.mean
+            network, mean = self._precise(regression.network.to(self.device).eval()), regression.process.mean
             estimate = self._tiled(lambda windows: lambda x_t, t: mean(network, windows), cond)
             unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
             return replace(cond, anchor=estimate(process.noisy_image(y), unused))
         if process.keep_mean and not process.anchored:
             return replace(cond, anchor=self.degradation.unbiased(process.noisy_image(y), sigma, zero))
         return cond
+
+    def _precise(self, network: Network) -> Network:
+        """The network in the number format of this restoration."""
+
+        def call(x: Tensor, t: Tensor, condition: Any) -> Tensor:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                return network(x, t, condition)
+
+        return call
 
     def _tiled(self, denoiser: Callable[[Condition], Denoiser], cond: Condition) -> Denoiser:
         return tiled(denoiser, cond, self.tile, self.sampling.overlap)
