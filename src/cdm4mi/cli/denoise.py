@@ -73,7 +73,7 @@ def denoise(
         bool, typer.Option("--phase", help="restore a phase or a field map too, of which the model knows nothing")
     ] = False,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
+    batch: Annotated[int | None, typer.Option(min=1, help="slices at a time (default: what is fastest)")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     precision: Annotated[
         PrecisionName, typer.Option(help="number format of the network; auto: the fastest that the device has")

@@ -71,7 +71,7 @@ def denoise_file(
     phase: bool = False,
     device: str = "auto",
     precision: str = "auto",
-    batch: int = 4,
+    batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DenoiseRecord:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).

@@ -42,6 +42,8 @@ CORRELATION_MARGIN = 0.2
 """How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
 METAL = 3000.0
 """HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
+PIXELS_AT_A_TIME = 2**18, 2**22
+"""Of a batch on a CPU, whose caches hold no more, and on a GPU, which needs as many."""
 OUTSIDE = 4.0
 """A voxel further from the window, or from the tissue around it, than this many noise levels is no noise."""
 
@@ -107,7 +109,7 @@ class Restorer:
         *,
         noise: float | None = None,
         seed: int = 0,
-        batch: int = 4,
+        batch: int | None = None,
         normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
@@ -116,7 +118,8 @@ class Restorer:
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
-        every sample, whatever the batch. batch: slices at a time. normalisation: the intensity window, else the one of
+        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if
+        None. normalisation: the intensity window, else the one of
         the training configuration for this scan. progress: called with (slices done, slices).
         """
         began = time.monotonic()
@@ -160,6 +163,7 @@ class Restorer:
         restored, spread = np.empty_like(y), np.empty_like(y)
         data = self.model.config.data
         beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
+        batch = batch or max(1, PIXELS_AT_A_TIME[self.device.type != "cpu"] // (rows * columns))
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
