@@ -2,7 +2,7 @@
 
     python benchmarks/restore.py [--model CHECKPOINT] [--side 512] [--threads 1]
 
-One estimate of the mean a slice. Noise of 50 HU on smooth random images; the first row is what the others are compared with.
+One estimate of the mean a slice, of smooth random images with noise of 50 HU. The others are compared with the first row.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ def main() -> None:
             restorer.restore_moments(y[:1], SIGMA)
             seconds.append(time.perf_counter() - began)
     outs = [restorer.restore_moments(y, SIGMA)[0] for restorer in restorers]
-    print(
-        f"{model.name}, {options.side} x {options.side}, {options.threads} thread(s); auto is {dtype_named('auto', torch.device('cpu'))}"
-    )
+    fastest = str(dtype_named("auto", torch.device("cpu"))).removeprefix("torch.")
+    print(f"{model.name}, {options.side} x {options.side}, {options.threads} thread(s); auto is {fastest}")
     for (tile, precision), seconds, out in zip(ways, took, outs, strict=True):
         change = float(np.sqrt(np.mean((out - outs[0]) ** 2)))
         print(

@@ -84,6 +84,7 @@ class Restorer:
         self.sampling = sampling or model.config.sampling
         self.device = device_named(device)
         self.dtype = dtype_named(precision, self.device)
+        self.pixels_at_a_time = PIXELS_AT_A_TIME[self.device.type != "cpu"]
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
@@ -163,7 +164,7 @@ class Restorer:
         restored, spread = np.empty_like(y), np.empty_like(y)
         data = self.model.config.data
         beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
-        batch = batch or max(1, PIXELS_AT_A_TIME[self.device.type != "cpu"] // (rows * columns))
+        batch = batch or max(1, self.pixels_at_a_time // (rows * columns))
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
@@ -333,7 +334,8 @@ class Restorer:
         return call
 
     def _tiled(self, denoiser: Callable[[Condition], Denoiser], cond: Condition) -> Denoiser:
-        return tiled(denoiser, cond, self.tile, self.sampling.overlap)
+        batch = max(1, self.pixels_at_a_time // self.tile**2)
+        return tiled(denoiser, cond, self.tile, self.sampling.overlap, batch)
 
     def _padded(self, image: Tensor) -> tuple[Tensor, int, int]:
         """Mirror the lower and right border out to the size that the network needs."""
