@@ -2,7 +2,7 @@
 
     python benchmarks/restore.py [--model CHECKPOINT] [--side 512] [--threads 1]
 
-One estimate of the mean a slice, of smooth random images with noise of 50 HU. The others are compared with the first row.
+One estimate of the mean a slice; smooth random images with noise of 50 HU. The first row is the one to compare with.
 """
 
 from __future__ import annotations
