@@ -83,7 +83,9 @@ def main() -> None:
             noise = np.random.default_rng([9, round(variance * 1e4)]).standard_normal(clean.shape)
             y = (clean + variance**0.5 * noise).astype(np.float32)
             mean, spread = restorer.restore_moments(y, variance**0.5, seed=3)
-            pooled.append((np.abs(mean - clean), spread, calibrated(calibration, spread, variance**0.5), inside))
+            pooled.append(
+                (np.abs(mean - clean), spread, calibrated(calibration, spread, variance**0.5, "white"), inside)
+            )
             report(group, str(variance), *pooled[-1])
         report(group, "all", *(np.concatenate(parts) for parts in zip(*pooled, strict=True)))
 

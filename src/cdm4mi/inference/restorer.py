@@ -21,7 +21,7 @@ from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.bright import excess
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named
 from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
@@ -146,7 +146,8 @@ class Restorer:
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
         measured, given = None, noise is not None
-        if noise is None or self.process.texture_channels:
+        spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
+        if noise is None or self.process.texture_channels or spreads:  # which is calibrated by kind of noise
             measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
@@ -192,8 +193,8 @@ class Restorer:
             description="Denoised by a conditional diffusion model",
         )
         deviation, uncertainty = None, None
-        if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
-            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), used)
+        if spreads and measured is not None:
+            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), sigma, used, measured)
             array = volume.arranged((planes / scale).reshape(y.shape))
             deviation = volume.with_array(array, derivation=derivation)
         record = DenoiseRecord(
@@ -226,19 +227,29 @@ class Restorer:
         further = [y[list(positions)] for positions in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: NDArray[Any], sigma: float) -> tuple[NDArray[Any], Uncertainty]:
+    def _calibrated(
+        self, spread: NDArray[Any], sigma: float, used: float, measured: NoiseEstimate
+    ) -> tuple[NDArray[Any], Uncertainty]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
-        calibration = self.model.about.calibration
+        calibration, kind = self.model.about.calibration, noise_kind(measured.texture)
+        why = None
         if calibration is None:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
+        elif not fits(calibration, self.sampling):
+            why = "the calibration is for other sampling settings"
+        elif kind not in calibration.kinds:
+            known = " or ".join(calibration.kinds) or "no noise"
+            why = f"the noise is {kind}, and the calibration is for {known}"
+        elif abs(used - sigma) > 0.01 * sigma:
+            why = "the noise level is outside the model's training range"
+        if calibration is None or why is not None:
             return spread, Uncertainty(calibrated=False, why=why)
-        if not fits(calibration, self.sampling):
-            return spread, Uncertainty(calibrated=False, why="the calibration is for other sampling settings")
-        return calibrated(calibration, spread, sigma), Uncertainty(
+        return calibrated(calibration, spread, used, kind), Uncertainty(
             calibrated=True,
+            kind=kind,
             interval=INTERVAL,
             half_width_in_standard_deviations=HALF_WIDTH,
-            coverage_on_validation_patients=calibration.coverage_after,
+            coverage_on_validation_patients=calibration.kinds[kind].coverage,
         )
 
     def restore_slices(
