@@ -1,8 +1,8 @@
 """Coverage and ranking of the uncertainty on held-out subjects, before and after calibration; prints the record.
 
 Run from the checkout with a run that was calibrated for these settings:
-    cdm4mi calibrate runs/shipped/longer
-    python -m experiments.uncertainty runs/shipped/longer
+    cdm4mi calibrate runs/white_noise/longer
+    python -m experiments.uncertainty runs/white_noise/longer
 
 A single error says little of its own deviation: errors drawn with exactly the deviations that the map tells would rank
 with them as the column "if the deviation were exact" says.
