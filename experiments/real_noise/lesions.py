@@ -22,8 +22,9 @@ from scipy import ndimage
 
 import cdm4mi
 from cdm4mi.evaluation.baselines.nlm import NlmSettings, nlm
+from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
-from experiments.real_noise.rows import ROWS, blind_sigma, noisy, psnr, tuned
+from experiments.real_noise.rows import ROWS, noisy, psnr, tuned
 from experiments.real_noise.scans import Scan, scan
 from experiments.real_noise.study import loaded, table
 
@@ -116,7 +117,7 @@ def restored(model: TrainedModel, of: Scan, y: np.ndarray) -> np.ndarray:
 
 def by_nlm(settings: NlmSettings, of: Scan, y: np.ndarray) -> np.ndarray:
     """Slices by non-local means at the measured level."""
-    sigma = blind_sigma(y, of.window)
+    sigma = estimate_noise(y).sigma
     return np.stack([nlm(image, sigma, settings) for image in y])
 
 
@@ -189,7 +190,7 @@ def main() -> None:
     levels = []
     for dose, key in DOSES.items():
         y = noisy(ROWS[key].noise, of).y if key else of.volume.array
-        levels.append(f"{dose} {blind_sigma(y, of.window):.1f} HU")
+        levels.append(f"{dose} {estimate_noise(y).sigma:.1f} HU")
         chosen = {k: v for k, v in settings[key].items() if k != "unbiased"} if key else {}
         methods: dict[str, Method] = {
             "input": lambda image: image,

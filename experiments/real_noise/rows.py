@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from cdm4mi.evaluation.baselines import BASELINES
-from cdm4mi.inference.restorer import measured_sigma
+from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.window import IntensityWindow
 from experiments.real_noise.noises import MAKERS, Noisy
 from experiments.real_noise.scans import CT, HEADS, MARGIN, REVERSED, T1, T2, TUNE, Scan, phantom, repeats, scan
@@ -115,11 +115,6 @@ def cases(row: Row) -> list[tuple[Scan, Noisy]]:
     return [(scan(name), noisy(row.noise, scan(name))) for name in row.scans]
 
 
-def blind_sigma(y: np.ndarray, window: IntensityWindow) -> float:
-    """The noise level that ``cdm4mi denoise`` measures in slices (N, H, W), in their units."""
-    return measured_sigma(window.normalised(y)) / window.scale
-
-
 def psnr(x: np.ndarray, reference: np.ndarray, window: IntensityWindow) -> float:
     """dB over all slices at once, both clipped to the window, which is the data range."""
     error = window.normalised(x).clip(-1, 1) - window.normalised(reference).clip(-1, 1)
@@ -148,7 +143,7 @@ def tuned(row: Row, method: str, blind: bool = True) -> dict[str, Any]:
         for name in TUNE[row.modality]:
             clean = scan(name)
             y, reference, sigma = noisy(row.noise, clean)
-            sigma = blind_sigma(y, clean.window) if blind else sigma
+            sigma = estimate_noise(y).sigma if blind else sigma
             rows, columns = clean.square(side=TUNE_SIDE)
             for n, settings in enumerate(baseline.grid):
                 x = baseline(y[0, rows, columns], sigma, settings)
@@ -184,7 +179,7 @@ def classical(row: Row, method: str) -> float | None:
         scores = []
         for of, case in cases(row):
             rows, columns = of.square()
-            x = denoised(method, settings, of, case.y, blind_sigma(case.y, of.window))
+            x = denoised(method, settings, of, case.y, estimate_noise(case.y).sigma)
             scores.append(psnr(x, case.reference[:, rows, columns], of.window))
         return {"psnr": float(np.mean(scores))}
 

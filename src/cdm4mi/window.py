@@ -30,6 +30,11 @@ class IntensityWindow:
             raise UserError(f"intensity window: found {self.low:g} to {self.high:g}, expected low below high")
 
     @property
+    def unit(self) -> str:
+        """What physical values of the modality are in, where a file does not say."""
+        return {"CT": "HU", "RGB": "stored values"}.get(self.modality or "", "scanner units")
+
+    @property
     def scale(self) -> float:
         """What a difference of one physical unit is on [-1, 1]."""
         return 2.0 / (self.high - self.low)

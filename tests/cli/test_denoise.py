@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import nibabel as nib
 import numpy as np
@@ -36,6 +37,10 @@ def test_nifti_in_nifti_out(command, trained_run, save_nifti, tmp_path):
         "warning: the scan does not state its modality: CT by its values (another: --modality)\n",
     )
     assert "out.nii.gz: 2 slices, 1 network calls a slice" in out
+    assert re.search(
+        r"noise measured: sigma 1\d\d(\.\d)? HU, correlation of neighbours -?0\.\d\d \(rows\), -?0\.\d\d \(columns\)$",
+        out.strip(),
+    )
     restored = nib.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(restored.affine, affine, atol=1e-5)
     image = restored.get_fdata().T
@@ -45,8 +50,23 @@ def test_nifti_in_nifti_out(command, trained_run, save_nifti, tmp_path):
     assert record["input"]["modality"] is None
     assert record["normalisation"] == {"low": -1000.0, "high": 1000.0, "modality": "CT"}
     assert record["noise_level"]["value"] == pytest.approx(150, rel=0.2)
+    assert record["noise_level"]["correlations"] == pytest.approx([0, 0], abs=0.2)
+    assert (record["noise_level"]["magnitude"], record["noise_level"]["varying"]) == (False, False)
     assert record["weight_hash"]
     assert sorted(os.listdir(tmp_path)) == ["in.nii.gz", "out.nii.gz", "out.nii.gz.cdm4mi.json"]
+
+
+def test_what_was_found_of_the_noise_is_printed(command, trained_run, save_nifti, tmp_path):
+    rng = np.random.default_rng(0)
+    clean = np.pad(phantom("MR", 1, 64), 32)
+    magnitude = np.hypot(clean + 60 * rng.standard_normal(clean.shape), 60 * rng.standard_normal(clean.shape))
+    source = save_nifti(tmp_path / "in.nii", magnitude[None])
+    arguments = ("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--modality", "MR", "--force")
+    _, measured, _ = command(*arguments)
+    assert " scanner units, correlation of neighbours " in measured
+    assert measured.strip().endswith("(columns), MR magnitude")
+    _, given, _ = command(*arguments, "--noise", 60)
+    assert given.strip().endswith("noise given: sigma 60 scanner units")
 
 
 def test_options_reach_the_model_and_the_record(command, trained_run, save_nifti, tmp_path):

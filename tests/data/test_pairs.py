@@ -12,6 +12,7 @@ from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.degradation import Frame, GaussianNoise
+from cdm4mi.degradation.noises.coloured import ColouredNoise
 from cdm4mi.degradation.noises.identity import Identity
 from cdm4mi.degradation.noises.pet import PetThinning
 from cdm4mi.degradation.noises.rician import RicianNoise
@@ -314,3 +315,63 @@ def test_a_curve_changes_the_contrast_of_mr_alone(patients):
         values, where = b.unique(return_inverse=True)
         assert all(float(a[where == k].std(unbiased=False)) < 1e-6 for k in range(0, len(values), 37))
     assert seen == {"same", "curve"}
+
+
+TEXTURED = ColouredNoise(spectrum="zero_filled", cutoff=0.25, variance=0.01, magnitude=0.5)
+
+
+def test_the_texture_is_that_of_the_noise():
+    """Correlations that are measured over many patches are those told; magnitudes are told apart."""
+    people = [patient("c", "MR-b")]
+    data = PairDataset(people, TEXTURED, 32, 0, texture=True)
+    drawn = [data[i] for i in range(200)]
+    signed = [pair for pair in drawn if pair["texture"][2] == 0]
+    assert 70 < len(signed) < 130
+    noise = torch.stack([pair["y"] - pair["x0"] for pair in signed])
+    power = noise.square().mean((1, 2, 3))
+    rows = (noise[:, :, 1:] * noise[:, :, :-1]).mean((1, 2, 3)) / power
+    told = torch.stack([pair["texture"][0] for pair in signed])
+    assert float((rows - told).abs().mean()) < 0.05
+    assert float(told.std()) > 0.1  # a third each is filled along rows, columns, both
+    air = [(pair["y"] - pair["x0"])[pair["x0"] < -0.99].mean() for pair in drawn if pair["texture"][2] == 1]
+    assert float(torch.stack(air).nanmean()) > 0.05
+
+
+def test_texture_is_told_wrong_by_the_jitter_in_training_alone():
+    people = [patient("c", "MR-b")]
+    exact, jittered, validated = (
+        torch.stack([PairDataset(people, TEXTURED, 32, 0, texture=True, **options)[i]["texture"] for i in range(150)])
+        for options in ({}, {"texture_jitter": 0.1}, {"texture_jitter": 0.1, "validation": True})
+    )
+    assert float((jittered - exact)[:, :2].std()) == pytest.approx(0.1, rel=0.15)
+    assert 5 <= int((jittered[:, 2] != exact[:, 2]).sum()) <= 27
+    assert set(validated[:, 2].tolist()) == {0.0, 1.0}
+    told = PairDataset(people, TEXTURED, 32, 0, texture=True, validation=True)
+    assert all(torch.equal(validated[i], told[i]["texture"]) for i in range(10))
+    assert "texture" not in PairDataset(people, TEXTURED, 32, 0)[0]
+
+
+def test_a_patch_of_a_whole_slice_has_the_correlations_of_its_own_turn():
+    """Zero-filling along one axis alone: a quarter turn changes the axis along which neighbours are alike."""
+    noise = ColouredNoise(spectrum="zero_filled", cutoff=0.25, variance=0.01)
+    data = PairDataset([patient("c", "MR-b")], noise, 32, 0, patches_per_slice=8, texture=True)
+    for i in range(24):
+        pair = data[i]
+        difference = (pair["y"] - pair["x0"])[0]
+        rows = (difference[1:] * difference[:-1]).mean() / difference.square().mean()
+        assert float(pair["texture"][0]) == pytest.approx(float(rows), abs=1e-4)
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 1.0])
+def test_the_clean_patch_has_no_detail_that_zero_filling_leaves_out(magnitude):
+    noise = ColouredNoise(spectrum="zero_filled", cutoff=0.25, variance=1e-6, magnitude=magnitude)
+    full, filled = (PairDataset([patient("c", "MR-b", 80)], n, 64, 0) for n in (GaussianNoise(variance=1e-6), noise))
+    power = np.mean(
+        [np.abs(np.fft.fft2(filled[i]["x0"][0] * np.hanning(64) * np.hanning(64)[:, None])) ** 2 for i in range(24)], 0
+    )
+    beyond = np.abs(np.fft.fftfreq(64)) > 0.3
+    assert power[np.ix_(beyond, beyond)].mean() < 1e-3 * power.mean()  # the corner that no draw measures
+    assert torch.equal(
+        full[0]["x0"], PairDataset([patient("c", "MR-b", 80)], GaussianNoise(variance=0.1), 64, 0)[0]["x0"]
+    )
+    assert all(float((filled[i]["y"] - filled[i]["x0"]).abs().max()) < 0.01 for i in range(24))

@@ -73,8 +73,23 @@ def test_losses_are_float32_whatever_the_network_returns(pair, dtype):
     assert loss.dtype == torch.float32 and bool(loss.isfinite().all())
 
 
+def test_log_l2_weighs_relative_errors_alike(pair):
+    """Its gradient is that of l2 over the sample's own mean squared error, once that is well above the floor."""
+    out, target = 10 * pair[0], 10 * pair[1]
+    loss = loss_per_sample(out, target, "log_l2")
+    squares = (out - target).square().mean((1, 2, 3))
+    assert torch.allclose(loss, torch.log(1 + squares / 0.01), rtol=1e-5)
+    gradients = []
+    for scale in (1.0, 4.0):
+        asked = (target + scale * (out - target)).requires_grad_()
+        loss_per_sample(asked, target, "log_l2").sum().backward()
+        gradients.append(scale * asked.grad)
+    assert torch.allclose(*gradients, rtol=1e-2, atol=1e-6)
+    assert torch.equal(loss_per_sample(target, target, "log_l2"), torch.zeros(3))
+
+
 def test_an_unknown_loss_is_refused_with_the_known_ones(pair):
-    with pytest.raises(UserError, match="loss_type: found 'mse', expected one of l1, l2, huber"):
+    with pytest.raises(UserError, match="loss_type: found 'mse', expected one of l1, l2, huber, log_l2"):
         loss_per_sample(*pair, "mse")
 
 

@@ -13,7 +13,7 @@ from cdm4mi.evaluation import baselines
 from cdm4mi.evaluation.baselines import BASELINES, nlm
 from cdm4mi.evaluation.baselines.nlm import NlmSettings
 from cdm4mi.measure.metrics import psnr
-from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.measure.noise_level import estimate_noise
 
 HAVE_PYWT = importlib.util.find_spec("pywt") is not None
 HAVE_BM3D = importlib.util.find_spec("bm3d") is not None
@@ -81,14 +81,14 @@ def test_no_tuned_setting_lies_at_an_end_of_its_grid():
 def test_sigma_is_estimated_from_the_noise_not_from_the_anatomy(sigma):
     clean = phantom("CT", 3, 256) / 1000
     noisy = clean + sigma * np.random.default_rng(2).standard_normal(clean.shape)
-    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.06)
-    assert estimate_sigma(1000 * noisy) == pytest.approx(1000 * sigma, rel=0.06)
+    assert estimate_noise(noisy).sigma == pytest.approx(sigma, rel=0.06)
+    assert estimate_noise(1000 * noisy).sigma == pytest.approx(1000 * sigma, rel=0.06)
     noisy[:, :128] = 0  # padding does not count
-    assert estimate_sigma(noisy) == pytest.approx(sigma, rel=0.08)
+    assert estimate_noise(noisy).sigma == pytest.approx(sigma, rel=0.08)
 
 
 def test_constant_image_has_no_noise():
-    assert estimate_sigma(np.full((64, 64), 7.3)) == 0
+    assert estimate_noise(np.full((64, 64), 7.3)).sigma == 0
 
 
 def test_mistakes_are_named(pair):
@@ -98,7 +98,7 @@ def test_mistakes_are_named(pair):
     with pytest.raises(UserError, match=r"\(1, 128, 128\)"):
         nlm(noisy[None], 0.1)
     with pytest.raises(UserError, match="not finite"):
-        estimate_sigma(noisy * np.nan)
+        estimate_noise(noisy * np.nan)
     with pytest.raises(UserError, match="validation pair"):
         BASELINES["nlm"].tuned([])
     if not HAVE_BM3D:

@@ -5,13 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config import parse_config
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.degradation.noises.coloured import ColouredNoise
 from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer, measured_sigma
+from cdm4mi.inference.restorer import Restorer
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
 from cdm4mi.models import build_network, build_process
@@ -339,11 +341,24 @@ def test_impossible_noise_levels_are_refused(tiny, level):
         Restorer(tiny).restore(noisy, seed=-1)
 
 
-def test_measured_level_is_that_of_the_slices_not_of_one(tiny):
-    rng = np.random.default_rng(1)
-    slices = rng.standard_normal((40, 64, 64)) * 0.1
-    slices[7] *= 30  # one slice gone wrong
-    assert measured_sigma(slices) == pytest.approx(0.1, rel=0.05)
+def test_the_record_describes_the_noise(tiny):
+    """Magnitudes are measured in the scan's units, where their zero is; noise unlike that of training is a warning."""
+    clean = np.zeros((2, 128, 128))
+    clean[:, 24:104, 24:104] = [phantom("MR", k, 80) for k in (1, 2)]
+    rng = np.random.default_rng(0)
+    white = np.hypot(clean + 60 * rng.standard_normal(clean.shape), 60 * rng.standard_normal(clean.shape))
+    record = Restorer(tiny).restore(Volume(white, np.eye(4), "MR")).record
+    assert record.noise_level.value == pytest.approx(60, rel=0.08)
+    assert (record.noise_level.magnitude, record.noise_level.varying) == (True, False)
+    assert not any("correlates" in warning for warning in record.warnings)
+    smooth = gaussian_filter(rng.standard_normal(clean.shape), (0, 0.8, 0.8))
+    correlated = Volume(clean + 60 * smooth / smooth.std(), np.eye(4), "MR")
+    record = Restorer(tiny).restore(correlated).record
+    assert record.noise_level.correlations == pytest.approx([0.67, 0.67], abs=0.2)
+    assert any("correlates" in warning and "in the model's training by 0.00" in warning for warning in record.warnings)
+    tiny.config.data.noise = ColouredNoise(spectrum="smoothed", smoothing=[0.3, 1.0], variance=[0.0064, 0.09])
+    record = Restorer(tiny).restore(correlated).record
+    assert not any("correlates" in warning for warning in record.warnings)
 
 
 def test_units_of_the_scanner_do_not_matter_for_mr(tiny):

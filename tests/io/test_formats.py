@@ -59,7 +59,7 @@ def test_it_is_read_and_written_and_what_is_not_a_scan_is_refused(npy, scan, tmp
 def test_it_is_listed_where_formats_are(npy, scan, tmp_path, command):
     (tmp_path / "text").write_text("no scan")
     code, _, err = command("inspect", tmp_path / "text")
-    assert code == 2 and re.search(r"expected DICOM, NIfTI, .*, PNG, NPY or a zip of them", err)
+    assert code == 2 and re.search(r"expected DICOM, NIfTI, .*, NPY or a zip of them", err)
     code, _, err = command("denoise", scan[0], tmp_path / "out.txt")
     assert code == 2 and re.search(r"out.txt: names no format, expected an ending \.nii\.gz, .*\.npy", err)
     assert [info.kind for info in io.list_scans(scan[0]).scans] == ["npy"]

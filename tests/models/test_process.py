@@ -183,3 +183,13 @@ def test_the_schedule_of_a_checkpoint_takes_the_place_of_the_configured_one():
 def test_a_schedule_without_signal_at_its_end_is_refused_for_eps_from_a_checkpoint_too():
     with pytest.raises(UserError, match="found eps with zero terminal SNR"):
         build_process(ModelConfig(), [0.1, 0.2, 1.0])
+
+
+def test_the_texture_is_three_more_constant_channels():
+    y, texture = torch.randn(2, 1, 4, 6), torch.tensor([[0.5, -0.1, 1.0], [0.0, 0.2, 0.0]])
+    cond = process_of().condition(y, torch.ones(2), texture=texture)
+    image = process_of(level_channel=True, texture_channels=True).network_condition(cond).image
+    assert image.shape == (2, 5, 4, 6)
+    assert torch.equal(image[:, 2:], texture[:, :, None, None].expand(-1, -1, 4, 6))
+    with pytest.raises(ValueError, match="without a texture"):
+        process_of(texture_channels=True).network_condition(process_of().condition(y, torch.ones(2)))

@@ -42,8 +42,8 @@ def test_fingerprint_says_what_the_scans_are(stores):
     assert said["slices"] == {"train": 15, "val": 5, "test": 5}
     assert said["spacing_mm"] == [[2.5] * 3, [0.8] * 3, [0.8] * 3]
     assert said["rows"] == [96, 96, 96]
-    assert said["noise"]["sigma"][1] == pytest.approx(40, rel=0.3)  # fine anatomy counts too
-    assert said["noise"]["correlation_pixels"][1] < 1.6
+    assert said["noise"]["sigma"][1] == pytest.approx(40, rel=0.15)
+    assert said["noise"]["correlation"][1] < 0.2
     assert said["foreground_percentiles"]["50"][1] == pytest.approx(0, abs=120)
     assert 0 < said["clipped_fraction"] < 0.1
     assert said["sources"]["CT-96x96"]["patients"] == said["patients"]

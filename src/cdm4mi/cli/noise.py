@@ -97,6 +97,6 @@ def noise(
         )
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
-    unit = record.input.units or ("HU" if record.normalisation.modality == "CT" else "scanner units")
+    unit = record.input.units or record.normalisation.unit
     message = f"{record.noise['type']} noise of level {record.noise_level:.4g} {unit}"
     echo(f"{out}: {record.slices} slices, {message}")

@@ -12,6 +12,7 @@ from cdm4mi.choices import SOLVERS, EstimateName, LossName, ParameterizationName
 from cdm4mi.degradation import GaussianNoise, NoiseConfig
 from cdm4mi.section import Count, Fraction, NonNegative, Positive, Section
 
+NormName = Literal["group", "pixel"]
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
 NotNegative = Annotated[int, Field(ge=0)]
@@ -39,7 +40,7 @@ class UNetConfig(Section):
 
     in_channel: Count = 2
     out_channel: Count = 1
-    channel: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    channel: Annotated[int, Field(ge=8, multiple_of=8)] = 64
     channel_multiplier: Annotated[list[Count], Field(min_length=1)] = Field([1, 2, 4])
     n_res_blocks: Count = 2
     attn_strides: list[Count] = Field([4])
@@ -54,6 +55,10 @@ class UNetConfig(Section):
         description="attention divides by the root of the head's width, or (some old checkpoints) of all channels",
     )
     norm_groups: Count = Field(32, description="groups of every norm, each of which loses its mean; divides channel")
+    norm: NormName = Field(
+        "group", description="group: over groups of channels and all pixels; pixel: over each pixel's"
+    )
+    attn_middle: bool = Field(True, description="attention at the coarsest level, between the ways down and up")
     dilation: Annotated[list[Count], Field(min_length=3, max_length=3)] = Field(
         [1, 1, 1],
         description="step between the pixels of the second convolution of the residual blocks: down, middle, up",
@@ -62,7 +67,7 @@ class UNetConfig(Section):
 
     @model_validator(mode="after")
     def _whole_groups(self) -> UNetConfig:
-        if self.channel % self.norm_groups:
+        if self.norm == "group" and self.channel % self.norm_groups:
             raise ValueError(f"norm_groups is {self.norm_groups}, expected a divisor of channel = {self.channel}")
         return self
 
@@ -105,6 +110,11 @@ class ModelConfig(Section):
     )
     conditioning_key: ConditioningKey = "concat"
     level_channel: bool = Field(False, description="give the network the condition's noise level as one more channel")
+    texture_channels: bool = Field(
+        False,
+        description="give the network three more channels: correlation of the condition's noise with the next row and "
+        "the next column, and whether it is a magnitude (MR)",
+    )
     sigma_r: Positive | None = Field(
         None,
         description="root mean square of x0 - y on [-1, 1] for precond; none: the known level of each sample, or, on "
@@ -193,6 +203,9 @@ class AugmentConfig(Section):
     shrink: Fraction = Field(
         0.0, description="share of the patches that are cut twice as large, where a slice is, and averaged over 2 x 2"
     )
+    lesions: Fraction = Field(
+        0.0, description="share of the patches to which a few ellipses of low contrast are added (data.lesions)"
+    )
 
 
 class DataConfig(Section):
@@ -247,6 +260,11 @@ class DataConfig(Section):
         0.0,
         description="training patches tell the network their noise level times exp(so much times a normal number): it "
         "learns from levels as wrong as estimated ones",
+    )
+    texture_jitter: Fraction = Field(
+        0.0,
+        description="with texture_channels: standard deviation of the error of the correlations that training patches "
+        "tell the network, and share of those that call a magnitude none, or the other way round",
     )
     workers: Annotated[int, Field(ge=0)] = 0
 

@@ -1,4 +1,4 @@
-"""Acquisition numbers: what a model conditioned by a vector (conditioning_key adm) is told of a scan."""
+"""Acquisition numbers of a scan, the condition vector of models with conditioning_key adm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ UNKNOWN_SPACING: Spacing = (1.0, 1.0, 1.0)
 
 
 def acquisition_vector(names: Sequence[str], level: float, spacing: Spacing) -> list[float]:
-    """The numbers by the names of ``model.acquisition_vector``, each of order 1.
+    """The acquisition numbers by the names in ``model.acquisition_vector``, scaled to order 1.
 
     noise_level: standard deviation on [-1, 1]; pixel_spacing, slice_spacing: the logarithm of millimetres.
     """

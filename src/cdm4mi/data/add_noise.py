@@ -59,7 +59,8 @@ def noisy_scan(
     """Noise on every slice of a volume: one parameter for the scan, the noise of slice k decided by (seed, k).
 
     The window is that of training: -1000 to 1000 HU for CT, 0 to the 99.5th percentile of the foreground for MR and
-    PET. What the noise leaves alone, and padding, keeps its value exactly. progress: called with (slices done, slices).
+    PET. Voxels that the noise does not change, and padding, keep their value exactly. progress: called with (slices
+    done, slices).
     """
     if seed < 0:
         raise UserError(f"seed: found {seed}, expected a number of at least 0")

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm4mi.config.schema import AugmentConfig
+from cdm4mi.data.lesions import Lesion, draw_lesions, with_lesions
 from cdm4mi.data.patient import Plane
 
-Place = tuple[slice, slice]
+Crop = tuple[slice, slice]
 Turn = Callable[[Tensor], Tensor]
 BACKGROUND = -1.0
 KNOTS = 5
@@ -24,9 +25,9 @@ KNOTS = 5
 
 
 def draw_turn(config: AugmentConfig, rng: np.random.Generator) -> Turn:
-    """A random quarter turn and flip, as far as they are wanted, the same for every image it is called with.
+    """Draw a quarter turn and a flip, as configured. Returns a function that applies them to any image.
 
-    The random numbers that are taken from ``rng`` do not depend on the configuration.
+    The random numbers taken from ``rng`` do not depend on the configuration.
     """
     quarter, flip = int(rng.integers(4)), bool(rng.integers(2))
     quarter, flip = (quarter if config.rotation == "quarter" else 0), flip and config.flip
@@ -40,11 +41,12 @@ def draw_turn(config: AugmentConfig, rng: np.random.Generator) -> Turn:
 
 @dataclass(frozen=True)
 class Change:
-    """What is done to one clean image before its noise is made.
+    """Changes of one clean image, made before noise is added.
 
-    angle: degrees, anticlockwise; contrast: factor of the differences to the image's mean; sharpness: share of what
-    a 3 x 3 blur takes away that is added (below 0: taken away); shrink: so many pixels along each axis become their
-    mean; curve: what values at equal distances from -1 to 1 become, with lines between (None: what they are).
+    angle: degrees, anticlockwise; contrast: factor of the differences from the image's mean; sharpness: share of the
+    difference from a 3 x 3 blur that is added (negative: subtracted); shrink: number of pixels along each axis that
+    are averaged; curve: new values for those at equal distances from -1 to 1, linear between (None: unchanged);
+    lesions: ellipses that are added.
     """
 
     angle: float = 0.0
@@ -52,23 +54,24 @@ class Change:
     sharpness: float = 0.0
     shrink: int = 1
     curve: tuple[float, ...] | None = None
+    lesions: tuple[Lesion, ...] = ()
 
-    def cut(self, plane: Plane, place: Place) -> NDArray[Any]:
-        """The part of a slice (or of its channels) at a place, turned about its middle, then shrunk.
+    def cut(self, plane: Plane, crop: Crop) -> NDArray[Any]:
+        """The crop of a slice (or of its channels), rotated about its centre, then shrunk.
 
-        Outside is background; rows and columns that do not fill a new pixel are left out.
+        Outside the slice is background; rows and columns that do not fill a new pixel are left out.
         """
-        return _shrunk(self._turned(plane, place), self.shrink)
+        return _shrunk(self._turned(plane, crop), self.shrink)
 
-    def _turned(self, plane: Plane, place: Place) -> NDArray[Any]:
+    def _turned(self, plane: Plane, crop: Crop) -> NDArray[Any]:
         if self.angle == 0.0:
-            return np.asarray(plane[place] if len(plane.shape) == 2 else plane[(..., *place)])
+            return np.asarray(plane[crop] if len(plane.shape) == 2 else plane[(..., *crop)])
         if len(plane.shape) == 3:
-            return np.stack([_rotated(channel, place, self.angle, BACKGROUND) for channel in np.asarray(plane[:])])
-        return _rotated(plane, place, self.angle, BACKGROUND)
+            return np.stack([_rotated(channel, crop, self.angle, BACKGROUND) for channel in np.asarray(plane[:])])
+        return _rotated(plane, crop, self.angle, BACKGROUND)
 
     def foreground(self, plane: Plane) -> Plane:
-        """The foreground (bool) of a whole slice that was changed so."""
+        """The foreground (bool) of a whole slice after this change."""
         if self.angle == 0.0 and self.shrink == 1:
             return plane
         turned = plane[:, :] if self.angle == 0.0 else _rotated(plane, np.s_[:, :], self.angle, 0.0) >= 0.5
@@ -79,10 +82,12 @@ class Change:
         return spacing[0] * self.shrink, spacing[1] * self.shrink
 
     def intensity(self, image: Tensor) -> Tensor:
-        """Curve, contrast, then sharpness of an image (..., H, W) on [-1, 1], clipped to it, as far as they are set."""
+        """Apply curve, lesions, contrast, then sharpness to an image (..., H, W) on [-1, 1], and clip it to that."""
         if self.curve is not None:
             knots = np.linspace(-1, 1, len(self.curve))
             image = torch.from_numpy(np.interp(image.numpy(), knots, self.curve).astype(np.float32))
+        if self.lesions:
+            image = with_lesions(image, self.lesions)
         if self.contrast == 1.0 and self.sharpness == 0.0:
             return image
         mean = image.mean()
@@ -94,14 +99,14 @@ class Change:
 
 
 def draw_shrink(config: AugmentConfig, rng: np.random.Generator) -> int:
-    """2 for the configured share of patches, else 1. Nothing is taken from ``rng`` where that is 0."""
+    """Draw the shrink: 2 for the configured share of patches, else 1. A share of 0 takes nothing from ``rng``."""
     return 2 if config.shrink > 0 and rng.random() < config.shrink else 1
 
 
 def draw_change(
     config: AugmentConfig, rng: np.random.Generator, shrink: int = 1, modality: str | None = None
 ) -> Change:
-    """A change of the configured strength. Nothing is taken from ``rng`` for what is not set.
+    """Draw a change of the configured strength. Nothing is taken from ``rng`` for changes that are off.
 
     The curve is for MR and PET, whose units are arbitrary; the background stays and the brightest knot is 1.
     """
@@ -116,7 +121,8 @@ def draw_change(
     if config.curve > 0 and rng.random() < config.curve and modality in ("MR", "PT"):
         values = rng.random(KNOTS - 1)
         curve = (BACKGROUND, *(float(v) for v in 2 * values / values.max() - 1))
-    return Change(angle, contrast, sharpness, shrink, curve)
+    lesions = draw_lesions(rng) if config.lesions > 0 and rng.random() < config.lesions else ()
+    return Change(angle, contrast, sharpness, shrink, curve, lesions)
 
 
 def _shrunk(image: NDArray[Any], factor: int) -> NDArray[Any]:
@@ -129,10 +135,10 @@ def _shrunk(image: NDArray[Any], factor: int) -> NDArray[Any]:
     return means
 
 
-def _rotated(plane: Plane, place: Place, angle: float, outside: float) -> NDArray[Any]:
-    """Bilinear values on the pixels of ``place`` turned about its middle, from the part of the slice that they need."""
+def _rotated(plane: Plane, crop: Crop, angle: float, outside: float) -> NDArray[Any]:
+    """The crop, rotated about its centre by ``angle`` and interpolated bilinearly; reads only the pixels it needs."""
     shape = plane.shape
-    (top, bottom, _), (left, right, _) = (part.indices(n) for part, n in zip(place, shape, strict=True))
+    (top, bottom, _), (left, right, _) = (part.indices(n) for part, n in zip(crop, shape, strict=True))
     rows = torch.arange(bottom - top, dtype=torch.float64) - (bottom - top - 1) / 2
     columns = torch.arange(right - left, dtype=torch.float64) - (right - left - 1) / 2
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))

@@ -1,4 +1,4 @@
-"""What lies beside a slice and is shown to a model with it: its neighbours, and the same place in other contrasts."""
+"""Further channels of a condition: neighbouring slices, and the same slice in other contrasts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cdm4mi.io.listing import ScanInfo
 
 
 def neighbours_of(k: int, length: int, reach: int) -> list[int]:
-    """The slices k - reach .. k - 1, k + 1 .. k + reach of ``length``; at an end the last slice is repeated."""
+    """Indices k - reach .. k - 1, k + 1 .. k + reach out of ``length`` slices; at an end the last is repeated."""
     return [min(max(k + step, 0), length - 1) for step in range(-reach, reach + 1) if step]
 
 
 def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: str) -> NDArray[Any]:
-    """The slices (N, rows, columns) of another contrast at the places of a scan's, in its own window, on [-1, 1].
+    """Slices (N, rows, columns) of another contrast at the positions of a scan's, on [-1, 1] by the contrast's window.
 
     Values outside the window are clipped. Axes that are swapped or mirrored are turned. Raises UserError for colour and
     for another grid of voxels; ``name`` is what messages call the contrast.
@@ -48,7 +48,7 @@ def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: st
 
 
 class Contrasts:
-    """The scans of other contrasts by patient, found from their paths and headers and read as they are asked for.
+    """The scans of other contrasts by patient, found by paths and headers and read when they are needed.
 
     groups: the paths of each contrast. Patients are told apart as those of the scans are: by DICOM PatientID, BIDS
     label, folder or file name; one scan of one patient belongs to the one scan there is.
@@ -65,7 +65,10 @@ class Contrasts:
             self.by_patient.append(found)
 
     def of(self, patient: str, scan: Volume, alone: bool) -> list[NDArray[Any]]:
-        """The slices of each contrast at those of a patient's scan; ``alone``: there is no other scan. UserError."""
+        """The slices of each contrast at those of a patient's scan. Raises UserError.
+
+        alone: whether this is the only scan, to which the only scan of each contrast then belongs.
+        """
         images = []
         for n, found in enumerate(self.by_patient):
             name = f"data.contrasts[{n}]"

@@ -1,4 +1,4 @@
-"""The fingerprint of a store: what its scans have in common, from which a training is planned (nnU-Net's idea)."""
+"""The fingerprint of a store: a summary of its scans from which a training is planned (after nnU-Net)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from cdm4mi.files import replacing_file
 from cdm4mi.measure.noise_level import estimate_noise
 
 NAME = "fingerprint.json"
-FORMAT = 2
+FORMAT = 3
 SCANS_A_SOURCE = 12
-"""Scans of one source whose voxels are looked at, spread over them all."""
+"""Scans of one source that are measured, evenly spread over all."""
 SLICES_A_SCAN = 3
 PERCENTILES = (0.5, 50.0, 99.5)
 CLIPPED = 1 - 1e-6
-"""On [-1, 1]: a value that the window cut."""
+"""On [-1, 1]: values beyond this were clipped by the window."""
 
 
 def make_fingerprint(store: Path, manifest: Manifest) -> dict[str, Any]:
-    """What the scans of a store are: counts by split and source, geometry, intensities, foreground and noise.
+    """Summarise the scans of a store: counts by split and source, geometry, intensities, foreground and noise.
 
     Intensities and noise are measured on some slices of training and validation; the test set is counted, not looked
     at. Ranges are [least, median, most].
@@ -52,10 +52,10 @@ def make_fingerprint(store: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def write_fingerprint(store: Path, manifest: Manifest) -> dict[str, Any]:
-    """The fingerprint beside the manifest: the one that is there where it is this manifest's, else made now."""
-    known = _read(store / NAME)
-    if known is not None and known.get("manifest_sha256") == manifest.sha256:
-        return known
+    """The fingerprint of a manifest, read from the file beside it, or made and written where it is out of date."""
+    fingerprint = _read(store / NAME)
+    if fingerprint is not None and fingerprint.get("manifest_sha256") == manifest.sha256:
+        return fingerprint
     fingerprint = make_fingerprint(store, manifest)
     with replacing_file(store / NAME) as temporary:
         temporary.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
@@ -70,10 +70,10 @@ def fingerprint_of(store: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        fingerprint = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return known if isinstance(known, dict) and known.get("format") == FORMAT else None
+    return fingerprint if isinstance(fingerprint, dict) and fingerprint.get("format") == FORMAT else None
 
 
 def _facts(scans: Sequence[ManifestScan], measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _facts(scans: Sequence[ManifestScan], measured: Sequence[Mapping[str, Any]])
 
 
 def _intensities(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Of the measured slices: foreground percentiles, what the window clips, and the noise."""
+    """Summary of the measured slices: foreground percentiles, share clipped by the window, and noise."""
     if not measured:
         return {"measured_slices": 0}
     found = {
@@ -118,40 +118,42 @@ def _intensities(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _noise(measured: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    return {key: _spread([m[key] for m in measured]) for key in ("sigma", "on_unit_scale", "correlation_pixels")}
+    return {key: _spread([m[key] for m in measured]) for key in ("sigma", "on_unit_scale", "correlation")}
 
 
 def _measured(store: Path, manifest: Manifest, scans: Sequence[ManifestScan]) -> list[dict[str, Any]]:
-    """Facts of some slices of some scans of one source, evenly spread."""
+    """Measurements of some slices of some scans of one source, evenly spread."""
     found = []
     for scan in _spread_out(scans, SCANS_A_SOURCE):
         reader = scan_of(scan, store, manifest.settings.window_hu)
         # away from the ends of the scan, where a slice shows little
         inner = range(scan.slices // 6, scan.slices - scan.slices // 6)
-        found += [_slice_facts(reader, k, CONDITION in scan.stored) for k in _spread_out(inner, SLICES_A_SCAN)]
+        chosen = _spread_out(inner, SLICES_A_SCAN)
+        noise = {
+            name: _noise_of(np.stack([reader.read(kind, k, np.s_[:, :]) for k in chosen]), reader.window.scale)
+            for name, kind in (("noise", TARGET), ("condition", CONDITION))
+            if chosen and kind in (TARGET, *scan.stored)
+        }
+        found += [_slice_facts(reader, k) | noise for k in chosen]
     return found
 
 
-def _slice_facts(reader: StoredScan, k: int, real: bool) -> dict[str, Any]:
+def _slice_facts(reader: StoredScan, k: int) -> dict[str, Any]:
     values = reader.read(TARGET, k, np.s_[:, :])
     window = reader.window
     if not np.isfinite(values).all():
         raise UserError(f"{reader.path}: holds values that are not finite, expected numbers")
     inside = values[values > reader.foreground_above]
     inside = inside if inside.size else values.ravel()
-    facts: dict[str, Any] = {
+    return {
         "percentiles": np.percentile(inside, PERCENTILES).tolist(),
         "clipped": float((np.abs(window.normalised(inside)) > CLIPPED).mean()),
-        "noise": _noise_of(values, window.scale),
     }
-    if real:
-        facts["condition"] = _noise_of(reader.read(CONDITION, k, np.s_[:, :]), window.scale)
-    return facts
 
 
 def _noise_of(values: NDArray[Any], scale: float) -> dict[str, float]:
     noise = estimate_noise(values)
-    return {"sigma": noise.sigma, "on_unit_scale": noise.sigma * scale, "correlation_pixels": noise.correlation}
+    return {"sigma": noise.sigma, "on_unit_scale": noise.sigma * scale, "correlation": noise.correlation}
 
 
 def _spread_out(items: Any, count: int) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Every scan below some paths, each once, with what tells its patient; and what was passed over."""
+"""The scans below some paths, each once, with a name for its patient; counts of files that are no scans."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Inventory:
     passed_over: dict[str, int] = field(default_factory=dict)
 
     def count(self, kind: str, number: int) -> None:
-        """Count files that were passed over."""
+        """Add to the count of files of a kind that were passed over."""
         if number:
             self.passed_over[kind] = self.passed_over.get(kind, 0) + number
 
@@ -55,12 +55,12 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
     for a path that does not exist.
     """
     found = Inventory()
-    places: list[tuple[Path, tuple[Path, ...], Path, str]] = []  # path to name it by, files, root, kind
+    entries: list[tuple[Path, tuple[Path, ...], Path, str]] = []  # path to name it by, files, root, kind
     for root in paths:
         if not root.exists():
             raise UserError(f"{root}: does not exist, expected a scan or a folder of scans")
         if not root.is_dir():
-            places.append((root, (root,), root, "file"))
+            entries.append((root, (root,), root, "file"))
             continue
         for folder, files_here in folders_under(root, leave_out):
             dicom, unknown = [], []
@@ -69,22 +69,22 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
                 if kind == "dicom":
                     dicom.append(file)
                 elif kind is None and _named_as_scan(file):
-                    places.append((file, (file,), root, "file"))  # damaged: where it is read, that is said
+                    entries.append((file, (file,), root, "file"))  # damaged: reported where it is read
                 elif kind is None and not is_data_file(file):
                     unknown.append(file)
                 elif kind == "png":
                     found.count("PNG files", 1)
                 elif kind is not None and not is_data_file(file):
-                    places.append((file, (file,), root, kind))
+                    entries.append((file, (file,), root, kind))
             endings = {file.suffix for file in dicom}
             broken = [file for file in unknown if is_broken(ScanFile(file.name, file), endings)]
             found.count("other files", len(unknown) - len(broken))
-            dicom += broken  # where the series is listed, that is said
+            dicom += broken  # reported where the series is listed
             if dicom:
-                places.append((folder, tuple(dicom), root, "series"))
+                entries.append((folder, tuple(dicom), root, "series"))
     seen: set[tuple[Path, ...]] = set()
-    people = patient_names([place[0] for place in places])
-    for (path, files, root, kind), person in zip(places, people, strict=True):
+    people = patient_names([entry[0] for entry in entries])
+    for (path, files, root, kind), person in zip(entries, people, strict=True):
         key = tuple(file.resolve() for file in files)
         if key in seen:
             continue
@@ -96,12 +96,12 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
 
 
 def _named_as_scan(file: Path) -> bool:
-    """Whether the ending is that of a scan; those of pictures, and of voxels beside a header, say too little."""
+    """Whether the ending is one of scans alone: not of pictures, or of voxels that have a header beside them."""
     return format_of_ending(file) not in (None, "png") and not is_data_file(file)
 
 
 def _kind(file: Path) -> str | None:
-    """The format by the content ("dicom", "nifti" ...), or None for what is no scan or cannot be read."""
+    """The format of a file by its content ("dicom", "nifti" ...); None for other and unreadable files."""
     try:
         return detect(ScanFile(file.name, file))
     except UserError:

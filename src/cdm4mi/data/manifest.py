@@ -24,14 +24,14 @@ NAME = "manifest.json"
 SCANS = "scans"
 """Folder of the scans' files in a store."""
 SIGNATURE = ("software", "version", "sha256")
-"""Keys of the manifest that its hash is not taken of; they come first."""
+"""Keys of the manifest that are not part of its hash; they come first."""
 SCAN_FILE = re.compile(r"[0-9a-f]{24}\.h5|\.cdm4mi-.*")
 """The name of a scan's file, or of one that is being written."""
 
 
 @dataclass
 class PreparedScan:
-    """One scan in the store: its record, the hashes of its slices and of its pairs, its patient's pseudonym."""
+    """One scan of the store: its record, the hashes of its slices and of its pairs, its patient's pseudonym."""
 
     record: ScanRecord
     hashes: list[bytes]
@@ -45,7 +45,7 @@ class PreparedScan:
 
 
 def distinct(scans: Iterable[PreparedScan]) -> list[PreparedScan]:
-    """The scans in the manifest's order; a scan of which a patient has a copy is there once."""
+    """The scans in the manifest's order, without a patient's second copy of one scan."""
     found: dict[tuple[str, str], PreparedScan] = {}
     for scan in sorted(scans, key=lambda scan: (scan.patient, scan.file, scan.label)):
         found.setdefault((scan.patient, scan.file), scan)
@@ -53,7 +53,7 @@ def distinct(scans: Iterable[PreparedScan]) -> list[PreparedScan]:
 
 
 def shared_slices(scans: Sequence[PreparedScan]) -> dict[tuple[str, str], int]:
-    """How many slices two patients (in order of name) have in common, for those who have any."""
+    """Number of slices that two patients (in order of name) have in common, for those who have any."""
     owners: dict[bytes, set[str]] = {}
     for scan in scans:
         for digest in scan.hashes:
@@ -90,7 +90,7 @@ def make_manifest(
 
 
 def write_manifest(store: Path, manifest: Manifest) -> bool:
-    """Write the manifest whole or not at all; False where the one that is there says the same already."""
+    """Write the manifest, whole or not at all. Returns False where the present one has the same content."""
     target = store / NAME
     if target.is_file():
         try:
@@ -144,7 +144,7 @@ def size_of(store: Path) -> int:
 
 
 def facts_of(manifest: Manifest, size: int) -> list[tuple[str, str]]:
-    """What a store is, as (name, value); ``size``: its bytes on disk."""
+    """Facts of a store for a person, as (name, value); size: its bytes on disk."""
     scans = manifest.scans
     shares = [scan.foreground_fraction for scan in scans]
     worst = max((how.error, scan.modality) for scan in scans for how in scan.stored.values())

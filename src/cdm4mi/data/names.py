@@ -1,4 +1,4 @@
-"""Which patient a file belongs to, told from its path; and what a store calls a patient."""
+"""The patient of a file by its path, and the pseudonym of a patient in a store."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import Literal, get_args
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-"""The parts that patients are given to."""
+"""The splits."""
 
 
 def pseudonym(name: str) -> str:
-    """What a store calls a patient: a hash, by which one whose name is known can be found again."""
+    """The pseudonym of a patient in a store: a hash of the name, so that whoever has the name can find the patient."""
     return "patient-" + hashlib.sha256(name.encode()).hexdigest()[:10]
 
 
 def patient_hash(name: str) -> str:
-    """What a checkpoint holds of a patient: enough to find one again whose name is at hand, not to learn the name."""
+    """The hash of a patient in a checkpoint, by which whoever has the name can find the patient."""
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def patient_name(path: Path) -> str:
-    """A name that tells patients apart: the last BIDS label (sub-01) in the path, else the file's or folder's own."""
+    """The name of a patient by a path: the last BIDS label (sub-01) in it, else the name of the file or folder."""
     labels = re.findall(r"sub-[A-Za-z0-9]+", str(path))
     return labels[-1] if labels else re.sub(r"(\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz))+$", "", path.name.lower())
 
 
 def patient_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each path: in folders with a file name that repeats (john/t1.nii, jane/t1.nii), the folder's."""
+    """The patient name of each path; where file names repeat (john/t1.nii, jane/t1.nii), that of the folder."""
     names = [patient_name(path) for path in paths]
     alone = Counter(name for name in names if not name.startswith("sub-"))
     repeated = {name for name, count in alone.items() if count > 1}

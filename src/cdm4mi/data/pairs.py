@@ -18,28 +18,29 @@ from cdm4mi.data.acquisition import acquisition_vector
 from cdm4mi.data.augment import Change, Turn, draw_change, draw_shrink, draw_turn
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation, Frame
+from cdm4mi.degradation.base import measured_correlations
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
 Pair = dict[str, Tensor]
-Place = tuple[slice, slice]
+Crop = tuple[slice, slice]
 TRIES = 8
-WHOLE: Place = np.s_[:, :]
+WHOLE: Crop = np.s_[:, :]
 PATCHES_PER_SLICE = 16
-"""Patches that share one noisy slice, where the noise is made of whole slices (of projections, say) and costs time."""
+"""Patches that share one noisy slice, where noise is computed for whole slices (in projections, for example)."""
 _VALIDATION = 1
 _TRAINING = 0
 _WHOLE = 1
-"""Third part of a block's key: its random numbers are not those of the pair of the same number."""
+"""Third part of a block's key, so that its random numbers differ from those of the pair of the same number."""
 _NEIGHBOUR = 2
-"""After a pair's or block's key: the noise of a slice beside it is not its own."""
-_JITTER = 3
-"""After a pair's key: how wrong its noise level is told."""
+"""Appended to the key of a pair or block for the noise of its neighbouring slices."""
+_JITTER, _TEXTURE_JITTER = 3, 4
+"""Appended to the key of a pair for the random errors of its noise level and its texture."""
 
 
 @dataclass
 class _Slice:
-    """A clean slice (C, H, W) that is kept with its condition and level, its patient and its foreground."""
+    """A clean slice (C, H, W) kept in memory, with its condition, noise level, patient and foreground."""
 
     patient: Patient
     foreground: Plane
@@ -47,24 +48,27 @@ class _Slice:
     x0: Tensor
     y: Tensor
     level: float
+    magnitude: bool
 
 
 class PairDataset(Dataset[Pair]):
     """Pair ``i`` is ``{"x0": (C, S, S), "y": (C + further, S, S), "sigma": (), "index": i}`` on [-1, 1], for i >= 0.
 
-    A source is drawn by ``source_weights``, then a patient, a slice and a place whose patch is foreground by at least
-    ``least_foreground`` (the best of a few draws otherwise), flipped and turned at random; then the degradation's
-    parameter and noise. With ``acquisition`` names there is a ``vector`` (D,) too. Patients with ``conditions`` give y
-    from them, at the same place. Of the channels of y the noisy image's own come first, then those of its neighbours
-    (below to above, with the same parameter and noise of their own) and of other contrasts, where patients have them.
-    The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
+    Drawn are a source by ``source_weights``, a patient, a slice, and a crop of which at least ``least_foreground`` is
+    foreground (otherwise the best of a few draws), flipped and turned at random; then the parameter and the noise of
+    the degradation. With ``acquisition`` names there is a ``vector`` (D,) too; with ``texture`` a ``texture`` (3,): the
+    correlation of the noise with the next row and the next column, and 1 for a magnitude. Where patients have
+    ``conditions``, y is the same crop of those. The first channels of y are the noisy image; then follow its
+    neighbours, from below to above (with the same parameter and independent noise), and other contrasts, where patients
+    have them. The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
 
-    patches_per_slice: so many pairs in a row, beginning at its multiples, share patient, slice, parameter and the noise
-    of the whole slice, and draw a place each. None: 16 where the degradation needs whole slices, else 1.
-    slices_mixed: so many such slices take turns, pair by pair, so that a batch holds more than one.
-    augment: what is varied; by default flips and quarter turns. Validation pairs are only flipped and turned by
-    quarters, and changes of the clean image alone are refused beside real noisy scans. channels: C. level_jitter:
-    standard deviation of the logarithm of what a training pair's level is multiplied by; validation tells it exactly.
+    patches_per_slice: number of consecutive pairs, from its multiples on, that share patient, slice, parameter and the
+    noise of the whole slice, with a crop each; None: 16 where the degradation needs whole slices, else 1.
+    slices_mixed: number of such slices that alternate from pair to pair, so that a batch holds several.
+    augment: the augmentation, by default flips and quarter turns; validation pairs have only those, and with real noisy
+    scans all others are refused. channels: C. level_jitter: standard deviation of the logarithm of a random factor of
+    the noise level in training pairs; texture_jitter: standard deviation of what is added to their correlations, and
+    share of them whose magnitude is told as its opposite. Validation pairs have the true level and texture.
     """
 
     def __init__(
@@ -83,6 +87,8 @@ class PairDataset(Dataset[Pair]):
         augment: AugmentConfig | None = None,
         channels: int = 1,
         level_jitter: float = 0.0,
+        texture: bool = False,
+        texture_jitter: float = 0.0,
     ) -> None:
         for patient in patients:
             for image in patient.slices:
@@ -106,6 +112,7 @@ class PairDataset(Dataset[Pair]):
         self.block = patches_per_slice or (PATCHES_PER_SLICE if degradation.whole_slice else 1)
         self.mixed = slices_mixed
         self.level_jitter = 0.0 if validation else level_jitter
+        self.texture, self.texture_jitter = texture, 0.0 if validation else texture_jitter
         self.whole = degradation.whole_slice or self.block > 1
         self._kept: dict[int, _Slice] = {}
         sources: dict[str, list[Patient]] = {}
@@ -121,29 +128,32 @@ class PairDataset(Dataset[Pair]):
         rng = np.random.default_rng([self.seed, self.stream, i])
         if self.whole:
             kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
-            patient, level, change = kept.patient, kept.level, kept.change
-            place = self._place(rng, kept.foreground)[0]
+            patient, level, magnitude, change = kept.patient, kept.level, kept.magnitude, kept.change
+            crop = self._best_crop(rng, kept.foreground)[0]
             turn = draw_turn(self.augment, rng)
-            x0, y = (turn(image[(..., *place)]) for image in (kept.x0, kept.y))
+            x0, y = (turn(image[(..., *crop)]) for image in (kept.x0, kept.y))
+            correlations = measured_correlations(x0, y[: len(x0)])
         else:
             gen = generator(self.seed, self.stream, i)
             shrink = self._shrink(rng)
-            patient, k, place = self._patch(rng, shrink)
+            patient, k, crop = self._patch(rng, shrink)
             turn = draw_turn(self.augment, rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
             key = (self.seed, self.stream, i)
-            x0, y, level = self._degraded(patient, k, place, gen, turn, change, key)
+            x0, y, level, correlations, magnitude = self._degraded(patient, k, crop, gen, turn, change, key)
         if self.level_jitter > 0:
             normal = torch.randn((), generator=generator(self.seed, self.stream, i, _JITTER), dtype=torch.float64)
             level *= math.exp(self.level_jitter * float(normal))
         pair = {"x0": x0, "y": y, "sigma": torch.tensor(level), "index": torch.tensor(i)}
+        if self.texture:
+            pair["texture"] = self._told_texture(correlations, magnitude, i)
         if self.acquisition:
             spacing = (patient.spacing[0], *change.spacing(patient.spacing[1:]))
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, spacing))
         return pair
 
     def _slice(self, block: int) -> _Slice:
-        """The slice of a block of pairs, degraded as a whole; those that take turns with it are kept."""
+        """The degraded whole slice of a block of pairs; it is kept in memory, with those that alternate with it."""
         if block not in self._kept:
             rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
             key = (self.seed, self.stream, _WHOLE, block)
@@ -151,25 +161,37 @@ class PairDataset(Dataset[Pair]):
             shrink = self._shrink(rng)
             patient, k = self._patient_and_slice(rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
-            x0, y, level = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
+            x0, y, level, _, magnitude = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
-            self._kept[block] = _Slice(patient, change.foreground(patient.foregrounds[k]), change, x0, y, level)
+            self._kept[block] = _Slice(
+                patient, change.foreground(patient.foregrounds[k]), change, x0, y, level, magnitude
+            )
         return self._kept[block]
+
+    def _told_texture(self, correlations: tuple[float, float], magnitude: bool, i: int) -> Tensor:
+        """The texture of pair i as the network is told it, (3,)."""
+        texture = torch.tensor([*correlations, float(magnitude)]).nan_to_num()
+        if self.texture_jitter > 0:
+            gen = generator(self.seed, self.stream, i, _TEXTURE_JITTER)
+            texture[:2] += self.texture_jitter * torch.randn(2, generator=gen)
+            if float(torch.rand((), generator=gen)) < self.texture_jitter:
+                texture[2] = 1 - texture[2]
+        return texture
 
     def _degraded(
         self,
         patient: Patient,
         k: int,
-        place: Place,
+        crop: Crop,
         gen: torch.Generator,
         turn: Turn,
         change: Change,
         key: tuple[int, ...],
-    ) -> tuple[Tensor, Tensor, float]:
-        """Clean image (C, H, W), condition (C + further, H, W) and level at a place of slice k."""
+    ) -> tuple[Tensor, Tensor, float, tuple[float, float], bool]:
+        """Clean image (C, H, W), condition (C + further, H, W), noise level and texture of a crop of slice k."""
 
         def cut(plane: Plane, clean: bool = False) -> Tensor:
-            image = _tensor(change.cut(plane, place))
+            image = _tensor(change.cut(plane, crop))
             return turn(change.intensity(image) if clean else image)
 
         frame = patient.frame(k)
@@ -179,6 +201,7 @@ class PairDataset(Dataset[Pair]):
         if patient.conditions is not None:
             y = cut(patient.conditions[k])
         else:
+            x0 = self.degradation.noise_free(x0, parameter, frame)
             y = self.degradation.apply(x0, parameter, gen, frame)
         images = [y]
         made = {id(patient.slices[k]): y}  # a slice that is repeated has the one noise
@@ -187,19 +210,22 @@ class PairDataset(Dataset[Pair]):
                 images.append(cut(plane))
                 continue
             if id(plane) not in made:
-                own = generator(*key, _NEIGHBOUR, n)
-                made[id(plane)] = self.degradation.apply(cut(plane, clean=True), parameter, own, frame)
+                neighbour_generator = generator(*key, _NEIGHBOUR, n)
+                neighbour = self.degradation.noise_free(cut(plane, clean=True), parameter, frame)
+                made[id(plane)] = self.degradation.apply(neighbour, parameter, neighbour_generator, frame)
             images.append(made[id(plane)])
         images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
         level = self.degradation.level(x0, y, parameter, frame)
-        return _channels(x0), torch.cat([_channels(image) for image in images]), level
+        correlations = self.degradation.correlations(x0, y, parameter, frame)
+        magnitude = self.degradation.is_magnitude(parameter, frame)
+        return _channels(x0), torch.cat([_channels(image) for image in images]), level, correlations, magnitude
 
     def _shrink(self, rng: np.random.Generator) -> int:
-        """The shrink of a training patch; validation images stay as they are."""
+        """Draw the shrink of a training patch; validation images are not shrunk."""
         return 1 if self.stream == _VALIDATION else draw_shrink(self.augment, rng)
 
     def _change(self, rng: np.random.Generator, frame: Frame, shrink: int) -> Change:
-        """What is done to a clean training image alone; validation images stay as they are."""
+        """Draw the change of a clean training image; validation images are not changed."""
         if self.stream == _VALIDATION:
             return Change()
         return draw_change(self.augment, rng, shrink, frame.modality)
@@ -213,38 +239,38 @@ class PairDataset(Dataset[Pair]):
         patient = group[rng.integers(len(group))]
         return patient, int(rng.integers(len(patient.slices)))
 
-    def _patch(self, rng: np.random.Generator, shrink: int) -> tuple[Patient, int, Place]:
-        """Patient, slice and place of a patch: the first that is foreground enough, else the best of some.
+    def _patch(self, rng: np.random.Generator, shrink: int) -> tuple[Patient, int, Crop]:
+        """Draw patient, slice and crop of a patch: the first with enough foreground, else the best of TRIES.
 
-        The place is that of ``size`` pixels after the shrink, or without it in a slice that is too small.
+        The crop has ``size`` pixels after the shrink, or without it in a slice that is too small.
         """
-        best: tuple[Patient, int, Place] | None = None
+        best: tuple[Patient, int, Crop] | None = None
         best_share = -1.0
         for _ in range(TRIES):
             patient, k = self._patient_and_slice(rng)
             mask = patient.foregrounds[k]
             side = self.size * self._fitting(mask, shrink)
-            place, share = self._draw_place(rng, mask, side)
+            crop, share = self._draw_crop(rng, mask, side)
             if share > best_share:
-                best, best_share = (patient, k, place), share
+                best, best_share = (patient, k, crop), share
             if share >= self.least_foreground:
                 break
         assert best is not None
         return best
 
-    def _place(self, rng: np.random.Generator, mask: Plane) -> tuple[Place, float]:
-        """Draw a patch position inside one slice, as ``_patch`` does. Returns (place, share of foreground)."""
-        best = self._draw_place(rng, mask, self.size)
+    def _best_crop(self, rng: np.random.Generator, mask: Plane) -> tuple[Crop, float]:
+        """Draw a crop inside one slice, as ``_patch`` does. Returns (crop, share of foreground)."""
+        best = self._draw_crop(rng, mask, self.size)
         for _ in range(TRIES - 1):
             if best[1] >= self.least_foreground:
                 break
-            best = max(best, self._draw_place(rng, mask, self.size), key=lambda found: found[1])
+            best = max(best, self._draw_crop(rng, mask, self.size), key=lambda found: found[1])
         return best
 
-    def _draw_place(self, rng: np.random.Generator, mask: Plane, side: int) -> tuple[Place, float]:
+    def _draw_crop(self, rng: np.random.Generator, mask: Plane, side: int) -> tuple[Crop, float]:
         row, col = (int(rng.integers(n - side + 1)) for n in mask.shape)
-        place = np.s_[row : row + side, col : col + side]
-        return place, float(np.asarray(mask[place]).mean())
+        crop = np.s_[row : row + side, col : col + side]
+        return crop, float(np.asarray(mask[crop]).mean())
 
 
 def _tensor(image: NDArray[Any]) -> Tensor:
@@ -260,7 +286,7 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation, aug
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
         raise UserError("data: found real noisy scans for some patients, expected them for all or none")
-    for key in ("rotation", "contrast", "sharpness", "curve", "shrink") if real == {True} else ():
+    for key in ("rotation", "contrast", "sharpness", "curve", "shrink", "lesions") if real == {True} else ():
         if (found := getattr(augment, key)) not in ("quarter", 0):  # it would change noise that is real
             raise UserError(f"data.augment.{key}: found {found:g} with real noisy scans, expected none")
     if real == {True} and degradation.type != "identity":
@@ -273,10 +299,10 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation, aug
 
 
 def source_weights(patients: Mapping[str, int]) -> NDArray[np.float64]:
-    """How often each source (sorted by name, "CT-..." or "MR-...") is drawn, given its number of patients.
+    """Probability of each source (sorted by name, "CT-..." or "MR-...") in training.
 
-    The modalities share evenly; within one, a source counts as the root of its patients, so that a large collection
-    of one protocol neither fills the batch nor is drowned by single scans.
+    Modalities have equal shares; within one, a source has a share in proportion to the square root of its number of
+    patients, so that a large collection of one protocol does not crowd out single scans, nor they it.
     """
     names = sorted(patients)
     modality = [name.split("-")[0] for name in names]
@@ -288,9 +314,9 @@ def source_weights(patients: Mapping[str, int]) -> NDArray[np.float64]:
 
 
 class OrderedFrom(Sampler[int]):
-    """Indices start, start + stride, ... without end: the data order of a run that has already taken ``start`` pairs.
+    """Indices start, start + stride, ... without end: the data order of a run that has used ``start`` pairs.
 
-    stride: the number of processes that share the order, each starting at its own place.
+    stride: the number of processes that share the order, each with a start of its own.
     """
 
     def __init__(self, start: int, stride: int = 1) -> None:

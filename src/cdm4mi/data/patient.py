@@ -1,4 +1,4 @@
-"""A patient as training sees one: slices on [-1, 1], in memory or read from a store as they are asked for."""
+"""A patient for training: slices on [-1, 1], in memory or read from a store when they are needed."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from cdm4mi.degradation.base import Frame
 
 
 class Plane(Protocol):
-    """One slice (rows, columns): an array, or one that reads from its file only what is asked of it.
+    """One slice (rows, columns), or of a colour image (channels, rows, columns).
 
-    Of a colour image (channels, rows, columns).
+    It is an array, or an object that reads the requested part from its file.
     """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
-    def __getitem__(self, place: Any, /) -> NDArray[Any]: ...
+    def __getitem__(self, crop: Any, /) -> NDArray[Any]: ...
 
 
 @dataclass
 class Patient:
     """The clean slices of one patient on [-1, 1], and the foreground of each (bool).
 
-    ``source`` groups patients of one scanner protocol ("CT-...", "MR-..."); training balances sources. ``spacing``
-    is in millimetres along (slices, rows, columns). ``frames`` says for each slice what [-1, 1] means in it; None where
-    that is not known. ``conditions`` holds the real noisy version of each slice, as the slices; None where the noise
-    is simulated. ``neighbours`` holds for each slice those above and below it (2.5-D), clean where the noise is
-    simulated, else the real noisy ones; the same object where one is repeated. ``contrasts`` holds for each slice those
-    of other scans of the patient at its place. ``split`` ("train", "val", "test") is set where a manifest says it.
-    ``hashes`` (``store.slice_hash``) are those of the whole slices in physical units, where there are such: a model's
-    record keeps them, so that a test patient is known again under another name.
+    source: group of patients with one scanner protocol ("CT-...", "MR-..."), by which training is balanced; spacing:
+    millimetres along (slices, rows, columns); frames: the ``Frame`` of each slice (what [-1, 1] means in it), None
+    where it is unknown; conditions: the real noisy version of each slice, None where noise is simulated; neighbours:
+    for each slice those above and below it (2.5-D), clean where noise is simulated, else the real noisy ones, and the
+    same object where one is repeated; contrasts: for each slice those of the patient's other scans there; split:
+    "train", "val" or "test" where a manifest says it; hashes: ``store.slice_hash`` of the whole slices in physical
+    units, where there are any: a model's record keeps them, so that a test patient is recognised under another name.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Patient:
     hashes: list[bytes] = field(default_factory=list)
 
     def frame(self, k: int) -> Frame:
-        """What [-1, 1] means in slice k; where that is not known, what is usual for the modality of the source."""
+        """The frame of slice k; where it is unknown, the usual one of the source's modality."""
         if self.frames is not None:
             return self.frames[k]
         modality = self.source.split("-")[0]

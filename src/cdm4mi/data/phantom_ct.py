@@ -1,4 +1,4 @@
-"""CT-like axial slices in HU: chest, abdomen, pelvis and head, made of random shapes and never of anyone's scan."""
+"""CT-like axial slices in HU: chest, abdomen, pelvis and head, made of random shapes, not of scans."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _ribs(c: Canvas, ring: NDArray[Any], theta: NDArray[Any], a: float) -> None:
 
 
 def _lung(c: Canvas, lung: NDArray[Any], hilum: tuple[float, float], side: int) -> None:
-    """Parenchyma with a dependent gradient, a vessel tree, fissures, bronchi and now and then disease."""
+    """Parenchyma with a dependent gradient, a vessel tree, fissures, bronchi and sometimes disease."""
     rng = c.rng
     inside = c.coverage(lung - 0.5)
     fine = c.field(c.size / 1.6)

@@ -175,7 +175,7 @@ def _base(c: Canvas, brain: NDArray[Any], tissue: dict[str, float], a: float, b:
 
 
 def _lesions(c: Canvas, inner: NDArray[Any], tissue: dict[str, float], a: float, b: float) -> None:
-    """White-matter spots, and now and then a mass with a rim, a core and oedema around it."""
+    """White-matter spots, and sometimes a mass with a rim, a core and oedema around it."""
     rng = c.rng
     for _ in range(rng.poisson(2.5)):
         x, y, r = rng.uniform(-0.6, 0.6) * a, rng.uniform(-0.6, 0.6) * b, rng.uniform(0.008, 0.035)

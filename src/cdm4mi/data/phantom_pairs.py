@@ -14,7 +14,7 @@ from cdm4mi.window import IntensityWindow
 
 MOST = 100_000
 _STREAM = 5
-"""Second part of the noise's key: the streams of training have others."""
+"""Second part of the noise's key, which differs from those of training."""
 
 
 def phantom_pairs(
@@ -23,7 +23,7 @@ def phantom_pairs(
     """n phantoms without and with white Gaussian noise: (x0, y), each (n, 1, size, size) float32 on [-1, 1].
 
     kind: "CT" or "MR" (``phantom``); sigma: standard deviation of the noise on [-1, 1] (y is not clipped); seed:
-    another seed, other people. Pair i of a seed is the same for every n. Raises UserError.
+    another seed, other phantoms. Pair i of a seed is the same for every n. Raises UserError.
     """
     if not 1 <= n <= MOST:
         raise UserError(f"phantom_pairs: n: found {n}, expected 1 to {MOST}")

@@ -1,4 +1,4 @@
-"""Anatomy-like slices that the project makes itself, for training without data, for the demo and for tests."""
+"""Simulated anatomy-like slices, for training without data and for tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def phantom(kind: Literal["CT", "MR"], seed: int, size: int = 128) -> NDArray[np
 
     :param kind: ``"CT"``: chest, abdomen, pelvis or head in HU, air -1000, clipped to [-1024, 2000]; ``"MR"``: a head
         in arbitrary scanner units, 0 to about 1000, in one of five weightings, some without the skull.
-    :param seed: the same seed gives the same slice everywhere (to rounding); another seed, another person.
+    :param seed: the same seed gives the same slice everywhere (to rounding); another seed, other anatomy.
     :param size: side of the square slice in pixels, at least 16.
     :returns: (size, size) float32 in the units above.
     :raises UserError: for another kind or a size below 16.

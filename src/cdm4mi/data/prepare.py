@@ -1,4 +1,4 @@
-"""From scans to a store: each scan into its file, side by side; then the manifest with the split by patient."""
+"""Preparing a store: each scan into its file, in several processes, then the manifest with the split by patient."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SplitChoice:
-    """A split that is drawn by fractions of the patients, or (``file``) the user's.
+    """How patients are split: drawn by fractions, or as a file of the user says.
 
-    None: as the store has it already, else 0.1 of the patients for validation, 0.1 for testing, and the seed 0.
+    None stands for the store's present setting, or in a new store for 0.1 (validation), 0.1 (test) and seed 0.
     """
 
     val_fraction: float | None = None
@@ -58,7 +58,7 @@ class SplitChoice:
     file: Path | None = None
 
     def drawn(self, before: DrawnSplit | None) -> DrawnSplit:
-        """The settings of a draw, with those of an earlier one where nothing is asked for."""
+        """The settings of a drawn split; those that are None are taken from the earlier one."""
         chosen = {"val_fraction": self.val_fraction, "test_fraction": self.test_fraction, "seed": self.seed}
         usual = DrawnSplit(val_fraction=0.1, test_fraction=0.1, seed=0) if before is None else before
         how = usual.model_copy(update={name: value for name, value in chosen.items() if value is not None})
@@ -159,7 +159,7 @@ def _read_scans(
     progress: Progress | None,
     report: Report,
 ) -> list[PreparedScan]:
-    """The scans that were named, each prepared into its file; what is wrong with others goes into the report."""
+    """The scans of ``work``, each prepared into its file; unreadable ones go into the report."""
     make_folder(out / SCANS)
     for folder in (out, out / SCANS):
         remove_abandoned(folder)
@@ -194,7 +194,7 @@ def _given(
     named: set[str],
     before: Manifest | None,
 ) -> dict[str, str]:
-    """The split of each patient by the user's file; by an earlier one for those whose scans were there already."""
+    """The split of each patient by the user's file, or, for patients already in the store, by the earlier split."""
     labels = {scan.patient: scan.label for scan in scans}
     held: dict[str, str] = {} if before is None else {scan.patient: scan.split for scan in before.scans}
     if file is not None:
@@ -208,9 +208,9 @@ def _given(
 
 
 def earlier_manifest(out: Path, work: Work, settings: Settings, report: Report) -> Manifest | None:
-    """The manifest of the store that is added to; None where there is none, or (a warning) none that can be read.
+    """The manifest of the store to which scans are added; None where there is none, or (a warning) an unreadable one.
 
-    Raises UserError where the scans to prepare and those that are there do not go into one store.
+    Raises UserError where new scans and those of the store cannot be in one store.
     """
     if not (out / NAME).is_file():
         return None
@@ -237,7 +237,7 @@ def earlier_manifest(out: Path, work: Work, settings: Settings, report: Report) 
 
 
 def _kept(out: Path, manifest: Manifest, scans: Sequence[PreparedScan], report: Report) -> Iterator[PreparedScan]:
-    """The scans of the manifest that are not among ``scans``, as their files hold them."""
+    """The scans of the manifest that are not among ``scans``, read from their files."""
     named = {scan.file for scan in scans}
     for entry in manifest.scans:
         if entry.file in named:
@@ -251,24 +251,24 @@ def _kept(out: Path, manifest: Manifest, scans: Sequence[PreparedScan], report: 
 
 
 def default_workers(tasks: int) -> int:
-    """As many as there are cores, tasks, and memory for."""
+    """Number of worker processes: limited by cores, tasks and free memory."""
     free: int = psutil.virtual_memory().available
     room = max(1, free // MEMORY_A_WORKER)
     return max(1, min(os.cpu_count() or 1, tasks, room))
 
 
 def refuse_other_folders(out: Path, work: Work) -> None:
-    """Raise UserError where ``out`` is something else than a store or a place for one."""
+    """Raise UserError where ``out`` holds anything but a store, or a scan that is to be read."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, expected a folder for the store")
     if out.is_dir() and not is_store(out):
         held = [path for folder in (out, out / SCANS) if folder.is_dir() for path in folder.iterdir()]
         ours = [SCAN_FILE.fullmatch(path.name) or path.name in (NAME, SCANS, LOCK) for path in held]
         if not all(ours):
-            foreign = sorted(path.name for path, own in zip(held, ours, strict=True) if not own)
+            foreign = sorted(path.name for path, of_store in zip(held, ours, strict=True) if not of_store)
             raise UserError(f"{out}: holds {foreign[0]}, expected a new folder, or a store to bring up to date")
-    place = out.resolve()
-    inside = next((file for file in work.files if place in file.resolve().parents), None)
+    target = out.resolve()
+    inside = next((file for file in work.files if target in file.resolve().parents), None)
     if inside is not None:
         raise UserError(f"{out}: holds the scan {inside.name} that is to be read, expected a folder of its own")
 
@@ -276,7 +276,7 @@ def refuse_other_folders(out: Path, work: Work) -> None:
 def _outcomes(
     work: Work, out: Path, settings: Settings, workers: int | None, progress: Progress | None
 ) -> Iterator[Outcome]:
-    """What becomes of each task, as it is done; in this process where one worker is enough."""
+    """The outcome of each task as it is done, computed in this process where there is one worker."""
     tell = progress or (lambda done, total: None)
     total = len(work.tasks)
     count = min(workers or default_workers(total), max(1, total))
@@ -304,7 +304,7 @@ def _outcomes(
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends."""
+    """Initialise a worker: it ignores Ctrl-C, which the parent handles, and ends when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable()  # of the libraries that read: what matters of a scan is in its outcome
     parent = multiprocessing.parent_process()

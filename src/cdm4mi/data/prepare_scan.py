@@ -1,4 +1,4 @@
-"""One scan, or one real pair, read and written into the store."""
+"""Preparing one scan, or one real pair: it is read and written into the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cdm4mi.data.manifest import SCANS, PreparedScan
 from cdm4mi.data.real_pairs import match_positions, measured_alignment
 from cdm4mi.data.records import FORMAT, ScanContent
 from cdm4mi.data.store import CONDITION, TARGET, choose_grid, read_record, write_scan
-from cdm4mi.data.tasks import Place, Task
+from cdm4mi.data.tasks import ScanEntry, Task
 from cdm4mi.errors import UserError
 from cdm4mi.intensity import foreground_threshold, window_for
 from cdm4mi.io.planes import LEAST_SIDE
@@ -26,12 +26,12 @@ from cdm4mi.io.quantise import Grid
 from cdm4mi.io.quantity import refuse_other_quantities
 
 LEAST_FOREGROUND = 0.02
-"""A slice with less of the patient is not stored."""
+"""A slice with a smaller share of foreground is not stored."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the content of a scan's file besides the scan: HU, and percentiles of the foreground."""
+    """Settings that decide the content of a scan's file: window in HU, and percentiles of the foreground."""
 
     window: tuple[float, float] = (-1000.0, 1000.0)
     percentiles: tuple[float, float] = (0.0, 99.5)
@@ -39,7 +39,7 @@ class Settings:
 
 @dataclass
 class Outcome:
-    """What became of a task: the scan as the store has it, and whether it was made now; or the reason why not."""
+    """Result of a task: the scan as the store has it and whether it was prepared now, or the reason of a failure."""
 
     scan: PreparedScan | None = None
     fresh: bool = False
@@ -47,30 +47,30 @@ class Outcome:
 
 
 def prepare_scan(task: Task, store: Path, settings: Settings) -> Outcome:
-    """Prepare one task into ``store``, unless it is there: known by a hash of its files and of the settings."""
-    place = task.clean
+    """Prepare one task into ``store``, unless it has a file for the hash of its inputs and of the settings."""
+    entry = task.clean
     try:
         key = _key(task, settings)
         file = store / SCANS / f"{key}.h5"
-        known = read_record(file) if file.is_file() else None
-        if known is not None:
-            return Outcome(PreparedScan(*known, place.patient, place.label))
+        stored = read_record(file) if file.is_file() else None
+        if stored is not None:
+            return Outcome(PreparedScan(*stored, entry.patient, entry.label))
         content, arrays = _content(task, settings)
     except UserError as error:
-        return Outcome(problem=_one_line(place, str(error)))
+        return Outcome(problem=_one_line(entry, str(error)))
     except MemoryError:
-        return Outcome(problem=_one_line(place, "does not fit into memory; try fewer `workers`"))
+        return Outcome(problem=_one_line(entry, "does not fit into memory; try fewer `workers`"))
     except Exception as error:  # one odd scan of thousands must not end the work on the others
-        return Outcome(problem=_one_line(place, f"cannot be read ({type(error).__name__})"))
+        return Outcome(problem=_one_line(entry, f"cannot be read ({type(error).__name__})"))
     write_scan(file, content, arrays)
     written = read_record(file)
     if written is None:
         raise UserError(f"{file}: cannot be read back after it was written, expected a disk that keeps it")
-    return Outcome(PreparedScan(*written, place.patient, place.label), fresh=True)
+    return Outcome(PreparedScan(*written, entry.patient, entry.label), fresh=True)
 
 
 def _content(task: Task, settings: Settings) -> tuple[ScanContent, dict[str, tuple[NDArray[Any], Grid | None]]]:
-    """What was read of a scan and its slices that show the patient, with the grids to store them on."""
+    """Read a scan. Returns its description, and its slices that show the patient with the grids to store them on."""
     volume = _load(task.clean)
     volume.refuse_colour("scan", "a grey one in a store (train on colour with data.kind volumes)")
     refuse_other_quantities(volume, "scan")
@@ -122,22 +122,22 @@ def _content(task: Task, settings: Settings) -> tuple[ScanContent, dict[str, tup
 
 
 def _counterpart(task: Task, clean: io.Volume) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Of the noisy candidates the one that lies where the clean scan does: its matched slices."""
+    """The matched slices of the noisy candidate that lies at the position of the clean scan."""
     fits = []
-    for place in task.noisy:
-        matched, noisy = match_positions(clean, _load(place))
+    for entry in task.noisy:
+        matched, noisy = match_positions(clean, _load(entry))
         if len(matched):
             fits.append((matched, noisy))
     if len(fits) == 1:
         return fits[0]
-    names = ", ".join(place.label for place in task.noisy)
+    names = ", ".join(entry.label for entry in task.noisy)
     if not fits:
         raise UserError(f"no noisy slice lies where a clean one does, in {names}; expected one grid and place")
     raise UserError(f"{len(fits)} noisy scans lie where it does ({names}), expected one: name the pairs with `pairs`")
 
 
-def _load(place: Place) -> io.Volume:
-    return _listing(place.unit).scans[place.number - 1].load()
+def _load(entry: ScanEntry) -> io.Volume:
+    return _listing(entry.unit).scans[entry.number - 1].load()
 
 
 @functools.lru_cache(maxsize=4)
@@ -146,11 +146,11 @@ def _listing(unit: Unit) -> io.Listing:
 
 
 def _key(task: Task, settings: Settings) -> str:
-    """A hash of what the files hold and of the settings; not of names or dates."""
-    said = {"format": FORMAT, **asdict(settings)}
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for place in (task.clean, *task.noisy):
-        info = _listing(place.unit).scans[place.number - 1]
+    """A hash of the voxels and the settings, without names or dates."""
+    identity = {"format": FORMAT, **asdict(settings)}
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    for entry in (task.clean, *task.noisy):
+        info = _listing(entry.unit).scans[entry.number - 1]
         digest.update(b"".join(sorted(_file_hash(path) for path in info.paths)))
     return digest.hexdigest()[:24]
 
@@ -163,7 +163,7 @@ def _file_hash(path: Path) -> bytes:
     return digest.digest()
 
 
-def _one_line(place: Place, message: str) -> str:
-    for name in (place.unit.label, *(file.name for file in place.unit.files)):
+def _one_line(entry: ScanEntry, message: str) -> str:
+    for name in (entry.unit.label, *(file.name for file in entry.unit.files)):
         message = message.removeprefix(f"{name}: ")
-    return f"{place.label}: {' '.join(message.split())}"
+    return f"{entry.label}: {' '.join(message.split())}"

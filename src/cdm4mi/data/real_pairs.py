@@ -1,4 +1,4 @@
-"""Real pairs: which noisy slice lies where a clean one does, and how far the two are out of line."""
+"""Real pairs: the noisy slice at the position of each clean one, and their misalignment."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def read_pairs(path: Path) -> list[tuple[Path, Path]]:
 
 
 def match_positions(clean: Volume, noisy: Volume) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Indices of the clean slices that have a noisy one at their place, and the noisy array (N, rows, columns) of them.
+    """Indices of the clean slices that have a noisy one at their position, and those noisy slices (N, rows, columns).
 
-    The place is what the affines say, to half a voxel; a noisy scan that is stored mirrored or turned is brought
-    over. Empty where none fits: another grid, or another place.
+    Positions are compared by the affines, to half a voxel; a noisy scan with mirrored or swapped axes is reoriented.
+    Empty where none fits: another grid, or another position.
     """
     if clean.shape == noisy.shape and np.allclose(clean.affine, noisy.affine, atol=1e-3) and _plain(clean, noisy):
         return np.arange(len(clean.slices())), noisy.slices()
@@ -74,7 +74,7 @@ def match_positions(clean: Volume, noisy: Volume) -> tuple[NDArray[Any], NDArray
 
 
 def measured_alignment(clean: NDArray[Any], noisy: NDArray[Any], window: IntensityWindow) -> Alignment:
-    """The alignment of real pairs (N, rows, columns) in physical units, on some of their slices.
+    """Measure the alignment of real pairs (N, rows, columns) in physical units, on some of their slices.
 
     In the plane: phase correlation (cross-correlation, which noise hardly moves; Guizar-Sicairos et al. 2008), the
     median over slices. Across slices: the whole step (-1, 0 or 1) at which noisy slices are most like clean ones.
@@ -114,7 +114,7 @@ def _plain(one: Volume, other: Volume) -> bool:
 
 
 def _same_places(clean: Volume, noisy: Volume) -> tuple[list[int], list[int]]:
-    """Slices of two scans of one size in the plane that lie at one place, each at most once."""
+    """Index pairs of slices of two scans, with equal size in the plane, at one position; each at most once."""
     corners = np.array([[0, 0, 0, 1], [clean.shape[2] - 1, 0, 0, 1], [0, clean.shape[1] - 1, 0, 1]], float).T
     theirs = np.stack([(noisy.slice_affine(k) @ corners)[:3] for k in range(noisy.shape[0])])
     normal = np.cross(clean.affine[:3, 0], clean.affine[:3, 1])

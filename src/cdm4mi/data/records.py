@@ -1,4 +1,4 @@
-"""What a store says of itself: the record of one scan, and the manifest of all. No patient data."""
+"""Records of a store: of one scan, and the manifest of all. They hold no patient data."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from cdm4mi.records import FileRecord, Record
 from cdm4mi.window import IntensityWindow
 
 FORMAT = 1
-"""Counts up when a store of an earlier version must be made anew."""
+"""Version of the format: raised when earlier stores must be prepared again."""
 
 
 class Alignment(Record):
-    """How far noisy slices lie from clean ones, voxels along (slices, rows, columns), and how alike they are then.
+    """Shift of noisy slices against clean ones, in voxels along (slices, rows, columns), and their correlation.
 
     ``correlation`` is the mean over slices of Pearson's, with the noisy slices moved back by whole voxels.
     """
@@ -37,9 +37,9 @@ class StoredValues(Record):
 
 
 class ScanContent(Record):
-    """What was read of a scan, or of a real pair.
+    """Description of a scan, or of a real pair.
 
-    source: modality and size of a slice, which scans that may be alike have in common. source_type: of the numbers in
+    source: modality and slice size, by which scans are grouped. source_type: of the numbers in
     the file that was read. shape: of the scan. index: which of its slices are stored, time points one after another.
     normalisation: the window of MR and PET, where CT has the configuration's. foreground_above: physical units.
     """
@@ -95,7 +95,7 @@ class StoreSettings(Record):
 
 
 class ManifestContent(FileRecord):
-    """All of a manifest that its hash is taken of. A scan that is no pair has no key ``pair``."""
+    """The part of a manifest that its hash covers. A scan that is no pair has no key ``pair``."""
 
     settings: StoreSettings
     licence: str

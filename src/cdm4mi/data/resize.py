@@ -18,13 +18,13 @@ Resize = int | list[int]
 
 
 def resized_patient(patient: Patient, resize: Resize) -> Patient:
-    """The patient with every slice resized, foregrounds and real noisy slices too, and the spacings that follow.
+    """The patient with all slices, foregrounds and real noisy slices resized, and the new spacings.
 
     resize: a side S pads the slice to a square with the background (-1), as much on either side, and makes that S x S:
-    nothing is stretched. [rows, columns] makes the slice so many, stretched where its shape is another. Cubic
+    nothing is stretched. [rows, columns] is the size that the slice is stretched to. Cubic
     interpolation (a = -0.5), widened where the slice shrinks so that nothing aliases, clipped to [-1, 1]; noisy slices
-    are not clipped. Foreground: where at least half of the new pixel is. Arrays are resized now, slices of a store
-    whenever they are read.
+    are not clipped. A pixel is foreground where at least half of it is. Arrays are resized now, slices of a store
+    when they are read.
     """
     shapes = [plane.shape for plane in patient.slices]
     frames = [patient.frame(k) for k in range(len(shapes))]
@@ -41,7 +41,7 @@ def resized_patient(patient: Patient, resize: Resize) -> Patient:
 
 @dataclass(frozen=True)
 class ResizedPlane:
-    """A slice that is read whole and resized whenever a part of it is asked for. what: image, noisy or mask."""
+    """A slice that is read and resized as a whole whenever a part is requested. what: image, noisy or mask."""
 
     plane: Plane
     resize: Resize
@@ -51,8 +51,8 @@ class ResizedPlane:
     def shape(self) -> tuple[int, ...]:
         return target_shape(self.resize)
 
-    def __getitem__(self, place: Any, /) -> NDArray[Any]:
-        part: NDArray[Any] = _array(np.asarray(self.plane[:, :]), self.resize, self.what)[place]
+    def __getitem__(self, crop: Any, /) -> NDArray[Any]:
+        part: NDArray[Any] = _array(np.asarray(self.plane[:, :]), self.resize, self.what)[crop]
         return part
 
 

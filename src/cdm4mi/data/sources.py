@@ -73,14 +73,14 @@ def split_names(patients: Sequence[Patient], config: DataConfig, seed: int) -> t
 
 
 def limited(patients: Sequence[Patient], count: int | None) -> list[Patient]:
-    """The patients with ``count`` of their slices, evenly spread over all of them in order, or every one for None.
+    """The patients with ``count`` slices in all, evenly spread over theirs in order; with every slice for None.
 
     A patient without a slice left is left out.
     """
-    places = [(number, k) for number, patient in enumerate(patients) for k in range(len(patient.slices))]
-    if count is None or count >= len(places):
+    indices = [(number, k) for number, patient in enumerate(patients) for k in range(len(patient.slices))]
+    if count is None or count >= len(indices):
         return list(patients)
-    chosen = {places[i] for i in np.linspace(0, len(places) - 1, count).round().astype(int)}
+    chosen = {indices[i] for i in np.linspace(0, len(indices) - 1, count).round().astype(int)}
     return [
         _with_slices(patient, kept)
         for number, patient in enumerate(patients)
@@ -89,7 +89,7 @@ def limited(patients: Sequence[Patient], count: int | None) -> list[Patient]:
 
 
 def _with_slices(patient: Patient, kept: Sequence[int]) -> Patient:
-    """The patient with these slices only. Its hashes stay: the whole person is known to the model from here on."""
+    """The patient with these slices only; all hashes stay, since the patient as a whole counts as seen by a model."""
     return replace(
         patient,
         slices=[patient.slices[k] for k in kept],
@@ -100,7 +100,7 @@ def _with_slices(patient: Patient, kept: Sequence[int]) -> Patient:
 
 
 def name_in_header(volume: io.Volume) -> str | None:
-    """A name made of the PatientID where a DICOM header has one; series of one person in two folders share it."""
+    """A name made from the PatientID of a DICOM header, so that series of one patient in two folders share it."""
     source = volume.source
     patient_id = str(source.header.datasets[0].get("PatientID", "")) if source and source.kind == "dicom" else ""
     return pseudonym(patient_id) if patient_id else None
@@ -125,7 +125,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
     met: set[str] = set()
     for path, name in zip(paths, patient_names(paths), strict=True):
         for _, volume in io.read_all(path):
-            own = name_in_header(volume) or name
+            patient_label = name_in_header(volume) or name
             try:
                 norm = window_for(volume, config.window, config.percentiles)
             except UserError as error:
@@ -133,42 +133,44 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
             array = volume.slices()[:: config.slice_step]
             mask = foreground(array, norm.modality)
             keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
-            places = [k * config.slice_step for k in keep]
-            planes = _planes(volume, norm, config.neighbours, places)
+            indices = [k * config.slice_step for k in keep]
+            planes = _planes(volume, norm, config.neighbours, indices)
             beside = None
             if config.contrasts:
-                if own in met:
-                    raise UserError(f"{path}: is another scan of patient {own}, expected one each with data.contrasts")
-                met.add(own)
-                images = contrasts.of(own, volume, alone=len(paths) == 1)
-                beside = [[image[p].astype(np.float16) for image in images] for p in places]
+                if patient_label in met:
+                    raise UserError(
+                        f"{path}: is another scan of patient {patient_label}, expected one each with data.contrasts"
+                    )
+                met.add(patient_label)
+                images = contrasts.of(patient_label, volume, alone=len(paths) == 1)
+                beside = [[image[p].astype(np.float16) for image in images] for p in indices]
             yield Patient(
-                own,
+                patient_label,
                 f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
-                [planes[p] for p in places],
+                [planes[p] for p in indices],
                 [mask[k] for k in keep],
                 volume.spacing,
                 [Frame.of(norm, volume.spacing[1:])] * len(keep),
                 hashes=[slice_hash(array[k]) for k in keep],
-                neighbours=_neighbours(volume, planes, config.neighbours, places) if config.neighbours else None,
+                neighbours=_neighbours(volume, planes, config.neighbours, indices) if config.neighbours else None,
                 contrasts=beside,
             )
 
 
-def _planes(volume: io.Volume, norm: IntensityWindow, reach: int, places: Sequence[int]) -> dict[int, Plane]:
-    """The slices at these places, and those beside them, on [-1, 1]: (rows, columns), of colour (3, rows, columns)."""
+def _planes(volume: io.Volume, norm: IntensityWindow, reach: int, indices: Sequence[int]) -> dict[int, Plane]:
+    """The slices at these indices and their neighbours, on [-1, 1]: (rows, columns), in colour (3, rows, columns)."""
     images = volume.images()
-    wanted = {p for k in places for p in (k, *_beside(volume, k, reach))}
+    wanted = {p for k in indices for p in (k, *_beside(volume, k, reach))}
     normalised = {p: norm.normalised(images[p]).clip(-1, 1).astype(np.float16) for p in sorted(wanted)}
     return {p: image if volume.channels > 1 else image[0] for p, image in normalised.items()}
 
 
-def _neighbours(volume: io.Volume, planes: dict[int, Plane], reach: int, places: Sequence[int]) -> list[list[Plane]]:
-    return [[planes[p] for p in _beside(volume, k, reach)] for k in places]
+def _neighbours(volume: io.Volume, planes: dict[int, Plane], reach: int, indices: Sequence[int]) -> list[list[Plane]]:
+    return [[planes[p] for p in _beside(volume, k, reach)] for k in indices]
 
 
 def _beside(volume: io.Volume, k: int, reach: int) -> list[int]:
-    """The neighbours of slice k, of its own time point."""
+    """Indices of the neighbours of slice k, in the same time point."""
     length = len(volume.slices()) // volume.times
     return [k // length * length + p for p in neighbours_of(k % length, length, reach)]
 
@@ -225,22 +227,22 @@ def _phantoms(size: int, seed: int) -> Iterator[Patient]:
 
 
 def _merged(patients: Iterator[Patient] | Sequence[Patient]) -> list[Patient]:
-    """One entry a patient: several scans of one patient are joined."""
+    """One Patient for each patient: several scans of a patient are joined."""
     out: dict[str, Patient] = {}
     for patient in patients:
         if patient.name in out:
-            known = out[patient.name]
-            known.slices += patient.slices
-            known.foregrounds += patient.foregrounds
-            known.hashes += patient.hashes
-            if known.frames is not None and patient.frames is not None:
-                known.frames += patient.frames
-            if (known.conditions is None) != (patient.conditions is None):
+            merged = out[patient.name]
+            merged.slices += patient.slices
+            merged.foregrounds += patient.foregrounds
+            merged.hashes += patient.hashes
+            if merged.frames is not None and patient.frames is not None:
+                merged.frames += patient.frames
+            if (merged.conditions is None) != (patient.conditions is None):
                 raise UserError(f"patient {patient.name}: found a noisy scan for some scans, expected one for each")
-            if known.conditions is not None and patient.conditions is not None:
-                known.conditions += patient.conditions
-            if known.neighbours is not None and patient.neighbours is not None:
-                known.neighbours += patient.neighbours
+            if merged.conditions is not None and patient.conditions is not None:
+                merged.conditions += patient.conditions
+            if merged.neighbours is not None and patient.neighbours is not None:
+                merged.neighbours += patient.neighbours
         elif patient.slices:
             out[patient.name] = patient
     return list(out.values())

@@ -1,4 +1,4 @@
-"""Splits by patient: no patient is in two of them, nor are two patients apart who share pixel data."""
+"""Splits by patient: each patient is in one of them, together with all patients who share pixel data."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def draw_split(
 
 
 def read_split(path: Path) -> dict[str, str]:
-    """A split that the user gives: patient, as the user knows it, to "train", "val" or "test".
+    """Read the split of a user's file: patient, by the user's name, to "train", "val" or "test".
 
     YAML: ``train: [names]`` ... or ``name: train`` ...; CSV: lines ``name,train``, with or without a header. Raises
     UserError for a patient in two splits and for a split of another name.
@@ -85,14 +85,14 @@ def read_split(path: Path) -> dict[str, str]:
     return split
 
 
-def given_split(path: Path, said: Mapping[str, str], patients: Mapping[str, str]) -> dict[str, str]:
-    """The split of each of ``patients`` (pseudonym -> label of a scan, for messages) by what the file ``path`` said.
+def given_split(path: Path, listed: Mapping[str, str], patients: Mapping[str, str]) -> dict[str, str]:
+    """The split of each of ``patients`` (pseudonym -> label of a scan, for messages) as listed in the file ``path``.
 
-    The file may use a patient's own number or name, or the pseudonym. Raises UserError for a patient without a split,
+    The file may use a patient's number, name or pseudonym. Raises UserError for a patient without a split,
     for a name that is no patient's, and for one patient in two splits under two names.
     """
     split: dict[str, str] = {}
-    for name, chosen in said.items():
+    for name, chosen in listed.items():
         patient = name if name in patients else pseudonym(name)
         if patient not in patients:
             raise UserError(f"{path}: patient {name!r} has no scan here, expected names of patients that have")
@@ -107,7 +107,7 @@ def given_split(path: Path, said: Mapping[str, str], patients: Mapping[str, str]
 
 
 def refuse_leaks(split: Mapping[str, str], shared: Mapping[tuple[str, str], int]) -> None:
-    """Refuse a split in which two patients who share slices (``shared``: how many) are apart."""
+    """Raise UserError for a split that separates two patients who share slices; shared: the number of slices."""
     for (one, other), count in sorted(shared.items()):
         if split[one] != split[other]:
             raise UserError(
@@ -117,7 +117,7 @@ def refuse_leaks(split: Mapping[str, str], shared: Mapping[tuple[str, str], int]
 
 
 def _shares(val_fraction: float, test_fraction: float, count: int, alone: bool) -> tuple[int, int]:
-    """How many of ``count`` patients go to validation and to the test set; ``alone``: they are all that there are."""
+    """Numbers of patients, out of ``count``, for validation and test; alone: whether these are all patients."""
     if count < LEAST_TO_SHARE:
         return (1 if alone and count == 2 and val_fraction > 0 else 0), 0
     test = max(1, round(test_fraction * count)) if test_fraction > 0 else 0
@@ -127,7 +127,7 @@ def _shares(val_fraction: float, test_fraction: float, count: int, alone: bool) 
 
 
 def _leaders(patients: Iterable[str], links: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """For each patient the first of those it is linked with, directly or through others."""
+    """For each patient the first of those to whom it is linked, directly or through others."""
     leader = {patient: patient for patient in patients}
 
     def find(patient: str) -> str:

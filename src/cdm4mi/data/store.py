@@ -24,18 +24,18 @@ from cdm4mi.io.volume import Source
 from cdm4mi.window import IntensityWindow
 
 CHUNK = 64
-"""Side of a chunk, pixels: that of the usual training patch, which then lies in four of them."""
+"""Side of a chunk in pixels: that of the usual training patch, which then lies in at most four chunks."""
 LEAST_STEP = 2.0**-13
-"""Coarsest step of scaled int16 over the intensity window: where it would be coarser, float32 is stored."""
+"""Coarsest step of scaled int16, as a share of the intensity window; else float32 is stored."""
 OPEN_FILES = 64
 FAR_OUTSIDE, MOST_NOISY = 1.5, 2.0
-"""On [-1, 1]: beyond the first a clean value is none of the tissue's; a noisy one is clipped to the second."""
+"""On [-1, 1]: clean values beyond the first are not tissue; noisy values there are clipped to the second."""
 TARGET, CONDITION = "target", "condition"
 _INT16 = np.dtype(np.int16)
 
 
 def choose_grid(values: NDArray[Any], source: Source | None, window: IntensityWindow) -> Grid | None:
-    """int16 that holds ``values`` (N, rows, columns; physical units) exactly or finely enough; None asks for float32.
+    """The int16 grid that stores ``values`` (N, rows, columns; physical units) well enough; None: use float32.
 
     Exact: whole numbers, or the steps of the file that the scan came from. Finely enough: the range of the values in
     65 535 steps, each at most 2^-13 of the intensity window.
@@ -124,10 +124,10 @@ class StoredScan:
     window: IntensityWindow
     foreground_above: float
 
-    def read(self, name: str, k: int, place: Any) -> NDArray[Any]:
+    def read(self, name: str, k: int, crop: Any) -> NDArray[Any]:
         """Physical values of a part of slice k, float32; UserError where the file is gone or damaged."""
         try:
-            raw = _open_files(os.getpid()).read(str(self.path), name, (k, *place))
+            raw = _open_files(os.getpid()).read(str(self.path), name, (k, *crop))
         except (OSError, KeyError):
             raise UserError(f"{self.path}: missing or damaged, expected the store as cdm4mi prepare wrote it") from None
         grid = self.grids[name]
@@ -136,7 +136,7 @@ class StoredScan:
 
 @dataclass(frozen=True)
 class StoredSlice:
-    """Clean slice k of a scan: ``plane[rows, columns]`` reads that part, float32 clipped to [-1, 1]."""
+    """Clean slice k of a scan: ``plane[rows, columns]`` reads a part, float32 clipped to [-1, 1]."""
 
     scan: StoredScan
     k: int
@@ -145,15 +145,15 @@ class StoredSlice:
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
-    def __getitem__(self, place: Any, /) -> NDArray[Any]:
-        return self.scan.window.normalised(self.scan.read(TARGET, self.k, _pair(place))).clip(-1, 1)
+    def __getitem__(self, crop: Any, /) -> NDArray[Any]:
+        return self.scan.window.normalised(self.scan.read(TARGET, self.k, _pair(crop))).clip(-1, 1)
 
 
 @dataclass(frozen=True)
 class StoredCondition:
-    """Real noisy slice k of a scan, float32 on the clean one's [-1, 1]; noise may take it outside.
+    """Real noisy slice k of a scan, float32 on the [-1, 1] of the clean one; noise may exceed it.
 
-    Where the clean slice lies far outside (padding, metal), there is nothing to restore: clipped, as that is.
+    Where the clean slice is far outside (padding, metal) there is nothing to restore, and the noisy one is clipped too.
     """
 
     scan: StoredScan
@@ -163,9 +163,9 @@ class StoredCondition:
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
-    def __getitem__(self, place: Any, /) -> NDArray[Any]:
+    def __getitem__(self, crop: Any, /) -> NDArray[Any]:
         clean, noisy = (
-            self.scan.window.normalised(self.scan.read(name, self.k, _pair(place))) for name in (TARGET, CONDITION)
+            self.scan.window.normalised(self.scan.read(name, self.k, _pair(crop))) for name in (TARGET, CONDITION)
         )
         limit = np.where(np.abs(clean) > FAR_OUTSIDE, np.float32(1), np.float32(MOST_NOISY))
         return noisy.clip(-limit, limit)
@@ -182,15 +182,15 @@ class StoredForeground:
     def shape(self) -> tuple[int, ...]:
         return self.scan.shape
 
-    def __getitem__(self, place: Any, /) -> NDArray[Any]:
-        return self.scan.read(TARGET, self.k, _pair(place)) > self.scan.foreground_above
+    def __getitem__(self, crop: Any, /) -> NDArray[Any]:
+        return self.scan.read(TARGET, self.k, _pair(crop)) > self.scan.foreground_above
 
 
-def _pair(place: Any) -> tuple[Any, Any]:
-    """(rows, columns) of an index, which may be shorter, as an array's."""
-    place = place if isinstance(place, tuple) else (place,)
-    place = tuple(part for part in place if part is not Ellipsis)
-    return (*place, slice(None), slice(None))[:2]
+def _pair(crop: Any) -> tuple[Any, Any]:
+    """The (rows, columns) of an index, which may be shorter or hold an ellipsis, as for an array."""
+    crop = crop if isinstance(crop, tuple) else (crop,)
+    crop = tuple(part for part in crop if part is not Ellipsis)
+    return (*crop, slice(None), slice(None))[:2]
 
 
 def _rows(hashes: list[bytes]) -> NDArray[Any]:
@@ -198,21 +198,21 @@ def _rows(hashes: list[bytes]) -> NDArray[Any]:
 
 
 class _OpenFiles:
-    """The files of one process that were used last, and the part that was read last.
+    """The open files of one process that were used last, and the part that was read last.
 
-    By process, since an HDF5 handle must not be used after a fork. The last part is kept because a patch's foreground
-    is looked at before the patch is taken.
+    Each process has its own, since an HDF5 handle must not be used after a fork. The last part is kept because the
+    foreground of a patch is read before the patch.
     """
 
     def __init__(self) -> None:
         self.files: OrderedDict[str, tuple[h5py.File, dict[str, h5py.Dataset]]] = OrderedDict()
         self.last: tuple[Any, NDArray[Any]] | None = None
 
-    def read(self, path: str, name: str, place: tuple[Any, ...]) -> NDArray[Any]:
-        """The stored numbers of (slice, rows, columns) of a dataset; not to be written to."""
-        key = (path, name, place)
+    def read(self, path: str, name: str, crop: tuple[Any, ...]) -> NDArray[Any]:
+        """The stored numbers of (slice, rows, columns) of a dataset; do not modify the array."""
+        key = (path, name, crop)
         if self.last is None or self.last[0] != key:
-            self.last = key, self._datasets(path)[name][place]
+            self.last = key, self._datasets(path)[name][crop]
         return self.last[1]
 
     def _datasets(self, path: str) -> dict[str, h5py.Dataset]:

@@ -1,4 +1,4 @@
-"""The patients of a store, whose slices are read from it as they are asked for."""
+"""The patients of a store, whose slices are read from it when they are needed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from cdm4mi.window import IntensityWindow
 
 
 def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val")) -> list[Patient]:
-    """The patients of the store that ``data.paths`` names, as far as they are in ``splits``: one for each source.
+    """The patients of the store in ``data.paths`` that are in ``splits``, one Patient for each of their sources.
 
-    Slices that another scan has already are left out. Raises UserError for settings that the store decides.
+    Slices that another scan has already are left out. Raises UserError for settings that are fixed by the store.
     """
     if len(config.paths) != 1:
         raise UserError(f"data.paths: found {len(config.paths)} paths, expected one store (data.kind is store)")
@@ -52,7 +52,7 @@ def stored_patients(config: DataConfig, splits: tuple[str, ...] = ("train", "val
 
 
 def scan_of(scan: ManifestScan, store: Path, window: Sequence[float]) -> StoredScan:
-    """The reader of one scan of a manifest; ``window``: HU that map to -1 and +1 for a CT scan."""
+    """The reader of one scan of a manifest; window: HU that map to -1 and +1 in CT."""
     norm = IntensityWindow(window[0], window[1], "CT") if scan.modality == "CT" else scan.normalisation
     grids = {
         name: None if how.dtype == "float32" else Grid(np.dtype(how.dtype), how.scale, how.offset)
@@ -63,16 +63,16 @@ def scan_of(scan: ManifestScan, store: Path, window: Sequence[float]) -> StoredS
 
 
 def _add(patient: Patient, scan: ManifestScan, store: Path, config: DataConfig) -> None:
-    """Add the slices of one scan, each once, every ``slice_step``-th of the scan as it was read."""
+    """Add every ``slice_step``-th slice of a scan, without duplicates, to a patient."""
     reader = scan_of(scan, store, config.window)
     frame = Frame.of(reader.window, scan.spacing_mm[1:])
     doubled = set(scan.doubled)
     held = read_record(reader.path)
-    hashes = held[1] if held else []  # a damaged file is told of where it is read
+    hashes = held[1] if held else []  # a damaged file is reported where it is read
     clean = [StoredSlice(reader, k) for k in range(len(scan.index))]
     shown = clean if patient.conditions is None else [StoredCondition(reader, k) for k in range(len(clean))]
-    for k, place in enumerate(scan.index):
-        if k in doubled or place % config.slice_step:
+    for k, scan_index in enumerate(scan.index):
+        if k in doubled or scan_index % config.slice_step:
             continue
         patient.slices.append(clean[k])
         patient.foregrounds.append(StoredForeground(reader, k))
@@ -86,16 +86,16 @@ def _add(patient: Patient, scan: ManifestScan, store: Path, config: DataConfig) 
 
 
 def _stored_neighbours(scan: ManifestScan, k: int, reach: int) -> list[int]:
-    """The stored slices beside the k-th; where one is not (it shows nothing, or there is none), the last before it."""
-    number = {place: n for n, place in enumerate(scan.index)}
+    """The stored neighbours of the k-th slice; in place of one that is not stored, the one before it again."""
+    number = {scan_index: n for n, scan_index in enumerate(scan.index)}
     length = scan.shape[-3]
     found: list[int] = []
     for way in (-1, 1):
         last, side = k, []
         for step in range(1, reach + 1):
-            place = scan.index[k] + way * step
-            if place // length == scan.index[k] // length:  # of one time point
-                last = number.get(place, last)
+            scan_index = scan.index[k] + way * step
+            if scan_index // length == scan.index[k] // length:  # of one time point
+                last = number.get(scan_index, last)
             side.append(last)
         found += side[::-1] if way < 0 else side
     return found

@@ -1,4 +1,4 @@
-"""What there is to prepare: each scan of some paths, or each clean scan with its noisy one. No voxel is read."""
+"""Tasks of ``prepare``: each scan of some paths, or each clean scan with its noisy ones. No voxel is read."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cdm4mi.errors import UserError
 
 
 @dataclass(frozen=True)
-class Place:
-    """One scan of a unit, by its number in the listing; ``label`` names it in messages, ``patient`` by a hash."""
+class ScanEntry:
+    """One scan of a unit, by its number in the listing; label: its name in messages; patient: a pseudonym."""
 
     unit: Unit
     number: int
@@ -23,15 +23,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """A scan to prepare; of real pairs the clean one, with the noisy scans among which its own is."""
+    """A scan to prepare; for real pairs the clean scan, with the noisy scans that may be its counterpart."""
 
-    clean: Place
-    noisy: tuple[Place, ...] = ()
+    clean: ScanEntry
+    noisy: tuple[ScanEntry, ...] = ()
 
 
 @dataclass
 class Work:
-    """Tasks in a fixed order, one line for what is no scan or has no other half, and counts of other files by kind.
+    """Tasks in a fixed order, a line for each unusable or unpaired scan, and counts of other files by kind.
 
     ``files`` are those that were found to hold scans; ``store`` is the folder of the store, where none are looked for.
     """
@@ -42,11 +42,11 @@ class Work:
     files: list[Path] = field(default_factory=list)
     store: Path | None = None
 
-    def places(self, paths: Sequence[Path], person: str | None = None) -> list[Place]:
+    def entries(self, paths: Sequence[Path], person: str | None = None) -> list[ScanEntry]:
         """Every scan of the paths; ``person`` names the patient of a scan whose header does not."""
         found = find_scans(paths, self.store)
         self._count(found.passed_over)
-        places = []
+        entries = []
         for unit in found.units:
             self.files += unit.files
             try:
@@ -61,8 +61,8 @@ class Work:
             for info in listing.scans:
                 label = unit.label if len(listing.scans) == 1 else f"{unit.label} (scan {info.number})"
                 patient = pseudonym(info.patient_id or person or unit.person)
-                places.append(Place(unit, info.number, label, patient))
-        return places
+                entries.append(ScanEntry(unit, info.number, label, patient))
+        return entries
 
     def _count(self, passed_over: dict[str, int]) -> None:
         for kind, count in passed_over.items():
@@ -72,7 +72,7 @@ class Work:
 def all_scans(paths: Sequence[Path], store: Path) -> Work:
     """A task for every scan of the paths, folders recursively."""
     work = Work(store=store)
-    work.tasks = [Task(place) for place in work.places(paths)]
+    work.tasks = [Task(entry) for entry in work.entries(paths)]
     return work
 
 
@@ -83,21 +83,21 @@ def paired_folders(noisy: Path, clean: Path, store: Path) -> Work:
     that lies where the clean one does.
     """
     work = Work(store=store)
-    theirs, ours = work.places([noisy]), work.places([clean])
-    by_patient: dict[str, list[Place]] = {}
-    for place in theirs:
-        by_patient.setdefault(place.patient, []).append(place)
-    for place in ours:
-        candidates = by_patient.get(place.patient, [])
-        same = [c for c in candidates if (c.unit.inside, c.number) == (place.unit.inside, place.number)]
+    theirs, ours = work.entries([noisy]), work.entries([clean])
+    by_patient: dict[str, list[ScanEntry]] = {}
+    for entry in theirs:
+        by_patient.setdefault(entry.patient, []).append(entry)
+    for entry in ours:
+        candidates = by_patient.get(entry.patient, [])
+        same = [c for c in candidates if (c.unit.inside, c.number) == (entry.unit.inside, entry.number)]
         if candidates:
-            work.tasks.append(Task(place, tuple(same or candidates)))
+            work.tasks.append(Task(entry, tuple(same or candidates)))
         else:
             work.bad.append(
-                f"{place.label}: has no noisy scan of its patient in {noisy}, expected one (or give `pairs`)"
+                f"{entry.label}: has no noisy scan of its patient in {noisy}, expected one (or give `pairs`)"
             )
-    patients = {place.patient for place in ours}
-    alone = [place for place in theirs if place.patient not in patients]
+    patients = {entry.patient for entry in ours}
+    alone = [entry for entry in theirs if entry.patient not in patients]
     work.bad += [
         f"{p.label}: has no clean scan of its patient in {clean}, expected one (or give `pairs`)" for p in alone
     ]
@@ -112,7 +112,7 @@ def named_pairs(pairs: Sequence[tuple[Path, Path]], store: Path) -> Work:
         halves = []
         for path in (noisy, clean):
             problems = len(work.bad)
-            found = work.places([path], person)
+            found = work.entries([path], person)
             if len(found) == 1:
                 halves.append(found[0])
             elif len(work.bad) == problems:
@@ -123,7 +123,7 @@ def named_pairs(pairs: Sequence[tuple[Path, Path]], store: Path) -> Work:
 
 
 def _without(message: str, unit: Unit) -> str:
-    """A message without the name that already stands before it."""
+    """A message without the unit's name in front, which the caller adds."""
     for name in (unit.label, Path(unit.label).name):
         message = message.removeprefix(f"{name}: ")
     return message

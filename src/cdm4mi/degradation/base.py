@@ -60,6 +60,13 @@ class Degradation(Section, ABC):
     def draw(self, generator: torch.Generator) -> Any:
         """Draw the parameter of one image, in physical terms, from the ranges of the keys; of several, a tuple."""
 
+    def noise_free(self, x0: Tensor, parameter: Any, frame: Frame) -> Tensor:
+        """What the same scanner would show without noise, (..., H, W) on [-1, 1], where it limits detail: here x0.
+
+        Training pairs have it in the place of x0: noise is to be taken away, detail not to be made up.
+        """
+        return x0
+
     @abstractmethod
     def apply(self, x0: Tensor, parameter: Any, generator: torch.Generator, frame: Frame) -> Tensor:
         """The noisy image y of x0 (..., H, W) on [-1, 1]: the same shape, scale and device, not clipped.
@@ -80,13 +87,13 @@ class Degradation(Section, ABC):
     def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
         """Correlation, -1 to 1, of the noise y - x0 at neighbouring pixels: (next row, next column).
 
-        Here measured, with the mean over the image taken as 0; NaN where y is x0.
+        Here measured (``measured_correlations``).
         """
-        noise = (y - x0).double()
-        power = noise.square().mean()
-        rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
-        columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
-        return float(rows), float(columns)
+        return measured_correlations(x0, y)
+
+    def is_magnitude(self, parameter: Any, frame: Frame) -> bool:
+        """Whether y is the magnitude of a complex signal (MR), whose noise in air has a mean above 0."""
+        return False
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """y corrected for the bias of its noise, so that means over many pixels are those of x0; here y itself.
@@ -102,6 +109,13 @@ class Degradation(Section, ABC):
         """
         return None
 
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
+        """Least and most correlation of neighbouring pixels of what this adds to an image, the mean of both axes.
+
+        None where it cannot be known without the image.
+        """
+        return None
+
     def check(self, frame: Frame) -> None:
         """Raise UserError for an image of another modality than ``modalities``."""
         if frame.modality not in self.modalities:
@@ -112,6 +126,18 @@ class Degradation(Section, ABC):
         """The type and the keys that are set, as text for a person."""
         keys = ((key, value) for key, value in self if key != "type" and value is not None)
         return ", ".join([self.type, *(f"{key} {shown(value)}" for key, value in keys)])
+
+
+def measured_correlations(x0: Tensor, y: Tensor) -> tuple[float, float]:
+    """Correlation of y - x0, (..., H, W), at pixels that are neighbours: (next row, next column), -1 to 1.
+
+    The mean over the image is taken as 0. NaN where y is x0.
+    """
+    noise = (y - x0).double()
+    power = noise.square().mean()
+    rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
+    columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
+    return float(rows), float(columns)
 
 
 NOISES: dict[str, type[Degradation]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from bisect import bisect
+from collections.abc import Callable
 from importlib import import_module
 from itertools import accumulate
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
@@ -105,6 +106,10 @@ class Mixture(Degradation):
         n = suited[bisect(shares[:-1], parameter.u * shares[-1])]
         return self.parts[n].noise, parameter.parameters[n]
 
+    def noise_free(self, x0: Tensor, parameter: Choice, frame: Frame) -> Tensor:
+        part, its = self.chosen(parameter, frame)
+        return part.noise_free(x0, its, frame)
+
     def apply(self, x0: Tensor, parameter: Choice, generator: torch.Generator, frame: Frame) -> Tensor:
         part, its = self.chosen(parameter, frame)
         return part.apply(x0, its, generator, frame)
@@ -117,13 +122,27 @@ class Mixture(Degradation):
         part, its = self.chosen(parameter, frame)
         return part.correlations(x0, y, its, frame)
 
+    def is_magnitude(self, parameter: Choice, frame: Frame) -> bool:
+        part, its = self.chosen(parameter, frame)
+        return part.is_magnitude(its, frame)
+
     def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
         """From the least of any part, of those that suit the frame where it is given, to the most."""
+        return self._reach(lambda part: part.sigma_range(frame), frame)
+
+    def _reach(
+        self, range_of: Callable[[Degradation], tuple[float, float] | None], frame: Frame | None
+    ) -> tuple[float, float] | None:
+        """What a range of each part that suits the frame reaches over; None where that of one is not known."""
         parts = [part.noise for part in self.parts if frame is None or part.suits(frame)]
-        known = [pair for part in parts if (pair := part.sigma_range(frame)) is not None]
+        known = [pair for part in parts if (pair := range_of(part)) is not None]
         if not known or len(known) < len(parts):
             return None
         return min(least for least, _ in known), max(most for _, most in known)
+
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
+        """From the least of any part, of those that suit the frame where it is given, to the most."""
+        return self._reach(lambda part: part.correlation_range(frame), frame)
 
     def check(self, frame: Frame) -> None:
         if not any(part.suits(frame) for part in self.parts):

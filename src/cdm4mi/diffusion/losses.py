@@ -14,6 +14,8 @@ from cdm4mi.diffusion.paths import per_sample
 from cdm4mi.errors import UserError
 
 LOSS_TYPES: tuple[str, ...] = get_args(LossName)
+LOG_FLOOR = 0.01
+"""Mean squared error below which ``log_l2`` hardly gains; the targets of eps, v and precond have about 1."""
 
 
 def loss_per_sample(
@@ -22,12 +24,15 @@ def loss_per_sample(
     """Mean over the pixels of each sample: (N, C, ...) twice -> (N,), in float32.
 
     pixel_weight, shape broadcastable to the images, multiplies each pixel's loss (the mean is over all pixels).
-    Huber is quadratic below huber_delta, linear above. Raises UserError for an unknown loss_type.
+    Huber is quadratic below huber_delta, linear above. log_l2: ln(1 + L2 / ``LOG_FLOOR``) of each sample, so that an
+    error smaller by so many dB counts the same at every time and noise level (up to the floor, the PSNR loss of arXiv
+    2105.06086), where with L2 the noisiest samples make most of the gradient. Raises UserError for an unknown
+    loss_type.
     """
     out, target = out.float(), target.float()
     if loss_type == "l1":
         loss = (out - target).abs()
-    elif loss_type == "l2":
+    elif loss_type in ("l2", "log_l2"):
         loss = (out - target) ** 2
     elif loss_type == "huber":
         loss = F.huber_loss(out, target, reduction="none", delta=huber_delta)
@@ -35,7 +40,10 @@ def loss_per_sample(
         raise UserError(f"loss_type: found {loss_type!r}, expected one of {', '.join(LOSS_TYPES)}")
     if pixel_weight is not None:
         loss = loss * pixel_weight
-    return loss.flatten(1).mean(1)
+    loss = loss.flatten(1).mean(1)
+    if loss_type == "log_l2":
+        loss = torch.log1p(loss / LOG_FLOOR)
+    return loss
 
 
 def min_snr_weight(parameterization: Parameterization, z: Latent, gamma: float) -> Tensor:

@@ -21,7 +21,7 @@ from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
 from cdm4mi.io.padding import padding_as_nan
 from cdm4mi.io.scan_file import ScanFile, ending
-from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.measure.noise_level import estimate_noise
 
 PREDICTION, NOISY, NLM = "prediction", "noisy input", "non-local means"
 
@@ -78,7 +78,7 @@ def compare(
         images[NOISY] = on_grid(noisy, "noisy")
         shown = counted_slices(resolved, bodies)
         planes = np.moveaxis(images[NOISY], -1, 1) if resolved.colour else images[NOISY][:, None]
-        sigma = float(np.median([estimate_sigma(plane) for k in shown for plane in planes[k]]))
+        sigma = estimate_noise(np.concatenate([planes[k] for k in shown])).sigma
         images[NLM] = images[NOISY].copy()
         for done, k in enumerate(shown, 1):
             smooth = [nlm(plane, sigma) for plane in planes[k]]

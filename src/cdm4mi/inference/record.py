@@ -5,20 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 from cdm4mi.io import InputRecord, OutputRecord
+from cdm4mi.measure.noise_level import NoiseEstimate
 from cdm4mi.records import Record
 from cdm4mi.window import IntensityWindow
 
 
 class NoiseLevel(Record):
-    """Standard deviation of the scan's noise, in its units; used: what the model was told."""
+    """Standard deviation of the scan's noise, in its units; used: what the model is given.
+
+    estimated: whether the standard deviation was measured, not given. Where the noise was measured, for its level or
+    for its texture, also: the correlations of neighbouring pixels (next row, next column), whether the scan is a
+    magnitude image, and whether the level varies over the slice.
+    """
 
     value: float
     estimated: bool
     used: float
+    correlations: tuple[float, float] | None = None
+    magnitude: bool | None = None
+    varying: bool | None = None
+
+    @classmethod
+    def of(cls, value: float, used: float, measured: NoiseEstimate | None, given: bool) -> NoiseLevel:
+        """measured: what was found in the scan, where that was looked at; given: whether the value was given."""
+        if measured is None:
+            return cls(value=value, estimated=False, used=used)
+        rows, columns = measured.correlations
+        return cls(
+            value=value,
+            estimated=not given,
+            used=used,
+            correlations=(round(rows, 3), round(columns, 3)),
+            magnitude=measured.magnitude,
+            varying=measured.varying,
+        )
 
 
 class Uncertainty(Record):
-    """Of the map of the standard deviation: whether it is calibrated, and if not, why.
+    """Of the map of the standard deviation: whether it is calibrated, for which kind of noise, and if not, why.
 
     interval: the share of voxels within the half width, in standard deviations; coverage_on_validation_patients: what
     was measured of it.
@@ -26,6 +50,7 @@ class Uncertainty(Record):
 
     calibrated: bool
     why: str | None = None
+    kind: str | None = None
     interval: float | None = None
     half_width_in_standard_deviations: float | None = None
     coverage_on_validation_patients: float | None = None
@@ -50,5 +75,6 @@ class DenoiseRecord(OutputRecord):
     slices: int
     seconds: float
     device: str
+    precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None

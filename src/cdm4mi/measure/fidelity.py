@@ -1,4 +1,4 @@
-"""Visual information fidelity: how much of what an eye could tell from the reference it can tell from the image."""
+"""Visual information fidelity: the share of the reference's information that an eye can still see in the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy import ndimage
 from cdm4mi.errors import UserError
 
 VISUAL_NOISE = 2.0
-"""Variance of the eye's own noise, on 8-bit grey levels (Sheikh and Bovik 2006)."""
+"""Variance of the noise of the visual system, on 8-bit grey levels (Sheikh and Bovik 2006)."""
 LEAST_SIDE = 41
 _TINY = 1e-10
 
@@ -23,12 +23,12 @@ def vif(x: NDArray[Any], ref: NDArray[Any], levels_range: float, mask: NDArray[A
 
         VIF = sum log(1 + g^2 s_r^2 / (s_v^2 + s_n^2)) / sum log(1 + s_r^2 / s_n^2),    s_n^2 = 2
 
-    1 for equal images, towards 0 without information, above 1 for raised contrast. It is not the same for other units:
+    1 for equal images, towards 0 without information, above 1 for raised contrast. It depends on the units.
 
     Args:
         x: one image (rows, columns), at least 41 x 41, in grey levels: the window mapped to 0..levels_range.
         ref: the reference, of the same shape and scale.
-        levels_range: only to refuse what is no grey levels; 255 as published.
+        levels_range: the largest grey level, 255 as published; values outside 0..levels_range are refused.
         mask: limits both sums to its pixels.
 
     Returns:
@@ -64,7 +64,7 @@ def vif(x: NDArray[Any], ref: NDArray[Any], levels_range: float, mask: NDArray[A
 
 
 def _valid(image: NDArray[Any], size: int) -> NDArray[Any]:
-    """Mean in a Gaussian window of sigma size / 5, where the window lies wholly inside."""
+    """Mean in a Gaussian window of sigma size / 5, at the pixels whose window lies wholly inside the image."""
     taps = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * (size / 5) ** 2))
     taps /= taps.sum()
     return _cropped(ndimage.correlate1d(ndimage.correlate1d(image, taps, 0), taps, 1), size)

@@ -13,16 +13,16 @@ BLOCK = 16
 
 
 def flicker(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None, block: int = BLOCK) -> float:
-    """Root mean square change between neighbouring slices of the error's block means, over sqrt(2); in image units.
+    """Root mean square difference of the error's block means in neighbouring slices, over sqrt(2), in image units.
 
-    Slices whose brightness is off by independent errors of standard deviation s give s; an error that is the same in
-    all slices gives 0, and white noise in the pixels is averaged away to its s / block.
+    Slices with independent brightness errors of standard deviation s give s; an error that is the same in all slices
+    gives 0, and white noise of standard deviation s in the pixels gives s / block.
 
     Args:
         x: (slices, rows, columns).
         ref: the reference, of the same shape, in the same units.
-        mask: of the same shape; a block counts where it is half inside in both slices.
-        block: its side in pixels.
+        mask: bool, of the same shape; a block counts where at least half of it is inside in both slices.
+        block: side of a block in pixels.
 
     Returns:
         nan where no two neighbouring slices share a block.

@@ -19,20 +19,22 @@ from cdm4mi.errors import UserError
 
 CONVOLUTIONS = {0: (64, 3, 11, 4, 2), 3: (192, 64, 5, 1, 2), 6: (384, 192, 3, 1, 1), 8: (256, 384, 3, 1, 1)}
 CONVOLUTIONS |= {10: (256, 256, 3, 1, 1)}
-"""AlexNet's by their number in torchvision's ``features``: channels out, channels in, side, stride, padding."""
+"""AlexNet's convolutions by number in torchvision's ``features``: channels out and in, side, stride, padding."""
 POOLED_BEFORE = (3, 6)
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Of red, green and blue, as version 0.1 has it."""
+"""Mean and standard deviation of red, green and blue, as in version 0.1."""
 EPSILON = 1e-10
 LEAST_SIDE = 32
 
 
 class Lpips:
-    """Zhang et al. (2018), version 0.1 on AlexNet: features of unit length in each pixel, their squared differences
-    weighted by channel and averaged over the image, summed over the five convolutions.
+    """LPIPS of Zhang et al. (2018), version 0.1 on AlexNet.
 
-    backbone: torchvision's names, ``features.0.weight`` and so on (others are left alone). linear: LPIPS's own,
-    ``lin0.model.1.weight`` to ``lin4``. Raises UserError for a weight that is missing or of another shape.
+    The features of a pixel are normalised to unit length; their squared differences are weighted by channel, averaged
+    over the image and summed over the five convolutions.
+
+    backbone: weights by torchvision's names, ``features.0.weight`` and so on (others are ignored); linear: LPIPS's
+    weights, ``lin0.model.1.weight`` to ``lin4``. Raises UserError for a weight that is missing or of another shape.
     """
 
     def __init__(self, backbone: Mapping[str, Tensor], linear: Mapping[str, Tensor]) -> None:
@@ -45,7 +47,7 @@ class Lpips:
 
     @torch.no_grad()
     def __call__(self, x: NDArray[Any], ref: NDArray[Any]) -> float:
-        """Of two images (rows, columns) on [-1, 1], at least 32 x 32, as grey photographs; 0 for equal ones."""
+        """Distance of two grey images (rows, columns) on [-1, 1], at least 32 x 32; 0 for equal images."""
         if x.shape != ref.shape or x.ndim != 2 or min(x.shape) < LEAST_SIDE:
             raise UserError(f"LPIPS of shapes {x.shape} and {ref.shape}, expected two equal ones of at least 32 x 32")
         both = torch.from_numpy(np.stack([x, ref]).astype(np.float32))[:, None].expand(-1, 3, -1, -1)
@@ -61,7 +63,7 @@ class Lpips:
 
 
 def read_lpips(backbone: Path, linear: Path) -> Lpips:
-    """The metric with the weights of two files, safetensors or PyTorch's; nothing in them is executed."""
+    """LPIPS with the weights of two files, of safetensors or PyTorch; nothing in them is executed."""
     try:
         return Lpips(_read(backbone), _read(linear))
     except UserError as error:

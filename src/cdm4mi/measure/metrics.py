@@ -1,4 +1,4 @@
-"""Distortion of an image against its reference, with a stated data range, and where the patient is."""
+"""Distortion of an image against its reference, with a stated data range; the mask of the body."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ssim(
 def ssim_map(
     x: NDArray[Any], ref: NDArray[Any], data_range: float, definition: SsimDefinition = "gaussian"
 ) -> NDArray[np.floating]:
-    """Structural similarity around each pixel of a 2-D image, the shape of the image; definitions as ``ssim``."""
+    """Map of the structural similarity of a 2-D image, of the image's shape; definitions as in ``ssim``."""
     if definition not in SSIM_WINDOW:
         raise UserError(f"SSIM definition is {definition!r}, expected one of {', '.join(SSIM_WINDOW)}")
     _check_range(data_range)
@@ -76,7 +76,7 @@ def ssim_map(
 def ssim_mean(
     similarity: NDArray[Any], definition: SsimDefinition = "gaussian", mask: NDArray[Any] | None = None
 ) -> float:
-    """The mean of a map that ``ssim_map`` made: over the mask, or without the border of half a window."""
+    """Mean of a map of ``ssim_map`` over the mask, or over all but a border of half a window."""
     if mask is not None:
         return float(similarity[mask].mean())
     border = SSIM_WINDOW[definition] // 2
@@ -96,17 +96,17 @@ def rmse(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -
 
 
 def bias(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
-    """Mean signed error, image minus reference, in the images' units: what RMSE and MAE cannot tell from noise."""
+    """Mean signed error, image minus reference, in the images' units; RMSE and MAE mix it with noise."""
     x, ref, mask = checked(x, ref, mask)
     return float(np.mean(inside(x, mask) - inside(ref, mask)))
 
 
 def body_mask(x: NDArray[Any], modality: str | None) -> NDArray[Any]:
-    """Where the patient is, slice by slice: bool, the shape of ``x`` (..., rows, columns), in physical units.
+    """Mask of the patient's body, bool, of the shape of ``x`` (..., rows, columns), found slice by slice.
 
-    CT: above -500 HU without what is thin (couch, blankets); others: above half of Otsu's threshold of the smoothed
-    volume. Parts far smaller than the largest are dropped, and what the body encloses (lungs, bowel gas, skull) is
-    filled. Make it from the reference, never from the image that is judged.
+    x: physical units; modality: "CT" or another. CT: pixels above -500 HU, without thin objects (couch, blankets);
+    others: above half of Otsu's threshold of the smoothed volume. Parts far smaller than the largest are dropped, and
+    holes (lungs, bowel gas, skull) are filled. Make it from the reference, never from the image that is scored.
     """
     x = np.asarray(x, dtype=np.float32)
     if x.ndim < 2:
@@ -124,7 +124,7 @@ def body_mask(x: NDArray[Any], modality: str | None) -> NDArray[Any]:
 
 
 def _opened(solid: NDArray[Any], radius: float) -> NDArray[np.bool_]:
-    """Without parts thinner than two radii (distance transforms cost the same for any radius)."""
+    """Binary opening by a disc: parts thinner than two radii are removed. Its cost is the same for any radius."""
     # a border that continues the image, so that a body cut by the edge is not eroded there
     core = ndimage.distance_transform_edt(np.pad(solid, 1, mode="edge"))[1:-1, 1:-1] > radius
     if not core.any():
@@ -134,7 +134,7 @@ def _opened(solid: NDArray[Any], radius: float) -> NDArray[np.bool_]:
 
 
 def _closed(solid: NDArray[Any], radius: float) -> NDArray[np.bool_]:
-    """With gaps narrower than two radii (a dark skull open to the outside) bridged."""
+    """Binary closing by a disc: gaps narrower than two radii (a dark skull open to the outside) are bridged."""
     if not solid.any():
         return solid
     width = int(np.ceil(radius)) + 1
@@ -144,7 +144,7 @@ def _closed(solid: NDArray[Any], radius: float) -> NDArray[np.bool_]:
 
 
 def _filled(solid: NDArray[Any]) -> NDArray[np.bool_]:
-    """The parts of at least 5 % of the largest, with what they enclose, together with the image's edge they touch."""
+    """Parts of at least 5 % of the largest one's size, holes filled; a part cut by the image's edge is closed there."""
     labels, count = ndimage.label(solid)
     if not count:
         return solid
@@ -174,7 +174,7 @@ def _check_range(data_range: float) -> None:
 def checked(
     x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any] | None
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]:
-    """Image and reference in float64, and the mask, after a check of what every metric expects.
+    """Image and reference as float64, and the mask, checked as every metric needs it.
 
     Raises UserError for shapes that differ, no pixels, values that are not finite, or a mask that is empty, of another
     shape or not bool.

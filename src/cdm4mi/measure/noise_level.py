@@ -1,9 +1,8 @@
-"""How strong the noise of an image is, and how far it is correlated, measured from the image."""
+"""How strong the noise of a scan is, how far it is correlated, and whether it varies, measured from the scan alone."""
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,124 +10,191 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cdm4mi.errors import UserError
+from cdm4mi.measure.magnitude import Air, air_noise, variance_of_magnitude
+from cdm4mi.measure.noise_blocks import LEAST, SIDES, Array, Blocks, Mask, cut
+from cdm4mi.measure.noise_spectrum import FLATTEST, Spectrum, noise_spectrum
 
-# Daubechies' wavelet with two vanishing moments ("Ten Lectures on Wavelets", table 6.1)
-_DB2_HIGH = np.array([1 - 3**0.5, -(3 - 3**0.5), 3 + 3**0.5, -(1 + 3**0.5)]) / (4 * 2**0.5)
-_DB2_LOW = np.array([1 + 3**0.5, 3 + 3**0.5, 3 - 3**0.5, 1 - 3**0.5]) / (4 * 2**0.5)
-_NORMAL_MAD = 0.6744897501960817  # third quartile of the standard normal
-
-FLATTEST = 0.25
-"""Share of the foreground that is looked at: where a smoothed image changes least, anatomy is least."""
-LEAST_PIXELS = 1024
-"""A small image gives more than that share."""
-WHITE, CORRELATED = 1.2, 1.5
-"""Ratio of the second scale to the first: below, anatomy alone can make it of white noise; above, it is believed."""
-SMOOTHEST = 2.0
-"""Pixels: noise smoothed further is taken as smoothed so far."""
+SLICES = 16
+"""Slices of a stack that are looked at, evenly spread."""
+QUIET = 0.5
+"""A slice with less than this share of the others' noise is not one of them: empty, or filled in."""
+AGREE = 0.6, 1.2
+"""Noise of the tissue over that of the air, between which the air's is taken: no anatomy is in it."""
+REGIONS = 5
+"""Along rows and columns each, for the map."""
+FLAT = 0.1
+"""Share of a region's blocks that are taken for free of anatomy."""
+LEAST_BLOCKS = 50
+"""A region, or a slice, with fewer says nothing."""
+LEAST_REGIONS = 4
+MAPPED = 3
+"""Times that the map is measured, each on what the last has left."""
+VARYING = 0.08
+"""Standard deviation of the map's logarithm from which it is believed: anatomy alone makes less."""
 
 
 @dataclass(frozen=True)
 class NoiseEstimate:
-    """``sigma``: standard deviation in the image's units. ``correlation``: width of the autocorrelation in pixels, the
-    sum of its coefficients along an axis: 1 for white noise."""
+    """Noise of a scan.
+
+    sigma: its standard deviation in the scan's units, over the patient (root mean square where it varies); for a
+    magnitude image that of the real and the imaginary part, which is that of bright tissue. correlations: of pixels
+    that are neighbours, (next row, next column), -1 to 1. magnitude: whether the air around the patient is that of a
+    magnitude image (MR). map: (rows, columns), the standard deviation where it varies over the slice, else None.
+    """
 
     sigma: float
-    correlation: float
+    correlations: tuple[float, float]
+    magnitude: bool = False
+    map: NDArray[np.float32] | None = field(default=None, compare=False)
+
+    @property
+    def texture(self) -> tuple[float, float, float]:
+        """Both correlations, then 1 for a magnitude, else 0: what a network is told of it beside the level."""
+        return (*self.correlations, float(self.magnitude))
+
+    @property
+    def correlation(self) -> float:
+        """Of neighbours along both axes, the mean."""
+        return sum(self.correlations) / 2
+
+    @property
+    def varying(self) -> bool:
+        """Whether the standard deviation varies over the slice."""
+        return self.map is not None
 
 
-def estimate_sigma(y: NDArray[Any]) -> float:
-    """Standard deviation of the noise in one image (rows, columns), in its units: ``estimate_noise``."""
-    return estimate_noise(y).sigma
+NONE = NoiseEstimate(0.0, (0.0, 0.0))
 
 
-def estimate_noise(y: NDArray[Any]) -> NoiseEstimate:
-    """Noise in one image (rows, columns): median |HH| / 0.6745 over all shifts of db2, corrected for correlation.
+def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = None) -> NoiseEstimate:
+    """Noise of one image (rows, columns) or of a scan's slices (N, rows, columns), which are taken together.
 
-    The finest wavelet scale gives sigma of white noise (Donoho and Johnstone 1994, section 4.2). Smoothed noise has
-    less there and more in the next scale; the ratio of the two says how far it is smoothed (as by a Gaussian), and so
-    what the first reads too low. Looked at is the flattest part of the foreground: not padding (areas of one value),
-    not air. Fine texture counts as noise. Zero for a constant image. Raises UserError for pixels that are not finite.
+    Noise is what is alike in the flattest of small blocks of the patient; anatomy is not alike. Their periodograms give
+    its spectrum, continued to frequencies where only anatomy can be seen (``noise_spectrum``), and so the level and the
+    correlations. Where the air is that of a magnitude image and agrees, its level is taken (``air_noise``); dark tissue
+    then counts with the lesser noise that it has (Koay and Basser 2006). A level that varies is measured in regions
+    (by local statistics, as Aja-Fernandez et al., Medical Image Analysis 20, 2015, do in another way).
+
+    padding: pixels that are not part of the scan; areas of one value count as such, and so do values cut by a window.
+    Zero for images of one value, and for those under 8 x 8 pixels. Raises UserError for pixels that are not finite.
     """
-    y = np.asarray(y, dtype=np.float64)
-    if not np.isfinite(y).all():
+    images = images[None] if images.ndim == 2 else images
+    chosen = np.unique(np.linspace(0, len(images) - 1, SLICES).astype(int))
+    stack = images[chosen].astype(np.float64)
+    if not np.isfinite(stack).all():
         raise UserError("image has pixels that are not finite, expected none")
-    flattest = _flat_foreground(y)
-    if not flattest.any():
-        return NoiseEstimate(0.0, 1.0)
-    first, second = (float(np.median(np.abs(band[flattest]))) / _NORMAL_MAD for band in _diagonal_bands(y))
-    if first <= 1e-12 * max(float(np.abs(y).max()), 1e-30):
-        return NoiseEstimate(0.0, 1.0)
-    smoothing, responses = _smoothed_noise()
-    ratio = second / first
-    believed = float(np.clip((ratio - WHITE) / (CORRELATED - WHITE), 0, 1))
-    width = float(np.interp(ratio, responses[:, 1] / responses[:, 0], smoothing)) * believed
-    sigma = first / float(np.interp(width, smoothing, responses[:, 0]))
-    return NoiseEstimate(sigma, _correlation(width))
+    excluded = None if padding is None else padding.reshape(images.shape)[chosen]
+    for side in SIDES:
+        blocks = cut(stack, side, excluded)
+        if len(blocks) >= LEAST:
+            break
+    if not len(blocks):
+        return NONE
+    bright = _patient(blocks)
+    return _Tissue(blocks[bright].spread_out(), air_noise(blocks[~bright])).estimate()
 
 
-def _flat_foreground(y: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where the noise is looked at, bool."""
-    constant = ndimage.maximum_filter(y, 3) == ndimage.minimum_filter(y, 3)
-    # by as much as the filters reach into it
-    padding = ndimage.binary_dilation(ndimage.binary_opening(constant, np.ones((3, 3))), np.ones((9, 9)))
-    inside: NDArray[np.bool_] = ~padding
-    if not inside.any():
-        return inside
-    values = y[inside]
-    low = float(np.percentile(values, 1))
-    # air: below half the mean, as everywhere, but for any zero of the scale
-    inside &= ndimage.uniform_filter(y, 5) > low + 0.5 * (float(values.mean()) - low)
-    slope = ndimage.gaussian_gradient_magnitude(y, 2.0)
-    count = int(inside.sum())
-    if count == 0:
-        return inside
-    share = min(1.0, max(FLATTEST, LEAST_PIXELS / count))
-    flattest: NDArray[np.bool_] = inside & (slope <= np.quantile(slope[inside], share))
-    return flattest
+def _patient(blocks: Blocks) -> Mask:
+    """Which blocks show the patient: above half the mean, as everywhere, but for any zero of the scale."""
+    low = float(np.percentile(blocks.mean, 1))
+    bright: Mask = blocks.mean >= low + 0.5 * (float(blocks.mean.mean()) - low)
+    return bright
 
 
-def _diagonal_bands(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """HH of the two finest scales, undecimated: of white noise both have its standard deviation."""
-    bands, smooth = [], y
-    for spread in (1, 2):
-        high, low = _spread(_DB2_HIGH, spread), _spread(_DB2_LOW, spread)
-        band = smooth
-        for axis in (0, 1):
-            band = ndimage.convolve1d(band, high, axis=axis, mode="reflect")
-        bands.append(band)
-        for axis in (0, 1):
-            smooth = ndimage.convolve1d(smooth, low, axis=axis, mode="reflect")
-    return bands[0], bands[1]
+class _Tissue:
+    """Blocks that show the patient; air: the noise around, of a magnitude image."""
+
+    def __init__(self, blocks: Blocks, air: Air | None) -> None:
+        usual = _usual(blocks)
+        self.blocks, self.air = blocks[usual], air
+        self.periodograms = self.blocks.periodograms()
+
+    def estimate(self) -> NoiseEstimate:
+        """Measured twice: as if the noise were the same everywhere, and with the map that this gives."""
+        relative = np.ones(len(self.blocks))
+        spectrum = self._spectrum(relative, self.air.sigma if self.air else None)
+        if spectrum.variance <= (1e-9 * np.abs(self.blocks.images).max()) ** 2:
+            return NONE
+        sigma = self._agreed(spectrum)
+        factors, mean = np.ones((REGIONS, REGIONS)), 1.0
+        for _ in range(MAPPED):  # a region's quietest blocks are not its middle: what is left shows in the next map
+            factors = factors / mean * self._factors(spectrum, relative, sigma)
+            at_blocks = _interpolated(factors, self._positions())
+            mean = float(np.sqrt(np.square(at_blocks).mean()))
+            relative = at_blocks / mean
+        if np.std(np.log(relative)) < VARYING:
+            spectrum = self._spectrum(relative, sigma)
+            return NoiseEstimate(self._agreed(spectrum), spectrum.correlations, self.air is not None)
+        # the very flattest blocks would be those where the map says too much
+        spectrum = self._spectrum(relative, sigma, FLAT)
+        sigma = float(np.sqrt(spectrum.variance))
+        rows, columns = (_in_regions(np.arange(n), n) for n in self.blocks.images.shape[1:])
+        image = _interpolated(factors, np.stack(np.meshgrid(rows, columns, indexing="ij")))
+        shown = (image * (sigma / mean)).astype(np.float32)
+        return NoiseEstimate(sigma, spectrum.correlations, self.air is not None, shown)
+
+    def _agreed(self, spectrum: Spectrum) -> float:
+        """The standard deviation in the air, where that of the tissue is about the same; else the tissue's."""
+        sigma = float(np.sqrt(spectrum.variance))
+        if self.air is not None and AGREE[0] < sigma / self.air.sigma < AGREE[1]:
+            return self.air.sigma
+        return sigma
+
+    def _even(self, relative: Array, sigma: float | None) -> Array:
+        """Periodograms as they would be if the noise were everywhere that of bright tissue, where ``relative`` is 1."""
+        variance = np.square(relative)
+        if self.air is not None and sigma is not None:
+            variance = variance * variance_of_magnitude(self.blocks.square, sigma * relative, self.air.coils)
+        even: Array = self.periodograms / variance[:, None, None]
+        return even
+
+    def _spectrum(self, relative: Array, sigma: float | None, flattest: float = FLATTEST) -> Spectrum:
+        return noise_spectrum(self._even(relative, sigma), self.blocks.side, self.air is not None, flattest)
+
+    def _factors(self, spectrum: Spectrum, relative: Array, sigma: float) -> Array:
+        """(REGIONS, REGIONS): the noise over that of the spectrum; a region of few blocks has its neighbour's."""
+        energy = spectrum.energies(self._even(relative, sigma))
+        expected = float(np.quantile(spectrum.noise_energies(), FLAT))
+        y, x = self._positions()
+        factors = np.full((REGIONS, REGIONS), np.nan)
+        for i, j in np.ndindex(factors.shape):
+            here = (np.abs(y - i) < 1) & (np.abs(x - j) < 1)
+            if here.sum() >= LEAST_BLOCKS:
+                factors[i, j] = np.sqrt(np.quantile(energy[here], FLAT) / expected)
+        measured = np.isfinite(factors)
+        if measured.sum() < LEAST_REGIONS:
+            return np.ones_like(factors)
+        nearest = ndimage.distance_transform_edt(~measured, return_distances=False, return_indices=True)
+        filled: Array = factors[tuple(nearest)]
+        return filled
+
+    def _positions(self) -> Array:
+        """(2, blocks): rows and columns of the blocks' middles, in regions."""
+        middles = self.blocks.corners[:, 1:] + (self.blocks.side - 1) / 2
+        lengths = self.blocks.images.shape[1:]
+        return np.stack([_in_regions(m, n) for m, n in zip(middles.T, lengths, strict=True)])
 
 
-@functools.cache
-def _smoothed_noise() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Standard deviations of a smoothing Gaussian, pixels, and what both bands read of unit noise smoothed by it."""
-    smoothing = np.linspace(0, SMOOTHEST, 81)
-    w = 2 * np.pi * np.fft.fftfreq(256)
-    high, low, wide = _gain(_DB2_HIGH, w), _gain(_DB2_LOW, w), _gain(_DB2_HIGH, 2 * w)
-    responses = []
-    for s in smoothing:
-        power = np.exp(-((s * w) ** 2))
-        # separable: the square over one axis is the standard deviation over both
-        responses.append([float((gain * power).mean() / power.mean()) for gain in (high, low * wide)])
-    return smoothing, np.array(responses)
+def _in_regions(pixels: NDArray[Any], length: int) -> Array:
+    """Positions along an axis to regions: 0 in the middle of the first, REGIONS - 1 in the middle of the last."""
+    position: Array = (pixels + 0.5) / length * REGIONS - 0.5
+    return position
 
 
-def _gain(taps: NDArray[Any], w: NDArray[Any]) -> NDArray[np.float64]:
-    gain: NDArray[np.float64] = np.abs(np.exp(-1j * w[:, None] * np.arange(len(taps))) @ taps) ** 2
-    return gain
+def _interpolated(factors: Array, positions: Array) -> Array:
+    found: Array = ndimage.map_coordinates(factors, positions, order=1, mode="nearest")
+    return found
 
 
-def _spread(taps: NDArray[Any], spread: int) -> NDArray[Any]:
-    """A filter with zeros between its taps."""
-    out = np.zeros((len(taps) - 1) * spread + 1)
-    out[::spread] = taps
-    return out
-
-
-def _correlation(smoothing: float) -> float:
-    """Sum of the autocorrelation exp(-k^2 / 4 s^2) of white noise that a Gaussian of s pixels smoothed."""
-    if smoothing == 0:
-        return 1.0
-    return float(1 + 2 * np.exp(-(np.arange(1, 20) ** 2) / (4 * smoothing**2)).sum())
+def _usual(blocks: Blocks) -> Mask:
+    """Which blocks are of slices that are not much quieter than the others."""
+    slices, variance = blocks.corners[:, 0], blocks.square - np.square(blocks.mean)
+    floors = {
+        k: np.quantile(variance[here], FLAT)
+        for k in np.unique(slices)
+        if (here := slices == k).sum() >= LEAST_BLOCKS
+    }  # fmt: skip
+    quiet = [k for k, value in floors.items() if value < QUIET**2 * np.median(list(floors.values()))]
+    usual: Mask = ~np.isin(slices, quiet)
+    return usual

@@ -32,7 +32,7 @@ def comparison_picture(
     unit: str = "",
     difference_limit: float | None = None,
 ) -> None:
-    """Images side by side in one window, their PSNR beneath, a zoomed row and a row of differences.
+    """Draw images side by side in one window, with their PSNR, an enlarged part and the differences from the reference.
 
     ``columns``: title -> (rows, columns) in physical units, in the order shown; ``window``: (black, white), also the
     data range of the PSNR, to which all are clipped; ``zoom``: (row, column, side) of a square shown enlarged;
@@ -100,7 +100,7 @@ def steps_picture(
     condition: NDArray[Any] | None = None,
     target: NDArray[Any] | None = None,
 ) -> None:
-    """Denoising as a strip: above the latent x_t, below the estimate x0_hat made from it, from noise to image.
+    """Draw the steps of sampling in a strip: above the latent x_t, below the estimate x0_hat made from it.
 
     ``steps``: (t, x_t, x0_hat), images (rows, columns), of colour (rows, columns, 3), in the model's units, in the
     order of sampling; x_t, whose scale changes with t, is shown with its own contrast (1st to 99th percentile),
@@ -140,7 +140,7 @@ def steps_picture(
 
 
 def _show(axes: Axes, image: NDArray[Any], low: float, high: float) -> None:
-    """An image in a window, grey or, with channels behind rows and columns, in its colours."""
+    """Draw an image (rows, columns), or in colour (rows, columns, 3), in the window from low to high."""
     if image.ndim == 3:
         axes.imshow(np.clip((image - low) / (high - low), 0, 1), interpolation="nearest")
     else:
@@ -148,12 +148,12 @@ def _show(axes: Axes, image: NDArray[Any], low: float, high: float) -> None:
 
 
 class _Grid:
-    """Panels of equal width on black, rows of given heights (inches), with room for a line of text under each row."""
+    """Panels of equal width on black, in rows of given heights (inches) with a line of text below each."""
 
     GAP, BREAK, TEXT, TOP = 0.08, 0.4, 0.32, 0.36
 
     def __init__(self, heights: Sequence[float], columns: int, side: float, breaks: Sequence[int] = ()) -> None:
-        """``breaks``: columns with a wider gap before them."""
+        """breaks: columns with a wider gap before them."""
         self.columns, self._side, self._heights, self._breaks = columns, side, heights, breaks
         self._left = 0.35
         self._width = self._left + columns * (side + self.GAP) + len(breaks) * self.BREAK + 0.15
@@ -190,7 +190,7 @@ def _below(axes: Axes, text: str) -> None:
 
 
 def _scale(axes: Axes, limit: float, unit: str) -> None:
-    """The colour scale of the differences, where the reference's own (zero) would be."""
+    """Draw the colour scale of the differences, in place of the reference's difference from itself."""
     bar = axes.inset_axes((0.1, 0.52, 0.8, 0.05))
     bar.imshow(np.linspace(-1, 1, 256)[None], cmap=DIFFERENCE, aspect="auto", extent=(-limit, limit, 0, 1))
     bar.set_yticks([])

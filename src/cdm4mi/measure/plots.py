@@ -1,4 +1,4 @@
-"""Curves side by side in one quiet style, as SVG text or as a PNG file."""
+"""Figures of curves in one style, as SVG text or as a PNG file."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def axes_in_rows(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def one_legend(figure: Figure, axes: Axes) -> None:
-    """Beneath the figure: what ``axes`` holds, each label once."""
+    """Draw one legend below the figure, with each label of ``axes`` once."""
     handles, labels = axes.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
 def as_svg(figure: Figure, salt: str) -> str:
-    """The figure as an SVG element, the same for the same curves; the salt keeps the ids of several apart."""
+    """The figure as an SVG element, the same for the same curves; the salt makes the ids of several figures differ."""
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}):
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None, "Creator": None})
@@ -46,7 +46,7 @@ def as_svg(figure: Figure, salt: str) -> str:
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 120) -> None:
-    """Whole or not at all."""
+    """Save the figure as a PNG, which appears whole or not at all."""
     FigureCanvasAgg(figure)
     with replacing_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi, facecolor=figure.get_facecolor())

@@ -1,4 +1,4 @@
-"""How true a stated uncertainty is: coverage and width of intervals, and CRPS of samples."""
+"""Scores of a stated uncertainty: coverage and width of intervals, CRPS of samples."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cdm4mi.errors import UserError
 
 
 def gaussian_interval(mean: NDArray[Any], sd: NDArray[Any], level: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Ends of the central interval that holds a Gaussian with the probability ``level``, pixel by pixel."""
+    """Ends (low, high) of the central interval of a Gaussian that has the probability ``level``, pixel by pixel."""
     _check_level(level)
     half = stats.norm.ppf((1 + level) / 2) * np.asarray(sd, np.float64)
     return mean - half, mean + half
 
 
 def sample_interval(samples: NDArray[Any], level: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Ends of the central interval told from samples (K, ...) along the first axis.
+    """Ends (low, high) of the central interval of probability ``level`` for each pixel, from samples (K, ...).
 
-    The k-th of K ordered samples is the quantile k / (K + 1): a truth drawn from the same law lies below it with just
-    that probability, whatever the law, so the interval's coverage is ``level``. Numpy's usual quantiles are too narrow
-    for few samples. Raises UserError where K samples cannot tell the level: from the least to the greatest it is
-    (K - 1) / (K + 1).
+    The k-th of K ordered samples is the quantile k / (K + 1): a true value from the same distribution lies below it
+    with that probability, whatever the distribution, so the interval's coverage is ``level``. Numpy's default
+    quantiles are too narrow for few samples. Raises UserError where K samples are too few: from the least to the
+    greatest the level is (K - 1) / (K + 1).
     """
     _check_level(level)
     count = len(samples)
@@ -36,13 +36,13 @@ def sample_interval(samples: NDArray[Any], level: float) -> tuple[NDArray[Any], 
 
 
 def coverage(low: NDArray[Any], high: NDArray[Any], truth: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
-    """Share of the pixels whose true value lies in the interval, ends included; as near the stated level as it can."""
+    """Share of the pixels whose true value lies in the interval, ends included; best where it is the stated level."""
     inside = (low <= truth) & (truth <= high)
     return float(np.mean(inside if mask is None else inside[mask]))
 
 
 def interval_width(low: NDArray[Any], high: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
-    """Mean width of the intervals, in image units: of two that cover alike, the narrower knows more."""
+    """Mean width of the intervals, in image units; at equal coverage, narrower is better."""
     width = np.asarray(high, np.float64) - low
     return float(np.mean(width if mask is None else width[mask]))
 
@@ -59,7 +59,7 @@ def crps_samples(samples: NDArray[Any], truth: NDArray[Any], fair: bool = True) 
 
     For one sample it is the absolute error. ``fair`` leaves a sample's pair with itself out of the second mean (Ferro
     2014), so that its expectation does not depend on K and runs with other numbers of samples compare; else the score
-    is that of the K samples as a law of their own.
+    is that of the empirical distribution of the K samples.
     """
     ordered = np.sort(np.asarray(samples, np.float64), axis=0)
     count = len(ordered)

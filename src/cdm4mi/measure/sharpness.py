@@ -14,8 +14,8 @@ from cdm4mi.errors import UserError
 def edge_spread(region: NDArray[Any], step: float = 0.25) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean profile across the one straight edge of a region, sampled finer than the pixels (slanted edge, ISO 12233).
 
-    Each line across the edge is shifted by the edge's place in it, told by a straight line through the centroids of
-    the lines' derivatives; an edge that is tilted by a few degrees so fills in between the pixels.
+    Each line across the edge is shifted by the position of the edge in it, given by a straight line fitted to the
+    centroids of the lines' derivatives. An edge tilted by a few degrees is thus sampled between the pixels.
 
     Args:
         region: (rows, columns), any units: a step, roughly along rows or columns, that crosses the whole region.
@@ -80,7 +80,7 @@ def mtf(distance: NDArray[Any], profile: NDArray[Any]) -> tuple[NDArray[Any], ND
     """Modulation transfer function: |DFT| of the edge's derivative (Hann window), 1 at frequency 0.
 
     Returns:
-        Frequencies in cycles a pixel up to 1, and the transfer at each; the differences' own loss is divided out.
+        Frequencies in cycles a pixel up to 1, and the transfer at each, corrected for the loss by finite differences.
     """
     step = float(distance[1] - distance[0])
     spread = np.diff(profile) * np.hanning(len(profile) - 1)

@@ -1,4 +1,4 @@
-"""How power is spread over spatial frequencies: noise power spectrum, its radial mean, distance of two images'."""
+"""Power by spatial frequency: noise power spectrum, radial mean, and the distance of two images' spectra."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def noise_power_spectrum(
     Args:
         regions: (..., rows, columns), the independent regions of noise, in any unit: value.
         spacing: (dy, dx) in millimetres; with 1, 1 frequencies are in cycles a pixel.
-        detrend: take a fitted plane out of each region, which is no noise (3 of rows x columns degrees of freedom);
-            else only the mean.
+        detrend: subtract a fitted plane from each region (3 of rows x columns degrees of freedom); else the mean.
         taper: a Hann window first, for images whose opposite borders differ, at the same mean power.
 
     Returns:
@@ -80,14 +79,14 @@ def regions_inside(image: NDArray[Any], mask: NDArray[Any] | None, size: int) ->
 def spectrum_error(image: NDArray[Any], reference: NDArray[Any]) -> float:
     """Distance of two images' radial power spectra in dB: mean over frequencies of |10 log10(P_image / P_reference)|.
 
-    0 for equal texture, whatever the pixels say (a sample of the posterior comes near it), some dB for a blurred image
-    (it has lost its high frequencies), 10 log10(1 + n / P) at a frequency with power P to which noise of power n was
-    added. Every frequency ring counts the same, so what fine texture does is not hidden by the power of the anatomy.
+    0 for equal texture, even where pixels differ (a posterior sample comes close), some dB for a blurred image (it has
+    lost its high frequencies), 10 log10(1 + n / P) at a frequency with power P to which noise of power n was added.
+    Every frequency ring has the same weight, so the power of the anatomy does not hide fine texture.
 
     Args:
-        image: (rows, columns) or (..., rows, columns), of which the power is averaged over all regions or slices; it
-            is detrended and tapered.
-        reference: of the same shape, in the same units; it too.
+        image: (rows, columns) or (..., rows, columns), of which the power is averaged over all regions or slices,
+            after removal of a plane and a Hann window.
+        reference: of the same shape, in the same units; treated alike.
     """
     image, reference = _checked(image, "image"), _checked(reference, "reference")
     if image.shape != reference.shape:

@@ -1,4 +1,4 @@
-"""Structural similarity as other works compute it: kept so that their figures can be compared, not to be chosen."""
+"""Structural similarity as other works compute it, for comparison with their results alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cdm4mi.errors import UserError
 
 
 def ssim_zero_padded(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> float:
-    """Wang's Gaussian 11 x 11 window (sigma 1.5) over an image continued with zeros, the border counted.
+    """SSIM with a Gaussian 11 x 11 window (sigma 1.5) over an image padded with zeros, the border included.
 
-    What the convolutions of many PyTorch projects make of SSIM, CoreDiff's among them. x, ref: (rows, columns).
+    Many PyTorch projects, CoreDiff among them, compute SSIM by such a convolution. x, ref: (rows, columns).
     """
     if x.ndim != 2 or x.shape != ref.shape:
         raise UserError(f"SSIM (padded) of shapes {x.shape} and {ref.shape}, expected two equal (rows, columns)")
@@ -36,7 +36,7 @@ def ssim_zero_padded(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> f
 
 
 def ssim_across_slices(x: NDArray[Any], ref: NDArray[Any], data_range: float) -> float:
-    """A 7 x 7 x 7 uniform window over a stack (slices, rows, columns), as the original work calls scikit-image."""
+    """SSIM with a 7 x 7 x 7 uniform window over a stack (slices, rows, columns), as in the original work."""
     if x.ndim != 3 or x.shape != ref.shape or min(x.shape) < 7:
         raise UserError(
             f"SSIM (7 x 7 x 7): found a stack of shape {x.shape}, expected at least 7 slices and 7 x 7 pixels"

@@ -1,4 +1,4 @@
-"""Signed error by tissue: a method that is right on average may still lift the lungs and lower the bone."""
+"""Signed error by tissue: a method without bias on average may still raise the lungs and lower the bone."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ CT_TISSUES: dict[str, tuple[float, float]] = {
     "soft": (-20.0, 150.0),
     "bone": (200.0, np.inf),
 }
-"""HU, lower end included. What lies between belongs to two tissues at once (partial volume) and to no class."""
+"""Range of HU, lower end included. Values between two ranges are partial volume and in no class."""
 LEAST = 20
 """Pixels that a class needs to be reported in a slice."""
 
 
 def tissue_classes(ref: NDArray[Any], modality: str | None, body: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """Masks by tissue of one slice (rows, columns): CT by the HU of the reference, others background and foreground.
+    """Masks of the tissues in one slice (rows, columns): in CT by HU, else background and foreground.
 
-    The class is told from the 3 x 3 mean. From the noisy pixel itself, those that noise pushed out of the class would
-    be missing, and an image without that noise would seem to be biased. ``body``: where the patient is, bool.
+    ref: the reference, in physical units; body: mask of the patient, bool. Pixels are classified by the 3 x 3 mean of
+    the reference. By single pixels, those that noise moved out of a class would be missing, and an image without that
+    noise would seem biased.
     """
     ref = np.asarray(ref, dtype=np.float64)
     if ref.ndim != 2 or body.shape != ref.shape:
@@ -46,7 +47,7 @@ def tissue_bias(x: NDArray[Any], ref: NDArray[Any], classes: dict[str, NDArray[A
 def cnr(x: NDArray[Any], first: NDArray[Any], second: NDArray[Any]) -> float:
     """Contrast to noise ratio |mean_1 - mean_2| / sqrt((var_1 + var_2) / 2) of two regions given as masks.
 
-    The same masks for every method, made from the reference. Structure inside a region counts as noise.
+    Use the same masks, made from the reference, for every method. Structure inside a region counts as noise.
     """
     if not first.any() or not second.any():
         return float("nan")

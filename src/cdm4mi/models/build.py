@@ -36,10 +36,11 @@ def build_network(config: ModelConfig, cond: nn.Module | None = None, further_ch
     for width in (unet_config.channel * m for m in unet_config.channel_multiplier):
         if width % unet_config.attn_heads:
             raise UserError(f"attn_heads: found {unet_config.attn_heads}, expected a divisor of {width} channels")
-    condition_channel = config.channels + further_channels + (1 if config.level_channel else 0)
+    condition_channel = config.channels + further_channels + config.level_channel + 3 * config.texture_channels
     if cond is not None:
-        if config.level_channel:
-            raise UserError("level_channel: found true with cond, expected false (cond makes all of the condition)")
+        for key in ("level_channel", "texture_channels"):
+            if getattr(config, key):
+                raise UserError(f"{key}: found true with cond, expected false (cond makes all of the condition)")
         condition_channel = max(1, unet_config.in_channel - config.channels)
     channels = {"in_channel": unet_config.in_channel, "out_channel": unet_config.out_channel}
     network = DiffusionWrapper(
@@ -63,6 +64,8 @@ def _parts(config: ModelConfig, further_channels: int) -> str:
         parts.append(f"{further_channels} of neighbouring slices and other contrasts")
     if config.level_channel:
         parts.append("1 of its level")
+    if config.texture_channels:
+        parts.append("3 of its noise's texture")
     return ": " + " + ".join(parts) if len(parts) > 1 else ""
 
 
@@ -92,7 +95,7 @@ def check_sizes(config: ModelConfig) -> None:
             f"(fold {unet.fold}, channel_multiplier of {levels} level{'s' if levels > 1 else ''})"
         )
     narrowest = unet.channel * min([1, *unet.channel_multiplier][-2:])  # what comes into the last level, and leaves it
-    if side == multiple and narrowest == unet.norm_groups:
+    if unet.norm == "group" and side == multiple and narrowest == unet.norm_groups:
         raise UserError(
             f"image_size: found {side}, expected at least {2 * multiple}: the coarsest level has one pixel, and groups "
             f"of one of its {narrowest} channels cannot be normalised"
@@ -116,6 +119,7 @@ def build_process(config: ModelConfig, betas: Sequence[float] | None = None) -> 
         parameterization,
         channels=config.channels,
         level_channel=config.level_channel,
+        texture_channels=config.texture_channels,
         sigma_r=config.sigma_r,
         fold=fold,
     )

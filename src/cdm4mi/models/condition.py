@@ -16,13 +16,15 @@ class Condition:
 
     y: (N, C or more, H, W) on [-1, 1]: the noisy image, its own channels first, then neighbouring slices or other
     contrasts. Or what a model that is conditioned otherwise takes (tokens, a vector, labels): see ``as_given``.
-    sigma: (N,), standard deviation of the noise of y on [-1, 1]. vector: (N, D) acquisition numbers. anchor:
-    (N, C, H, W), the image that path and parameterization rest on: the noisy image, or a regression's mean of x0
-    given y. as_given: y goes to the network as it is, with no channel for sigma and no vector beside.
+    sigma: (N,), standard deviation of the noise of y on [-1, 1]. texture: (N, 3), its correlation with the next row and
+    with the next column, -1 to 1, and 1 where y is a magnitude (MR), else 0. vector: (N, D) acquisition numbers.
+    anchor: (N, C, H, W), the image that path and parameterization rest on: the noisy image, or a regression's mean of
+    x0 given y. as_given: y goes to the network as it is, with no channel for its noise and no vector beside.
     """
 
     y: Any = None
     sigma: Tensor | None = None
+    texture: Tensor | None = None
     vector: Tensor | None = None
     anchor: Tensor | None = None
     as_given: bool = False
@@ -41,10 +43,11 @@ class Condition:
         return self._map(cut)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        y, sigma, vector, anchor = (
-            None if value is None else change(value) for value in (self.y, self.sigma, self.vector, self.anchor)
+        y, sigma, texture, vector, anchor = (
+            None if value is None else change(value)
+            for value in (self.y, self.sigma, self.texture, self.vector, self.anchor)
         )
-        return replace(self, y=y, sigma=sigma, vector=vector, anchor=anchor)
+        return replace(self, y=y, sigma=sigma, texture=texture, vector=vector, anchor=anchor)
 
 
 def crops(images: Tensor, corners: Sequence[tuple[int, int, int]], height: int, width: int) -> Tensor:

@@ -26,7 +26,8 @@ Network = Callable[[Tensor, Tensor, Any], Tensor]
 class ConditionalProcess:
     """A path, a parameterization, and how the condition is brought to them.
 
-    level_channel: the network gets the noise level of the condition as one more constant channel. sigma_r: root mean
+    level_channel: the network gets the noise level of the condition as one more constant channel; texture_channels: its
+    texture as three. sigma_r: root mean
     square of x0 - anchor on [-1, 1]; None: the noise level of each sample is taken for it. keep_mean: every x0_hat gets
     the mean of the anchor. fold: of the network, whose sub-grids of pixels get it each. channels: of the image, where a
     condition y may have more than these.
@@ -35,6 +36,7 @@ class ConditionalProcess:
     path: GaussianPath
     parameterization: Parameterization
     level_channel: bool = False
+    texture_channels: bool = False
     sigma_r: float | None = None
     keep_mean: bool = False
     fold: int = 1
@@ -55,10 +57,15 @@ class ConditionalProcess:
         return y[:, : self.channels]
 
     def condition(
-        self, y: Tensor, sigma: Tensor, vector: Tensor | None = None, anchor: Tensor | None = None
+        self,
+        y: Tensor,
+        sigma: Tensor,
+        vector: Tensor | None = None,
+        anchor: Tensor | None = None,
+        texture: Tensor | None = None,
     ) -> Condition:
         """The condition of images y (N, C or more, H, W) with noise sigma (N,); anchor: the noisy image where None."""
-        return Condition(y, sigma, vector, self.noisy_image(y) if anchor is None else anchor)
+        return Condition(y, sigma, texture, vector, self.noisy_image(y) if anchor is None else anchor)
 
     def keeping_mean(self, wanted: bool | None) -> ConditionalProcess:
         """The process with ``keep_mean`` as wanted; None: where the network predicts eps and all of its mean."""
@@ -91,7 +98,7 @@ class ConditionalProcess:
         return torch.full_like(cond.sigma, self.sigma_r)
 
     def network_condition(self, cond: Condition) -> Any:
-        """The condition as the wrapper takes it: with a channel of sigma where ``level_channel`` is set."""
+        """The condition as the wrapper takes it: with channels of sigma and texture where those are set."""
         y = cond.y
         if y is None:
             return NetworkCondition()
@@ -99,6 +106,10 @@ class ConditionalProcess:
             return y
         if self.level_channel and cond.sigma is not None:
             y = torch.cat([y, broadcast(cond.sigma, y).expand(-1, 1, *y.shape[2:])], dim=1)
+        if self.texture_channels:
+            if cond.texture is None:
+                raise ValueError("this process has texture_channels set and was given a condition without a texture")
+            y = torch.cat([y, cond.texture[:, :, None, None].to(y).expand(-1, -1, *y.shape[2:])], dim=1)
         return NetworkCondition(y, cond.vector)
 
     def latent(self, x_t: Tensor, t: Tensor, cond: Condition) -> Latent:

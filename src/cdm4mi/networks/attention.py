@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdm4mi.networks.init import scaled_
+from cdm4mi.networks.norms import make_norm
 
 
 def position_encoding(height: int, width: int, dim: int, like: Tensor) -> Tensor:
     """Sines and cosines of the row and the column, (1, height * width, dim), dim a multiple of 4.
 
-    Positions are centred pixels of the finest token grid, so that a map and its tokens can be matched by place.
+    Positions are centred pixels of the finest token grid, so that a map and its tokens can be matched by position.
     """
     freq = torch.exp(torch.arange(dim // 4, device=like.device) * (-math.log(100.0) / (dim // 4)))
     row = torch.linspace(-math.pi, math.pi, 2 * height + 1, device=like.device)[1::2]
@@ -32,13 +33,15 @@ class SelfAttention(nn.Module):
     checkpoints of the original network with several heads were trained; with one head they are equal).
     """
 
-    def __init__(self, in_channel: int, n_head: int = 1, scale: str = "head", norm_groups: int = 32) -> None:
+    def __init__(
+        self, in_channel: int, n_head: int = 1, scale: str = "head", norm_groups: int = 32, norm: str = "group"
+    ) -> None:
         super().__init__()
         if in_channel % n_head:
             raise ValueError(f"attn_heads {n_head} does not divide the {in_channel} channels of the attention block")
         self.n_head = n_head
         self.scale = (in_channel // n_head if scale == "head" else in_channel) ** -0.5
-        self.norm = nn.GroupNorm(norm_groups, in_channel)
+        self.norm = make_norm(norm, norm_groups, in_channel)
         self.qkv = scaled_(nn.Conv2d(in_channel, in_channel * 3, 1))
         self.out = scaled_(nn.Conv2d(in_channel, in_channel, 1), 1e-10)
 
@@ -57,13 +60,15 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention of a feature map (N, C, H, W) on tokens (N, L, context_dim), added to the map.
 
-    Queries carry their place, as the tokens of ``TokenEncoder`` do, so that a pixel can find its own neighbourhood.
+    Queries contain their position, as the tokens of ``TokenEncoder`` do, so that a pixel can find its neighbourhood.
     """
 
-    def __init__(self, in_channel: int, context_dim: int, n_head: int = 1, norm_groups: int = 32) -> None:
+    def __init__(
+        self, in_channel: int, context_dim: int, n_head: int = 1, norm_groups: int = 32, norm: str = "group"
+    ) -> None:
         super().__init__()
         self.n_head = n_head
-        self.norm = nn.GroupNorm(norm_groups, in_channel)
+        self.norm = make_norm(norm, norm_groups, in_channel)
         self.place = nn.Linear(64, in_channel)
         self.q = nn.Linear(in_channel, in_channel, bias=False)
         self.kv = nn.Linear(context_dim, 2 * in_channel, bias=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cdm4mi.networks.attention import CrossAttention, SelfAttention
 from cdm4mi.networks.init import scaled_
+from cdm4mi.networks.norms import make_norm
 
 
 class TimeEmbedding(nn.Module):
@@ -29,7 +30,7 @@ class ResBlock(nn.Module):
     """Two 3x3 convolutions with the embedding of time (and vector) between them, plus the input.
 
     The embedding (N, time_dim) is added before the second norm or, with use_affine_time, scales and shifts the output
-    of a norm that has no affine parameters of its own: (1 + gamma) h + beta. dilation: of the second convolution.
+    of a norm without affine parameters: (1 + gamma) h + beta. dilation: of the second convolution.
     """
 
     def __init__(
@@ -40,15 +41,16 @@ class ResBlock(nn.Module):
         use_affine_time: bool,
         dropout: float,
         norm_groups: int = 32,
+        norm: str = "group",
         dilation: int = 1,
     ) -> None:
         super().__init__()
         self.use_affine_time = use_affine_time
-        self.norm1 = nn.GroupNorm(norm_groups, in_channel)
+        self.norm1 = make_norm(norm, norm_groups, in_channel)
         self.activation1 = nn.SiLU()
         self.conv1 = scaled_(nn.Conv2d(in_channel, out_channel, 3, padding=1))
         self.time = nn.Sequential(nn.SiLU(), scaled_(nn.Linear(time_dim, out_channel * (2 if use_affine_time else 1))))
-        self.norm2 = nn.GroupNorm(norm_groups, out_channel, affine=not use_affine_time)
+        self.norm2 = make_norm(norm, norm_groups, out_channel, affine=not use_affine_time)
         self.activation2 = nn.SiLU()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = scaled_(nn.Conv2d(out_channel, out_channel, 3, padding=dilation, dilation=dilation), 1e-10)
@@ -83,16 +85,19 @@ class ResBlockWithAttention(nn.Module):
         use_affine_time: bool = False,
         context_dim: int | None = None,
         norm_groups: int = 32,
+        norm: str = "group",
         dilation: int = 1,
     ) -> None:
         super().__init__()
-        self.resblocks = ResBlock(in_channel, out_channel, time_dim, use_affine_time, dropout, norm_groups, dilation)
+        self.resblocks = ResBlock(
+            in_channel, out_channel, time_dim, use_affine_time, dropout, norm_groups, norm, dilation
+        )
         self.attention = (
-            SelfAttention(out_channel, attention_head, attention_scale, norm_groups) if use_attention else None
+            SelfAttention(out_channel, attention_head, attention_scale, norm_groups, norm) if use_attention else None
         )
         self.cross_attention: CrossAttention | None = None
         if use_attention and context_dim is not None:
-            self.cross_attention = CrossAttention(out_channel, context_dim, attention_head, norm_groups)
+            self.cross_attention = CrossAttention(out_channel, context_dim, attention_head, norm_groups, norm)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
         x = self.resblocks(x, time)

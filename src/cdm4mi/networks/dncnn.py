@@ -1,4 +1,4 @@
-"""DnCNN."""
+"""DnCNN, a baseline network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class DnCNN(PlainNetwork):
     """Zhang et al. (2017, IEEE Trans. Image Process. 26), section III: 3 x 3 convolutions, batch norms, ReLUs.
 
     It learns the residual, as the paper's does: the parameterization precond adds it to the noisy image. 17 layers of
-    64 channels are the paper's for a known noise level.
+    64 channels are the paper's for one noise level.
     """
 
     def __init__(self, in_channel: int = 2, out_channel: int = 1, depth: int = 17, width: int = 64) -> None:

@@ -18,7 +18,7 @@ def _trunk(in_channel: int, width: int, halvings: int) -> nn.Sequential:
 
 
 class TokenEncoder(nn.Module):
-    """An image (N, C, H, W) to tokens (N, H/8 * W/8, dim) that carry their place. dim: a multiple of 32."""
+    """An image (N, C, H, W) to tokens (N, H/8 * W/8, dim) that contain their position. dim: a multiple of 32."""
 
     def __init__(self, in_channel: int, dim: int) -> None:
         super().__init__()

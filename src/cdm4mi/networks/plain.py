@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class PlainNetwork(nn.Module, ABC):
-    """Is called as the UNet is, and sees of its input the condition (and its noise level) only, not x_t.
+    """A network with the UNet's arguments that uses only the condition (and its noise level), neither x_t nor t.
 
-    in_channel, out_channel: as the UNet's; the first ``out_channel`` of the input are x_t, which is left out.
+    in_channel, out_channel: as for the UNet; the first ``out_channel`` channels of the input are x_t and are dropped.
     """
 
     LEAST_SIDE = 1
@@ -26,8 +26,8 @@ class PlainNetwork(nn.Module, ABC):
 
     @abstractmethod
     def residual(self, y: Tensor) -> Tensor:
-        """The condition's channels (N, in_channel - out_channel, H, W) to the output (N, out_channel, H, W)."""
+        """Map the condition's channels (N, in_channel - out_channel, H, W) to the output (N, out_channel, H, W)."""
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None, vector: Tensor | None = None) -> Tensor:
-        """x (N, in_channel, H, W) to (N, out_channel, H, W), whatever the time."""
+        """Map x (N, in_channel, H, W) to (N, out_channel, H, W); t, context and vector are not used."""
         return self.residual(x[:, self.out_channel :])

@@ -1,4 +1,4 @@
-"""RED-CNN."""
+"""RED-CNN, a baseline network for low-dose CT."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ DEPTH, SIDE = 5, 5
 class REDCNN(PlainNetwork):
     """Chen et al. (2017, IEEE Trans. Med. Imaging 36): five 5 x 5 convolutions, five transposed, three shortcuts.
 
-    No padding: every convolution takes four pixels off, and its counterpart puts them back. The paper's last shortcut,
-    of the noisy image, is that of the parameterization precond; the ReLU after it is left out, since images here lie
-    on [-1, 1].
+    Without padding: every convolution takes four pixels off, and its transposed one puts them back. The paper's last
+    shortcut, from the noisy image, is part of the parameterization precond; the ReLU after it is left out, since images
+    lie on [-1, 1].
     """
 
     LEAST_SIDE = DEPTH * (SIDE - 1) + 1

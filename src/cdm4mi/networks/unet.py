@@ -1,4 +1,4 @@
-"""The Rosinality UNet, with a token context and a vector beside the time as further inputs."""
+"""The Rosinality UNet, whose inputs are an image, times and, optionally, context tokens and a vector."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cdm4mi.networks.blocks import ResBlockWithAttention, TimeEmbedding
 from cdm4mi.networks.init import scaled_
+from cdm4mi.networks.norms import make_norm
 
 
 class UNet(nn.Module):
@@ -22,7 +23,9 @@ class UNet(nn.Module):
     fold: space to depth by fold at the input and back at the output. context_dim: width of the tokens (N, L,
     context_dim) that blocks with attention also attend to. vector_dim: width of a vector (N, vector_dim) joined to the
     time's embedding, which modulates every norm when use_affine_time is set. norm_groups: groups of every norm, a
-    divisor of channel; a norm deletes the mean of each group, so a group of one channel loses it. dilation: step
+    divisor of channel; a norm removes the mean of each group. norm: ``group``, or ``pixel`` (``PixelNorm``).
+    attn_middle: attention at the coarsest level, between the ways down and up; without it, without attn_strides and
+    with norm ``pixel`` every output pixel depends on its neighbourhood alone. dilation: step
     between the pixels that the second convolution of a residual block sees, for the blocks on the way down, in the
     middle and on the way up (the original work's dilated UNet; the weights have the same shapes).
     """
@@ -43,6 +46,8 @@ class UNet(nn.Module):
         vector_dim: int | None = None,
         attn_scale: str = "head",
         norm_groups: int = 32,
+        norm: str = "group",
+        attn_middle: bool = True,
         dilation: Sequence[int] = (1, 1, 1),
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -65,6 +70,7 @@ class UNet(nn.Module):
                 use_affine_time=use_affine_time,
                 context_dim=context_dim,
                 norm_groups=norm_groups,
+                norm=norm,
                 dilation=dilation,
             )
 
@@ -94,7 +100,9 @@ class UNet(nn.Module):
                 skips.append(width)
         self.down = nn.ModuleList(down)
 
-        self.mid = nn.ModuleList([block(width, width, True, dilation[1]), block(width, width, False, dilation[1])])
+        self.mid = nn.ModuleList(
+            [block(width, width, attn_middle, dilation[1]), block(width, width, False, dilation[1])]
+        )
 
         up: list[nn.Module] = []
         for i, multiplier in reversed(levels):
@@ -107,7 +115,7 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(up)
 
         self.out = nn.Sequential(
-            nn.GroupNorm(norm_groups, width),
+            make_norm(norm, norm_groups, width),
             nn.SiLU(),
             scaled_(nn.Conv2d(width, out_channel * fold**2, 3, padding=1), 1e-10),
         )

@@ -1,4 +1,4 @@
-"""DiffusionWrapper: brings a condition into the UNet by one of the keys concat, crossattn, adm, hybrid, none."""
+"""DiffusionWrapper: passes a condition to the UNet by one of the keys concat, crossattn, adm, hybrid, none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KIND = {4: "image", 3: "tokens", 2: "vector"}
 
 @dataclass(frozen=True)
 class NetworkCondition:
-    """What the network sees beside x_t.
+    """The condition of a network, its inputs beside x_t and t.
 
     image: (N, C, H, W) on [-1, 1]; vector: (N, D), of acquisition numbers, say; tokens: (N, L, D) for cross-attention.
     """
@@ -42,12 +42,12 @@ class DiffusionWrapper(nn.Module):
     hybrid: an image, as for concat and for crossattn (``NetworkCondition(image, tokens=...)``: other tokens).
     none: not used.
 
-    image_channel: channels of x. condition_channel: of the conditioning image; None for crossattn and adm: there is no
-    encoder, so no image is understood. condition_parts: what its channels are, for messages. acquisition_size: for
-    adm, the same, of a vector of so many numbers. cond: a module that is called with what the user gives for a
-    condition and returns one of the above (an embedding of labels, say); it is trained and averaged with the network,
-    and for crossattn and adm takes the encoder's place. Raises UserError when the key does not fit the network, with
-    both sides named.
+    image_channel: channels of x; condition_channel: channels of the conditioning image, or None for crossattn and adm
+    without an encoder, which then take no image; condition_parts: a description of these channels, for messages;
+    acquisition_size: for adm, the length of a vector of acquisition numbers in place of an image; cond: a module that
+    turns the condition that is passed into one of the above (an embedding of labels, for example), is trained and
+    averaged with the network, and replaces the encoder of crossattn and adm. Raises UserError when the key does not
+    fit the network, naming both.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class DiffusionWrapper(nn.Module):
             )
 
     def forward(self, x: Tensor, t: Tensor, cond: Any = None) -> Tensor:
-        """x (N, image_channel, H, W), times t (N,) and a condition of the class's shapes to the output, like x.
+        """The network's output, of the shape of x (N, image_channel, H, W), for times t (N,) and a condition.
 
         Raises UserError for a condition that is missing or has another shape.
         """
@@ -160,7 +160,7 @@ class DiffusionWrapper(nn.Module):
         return value
 
     def _check(self, value: Tensor, name: str, expected: Sequence[int | str]) -> Tensor:
-        """The value, where it has the shape: a letter stands for any number."""
+        """The value, if its shape is as expected, in which letters stand for any number; else UserError."""
         fits = [isinstance(want, str) or want == size for want, size in zip(expected, value.shape, strict=False)]
         if len(expected) != value.ndim or not all(fits):
             found, wanted = tuple(value.shape), ", ".join(map(str, expected))

@@ -1,1 +1,1 @@
-"""What to train on this machine with these data, and whether the data are what they should be."""
+"""The plan of a training, from data and machine, and checks of training data."""

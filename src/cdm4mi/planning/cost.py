@@ -1,4 +1,4 @@
-"""What a training step costs: memory by counting, seconds by timing some steps."""
+"""Cost of a training step: memory from the sizes of its tensors, seconds from timing some steps."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from cdm4mi.planning.machine import Machine
 from cdm4mi.training.modules import model_class
 
 PROGRAM = 0.85 * 2**30
-"""Bytes that Python, torch and Lightning take before anything is trained."""
+"""Bytes that Python, torch and Lightning take before training."""
 COPIES = 5
 """float32 copies of the weights: the weights, their gradient, the two moments of AdamW, the EMA."""
 WORKSPACE = 1.5
-"""The step's peak over what is kept for the backward pass: intermediate results and their gradients."""
+"""Peak memory of a step over the activations kept for the backward pass: intermediate results and gradients."""
 HALF = 0.6
-"""Of the float32 activations, what mixed precision keeps."""
+"""Share of the float32 activations that mixed precision keeps."""
 TIMED_STEPS = 3
 CORES_GAIN, MOST_CORES = 0.8, 8
-"""n cores train n^0.8 times as fast as one; a small network has no use for more than so many."""
+"""n cores train n^0.8 times as fast as one, up to this number of cores for a small network."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Number of parameters of a network, and bytes that one image keeps for the backward pass."""
+    """Number of parameters of a network, and bytes of activations that one image keeps for the backward pass."""
 
     parameters: int
     kept: int
 
     def bytes(self, batch_size: int, precision: str = "32", on_gpu: bool = False) -> int:
-        """Memory that training takes, an estimate. On a GPU the program's own is elsewhere."""
+        """Estimated bytes that training takes; on a GPU without the memory of the program itself."""
         activations = batch_size * self.kept * WORKSPACE * (HALF if precision != "32" else 1.0)
         return int((0 if on_gpu else PROGRAM) + COPIES * 4 * self.parameters + activations)
 
 
 def memory_estimate(config: Config, on_gpu: bool = False) -> int:
-    """Bytes that training a configuration takes, an estimate."""
+    """Estimated bytes that training a configuration takes."""
     return footprint(config).bytes(config.training.batch_size, config.training.precision, on_gpu)
 
 
 def seconds_a_step(config: Config, machine: Machine, steps: int = TIMED_STEPS) -> float:
-    """Seconds of one optimizer step of this configuration on made-up data: the least of some, after one to warm up.
+    """Seconds of one optimizer step on random data: the shortest of ``steps``, after one to warm up.
 
-    On a CPU the processor's time on one core over what all cores gain, so that other programs do not count.
+    On a CPU it is the processor time divided by the gain of several cores, so that other programs do not count.
     """
     if machine.gpu:
         return _least_seconds(config, machine.device, steps, time.perf_counter)
@@ -68,7 +68,7 @@ def _least_seconds(config: Config, device: torch.device, steps: int, clock: Call
         module = model_class(config.model)(config=config)
         module.to(device).train()
         optimizer = torch.optim.AdamW(module.parameters(), config.training.learning_rate)
-        batch = {key: value.to(device) for key, value in _made_up(config, config.training.batch_size).items()}
+        batch = {key: value.to(device) for key, value in _random_batch(config, config.training.batch_size).items()}
         dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.training.precision)
         taken = []
         for _ in range(1 + steps):
@@ -86,7 +86,7 @@ def _least_seconds(config: Config, device: torch.device, steps: int, clock: Call
 
 
 def footprint(config: Config) -> Footprint:
-    """Counted on a network without storage, so that nothing is computed."""
+    """The footprint of a configuration's network, which is built on the meta device: nothing is computed."""
     held: dict[int, int] = {}
     alive: list[Tensor] = []
 
@@ -100,23 +100,26 @@ def footprint(config: Config) -> Footprint:
     with torch.device("meta"):
         network = build_network(config.model, further_channels=config.further_channels)
         parameters = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
-        batch = {key: value.to("meta") for key, value in _made_up(config, 1).items()}
+        batch = {key: value.to("meta") for key, value in _random_batch(config, 1).items()}
         t = torch.zeros(1, dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            cond = process.condition(batch["y"], batch["sigma"], batch.get("vector"))
+            numbers = {"vector": batch.get("vector"), "texture": batch.get("texture")}
+            cond = process.condition(batch["y"], batch["sigma"], **numbers)
             network(batch["x0"], t, process.network_condition(cond))
     kept = sum(size for storage, size in held.items() if storage not in parameters)
     return Footprint(sum(parameter.numel() for parameter in network.parameters()), kept)
 
 
-def _made_up(config: Config, count: int) -> dict[str, Tensor]:
-    """A batch of the shapes that the network takes."""
+def _random_batch(config: Config, count: int) -> dict[str, Tensor]:
+    """A random batch of ``count`` images in the shapes that the network takes."""
     model = config.model
     x0, y = (
         torch.rand(count, channels, model.image_size, model.image_size) * 2 - 1
         for channels in (model.channels, model.channels + config.further_channels)
     )
     batch = {"x0": x0, "y": y, "sigma": torch.full((count,), 0.2)}
+    if model.texture_channels:
+        batch["texture"] = torch.zeros(count, 3)
     if model.acquisition_vector:
         batch["vector"] = torch.zeros(count, len(model.acquisition_vector))
     return batch

@@ -1,4 +1,4 @@
-"""What this machine has to train with."""
+"""The machine that a training runs on: cores, memory, GPU."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Machine:
-    """``cores``: those that torch computes on. ``memory``: bytes free for a training, the GPU's own where it has one.
-    ``gpu``: its name, or None. ``bf16``: whether the GPU computes in bf16."""
+    """A machine to train on.
+
+    cores: those that torch computes on; memory: bytes free for a training, on the GPU where there is one; gpu: its
+    name, or None; bf16: whether the GPU computes in bf16."""
 
     cores: int
     memory: int
@@ -22,11 +24,11 @@ class Machine:
 
     @property
     def device(self) -> torch.device:
-        """Where Lightning's accelerator "auto" trains."""
+        """The device on which Lightning's accelerator "auto" trains."""
         return torch.device("cuda" if self.gpu else "cpu")
 
     def described(self) -> str:
-        """In words."""
+        """The machine in words, for the plan."""
         memory = f"{self.memory / GIB:.1f} GiB free"
         return f"GPU {self.gpu}, {memory}" if self.gpu else f"{self.cores} core(s), no GPU, {memory}"
 

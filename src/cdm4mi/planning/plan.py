@@ -1,4 +1,4 @@
-"""From a fingerprint and a machine to a first training: every choice with its reason."""
+"""A first training, planned from a fingerprint and a machine: every choice with its reason."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from cdm4mi.planning.cost import Footprint, footprint
 from cdm4mi.planning.machine import GIB, Machine
 
 MINUTES = 60.0
-"""What a first training should take."""
+"""Minutes that a first training should take."""
 FREE = 0.7
-"""Of the free memory, what a training may take."""
+"""Share of the free memory that a training may take."""
 BESIDE = 1.15
-"""Time of a run over that of its steps: validation, pictures, reading."""
+"""Ratio of the time of a run to that of its steps: validation, pictures, reading."""
 FEWEST, MOST = 200, 200_000
 MULTIPLE = 8
-"""Patches must be multiples of what the network folds and halves: fold 2, two halvings."""
+"""Patches are multiples of this, for fold 2 and two halvings in the network."""
 LEAST_HU, LEAST_PERCENT, LEAST_LEVEL = 20.0, 1.0, 0.05
 TIMES = 4.0
-"""The strongest noise that is added is at least so many times the scans' own, and at least that below."""
+"""The strongest added noise is at least this factor times the noise of the scans, and at least MOST_HU and so on."""
 MOST_HU, MOST_PERCENT, MOST_LEVEL = 450.0, 15.0, 0.5
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A key of the configuration, dotted, its value, and why."""
+    """A dotted key of the configuration, its value, and the reason."""
 
     key: str
     value: Any
@@ -40,7 +40,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """Choices in the order of the file, and what they are expected to cost."""
+    """Choices in the order of the file, and their expected cost."""
 
     choices: list[Choice]
     seconds_a_step: float
@@ -75,9 +75,10 @@ def make_plan(
     name: str,
     minutes: float = MINUTES,
 ) -> Plan:
-    """Plan a training of about ``minutes`` on a store. ``timed``: seconds of a step, as ``cost.seconds_a_step``.
+    """Plan a training of about ``minutes`` on a store.
 
-    Raises UserError where the slices are smaller than the network's least patch or nobody is there to train on.
+    timed: seconds of a step, by default ``cost.seconds_a_step``. Raises UserError where slices are smaller than the
+    smallest patch, or there is no patient to train on.
     """
     if not fingerprint["slices"]["train"]:
         raise UserError(f"{store}: found no slice for training, expected a store with patients in train")
@@ -143,7 +144,7 @@ def _data(fingerprint: Mapping[str, Any], store: str, machine: Machine) -> list[
 
 
 def _normalisation(fingerprint: Mapping[str, Any]) -> list[Choice]:
-    """What maps to -1 and +1, by what the scans are: as the store has it."""
+    """Choices of the values that map to -1 and +1, as the store has them."""
     choices = []
     if "CT" in fingerprint["modalities"]:
         choices.append(Choice("data.window", fingerprint["window_hu"], "CT: HU that map to -1 and +1"))
@@ -179,14 +180,14 @@ def _sampling() -> list[Choice]:
 
 
 def _noise(fingerprint: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The noise section and why. Added noise starts where the scans' own ends: below it there is nothing to learn."""
+    """The noise section with its reason. Added noise is stronger than the noise that the scans already have."""
     if fingerprint["real_pairs"]:
         return {"type": "identity"}, "real pairs: the noise is that of the noisy scans"
     modalities = fingerprint["modalities"]
     scan_noise = fingerprint["noise"]
     level, sigma = scan_noise["on_unit_scale"][1], scan_noise["sigma"][1]
-    correlation = scan_noise["correlation_pixels"][1]
-    message = f"the scans' own noise: {sigma:.3g} {{unit}}, correlated over {correlation:.1f} pixels (white: 1)"
+    correlation = scan_noise["correlation"][1]
+    message = f"the scans' own noise: {sigma:.3g} {{unit}}, correlation of neighbours {correlation:.2f} (white: 0)"
     if modalities == ["CT"]:
         bounds = _range(sigma, LEAST_HU, MOST_HU)
         return {"type": "gaussian", "sigma_hu": bounds}, (
@@ -221,7 +222,7 @@ def _patch(fingerprint: Mapping[str, Any], wanted: int, store: str) -> int:
 
 
 def _fitted(choices: Sequence[Choice], machine: Machine) -> tuple[list[Choice], int, bool]:
-    """The choices with a batch and a patch that fit into the memory: choices, estimated bytes, whether they fit."""
+    """(choices, estimated bytes, whether they fit), with batch and patch reduced until they fit into the memory."""
     limit = FREE * machine.memory
     why = f"more would not fit into {FREE:.0%} of the free {machine.memory / GIB:.1f} GiB"
     kept = list(choices)
@@ -266,7 +267,7 @@ def _decay(steps: int) -> float:
 
 
 def _round(steps: float) -> int:
-    """To two digits."""
+    """A number of steps, rounded to two digits."""
     scale = 10 ** max(0, math.floor(math.log10(steps)) - 1)
     return int(steps // scale * scale)
 

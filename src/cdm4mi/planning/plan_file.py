@@ -1,4 +1,4 @@
-"""``plan.yaml`` beside a store: a configuration with its reasons as comments. A changed one is never replaced."""
+"""``plan.yaml`` of a store: a configuration with reasons as comments. A plan changed by hand is never replaced."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SECTIONS = ("data", "model", "training", "sampling")
 
 @dataclass(frozen=True)
 class Planned:
-    """Where the plan is, the plan where it was written now, and a warning, as where a changed one is kept."""
+    """Path of the plan, the plan if it was written now, and a warning, for example that a changed plan was kept."""
 
     path: Path
     plan: Plan | None = None
@@ -46,10 +46,10 @@ def write_plan(
     timed: Callable[[Config, Machine], float] = seconds_a_step,
     anew: bool = False,
 ) -> Planned:
-    """Write fingerprint and plan beside the manifest of a store. A plan for this store that is there is kept.
+    """Write fingerprint and plan beside the manifest of a store. An existing plan for the same store is kept.
 
-    anew: replaced also where the store is the same, but not where a person changed it. Raises UserError where the
-    store is none, or nothing can be trained on it.
+    anew: replace it too, unless it was changed by hand. Raises UserError where there is no store, or nothing can be
+    trained on it.
     """
     folder, manifest = read_manifest(store)
     target = folder / NAME
@@ -73,9 +73,9 @@ def write_plan(
 
 
 def load_plan(store: str | Path, overrides: Sequence[str] = (), *, minutes: float = MINUTES) -> Config:
-    """The plan of a store as a configuration, made where there is none yet (for a training of so many minutes).
+    """The plan of a store as a configuration; a plan for ``minutes`` of training is written where there is none.
 
-    The store is read where it lies, also after it was moved. overrides: as ``load_config``. Raises UserError as
+    A store that was moved is read at its new path. overrides: as in ``load_config``. Raises UserError as
     ``write_plan`` and ``load_config``.
     """
     folder = Path(store) if Path(store).is_dir() else Path(store).parent
@@ -84,7 +84,7 @@ def load_plan(store: str | Path, overrides: Sequence[str] = (), *, minutes: floa
 
 
 def plan_text(plan: Plan, fingerprint: Mapping[str, Any], machine: Machine, store: str) -> str:
-    """The plan as YAML in the project's own layout, with what it rests on and why as comments."""
+    """The plan as the YAML of a configuration, with its data, machine and reasons as comments."""
     lines = [
         f"# What cdm4mi {__version__} plans to train on this store. Change what you like: a changed plan is kept.",
         f"#   cdm4mi train {NAME}",
@@ -139,7 +139,7 @@ def _section(tree: Mapping[str, Any], indent: str) -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """A value in YAML's words."""
+    """A value as YAML."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
@@ -150,17 +150,17 @@ def _value(value: Any) -> str:
 
 
 def _name(folder: Path) -> str:
-    """A name for the run: the folder's, without what a file name should not have."""
+    """A name for the run: the folder's name, without characters that a file name should not have."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", folder.resolve().name).strip("-") or "model"
 
 
 def _mark(text: str) -> str | None:
-    """What a plan says of itself in its last line."""
+    """The hash in the last line of a plan, by which a change by hand is noticed; None without one."""
     last = text.rstrip("\n").rsplit("\n", 1)[-1]
     return last.removeprefix(MARK) if last.startswith(MARK) else None
 
 
 def _digest(text: str) -> str:
-    """Of everything but the last line where it is the mark."""
+    """Hash of the text without the last line, if that is the mark."""
     body = text.split(f"\n{MARK}")[0].rstrip("\n")
     return hashlib.sha256(body.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The configuration that a command names: a file, a preset, or a store."""
+"""The configuration that is named on a command line: a file, a preset, or a store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cdm4mi.data.manifest import is_store
 
 
 def settings_of(config: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a YAML file or a preset (``load_config``); a store stands for the plan beside it."""
+    """The configuration of a YAML file or a preset (``load_config``), or of the plan of a store."""
     path = Path(config)
     if not is_store(path):
         return load_config(config, overrides)

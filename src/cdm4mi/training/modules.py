@@ -112,6 +112,7 @@ class DDPM(L.LightningModule):
         cond: Any = None,
         *,
         sigma: float | Tensor | None = None,
+        texture: Tensor | None = None,
         vector: Tensor | None = None,
         weight: Tensor | None = None,
         index: Tensor | None = None,
@@ -121,14 +122,15 @@ class DDPM(L.LightningModule):
         x0: clean images (N, C, H, W) on [-1, 1]. cond: the condition of each, as the network takes it
         (``DiffusionWrapper``): the noisy image (N, C, H, W), tokens (N, L, D), a vector (N, D). sigma: standard
         deviation of the condition's noise on [-1, 1], a number or (N,); needed by ``level_channel``, ``neighbour_std``
-        and precond without ``sigma_r``. vector: acquisition numbers (N, D) beside an image. weight: of the pixels,
+        and precond without ``sigma_r``. texture: of that noise, (N, 3) as in ``Condition``; for ``texture_channels``,
+        where it is white and signed if None. vector: acquisition numbers (N, D) beside an image. weight: of the pixels,
         shape broadcastable to x0. index: numbers (N,) of the pairs, which with the seed decide times and noise
         (``draw``); None: torch's global stream does. Raises UserError for what is missing or of another shape.
         """
         channels = self.config.model.channels
         if x0.ndim != 4 or x0.shape[1] != channels:
             raise UserError(f"{type(self).__name__}: x0: found shape {tuple(x0.shape)}, expected (N, {channels}, H, W)")
-        batch = {"x0": x0} | self._given(cond, sigma, vector, x0.shape)
+        batch = {"x0": x0} | self._given(cond, sigma, texture, vector, x0.shape)
         if weight is not None:
             batch["weight"] = weight
         return self.losses(batch, *self.draw(x0, index)).mean()
@@ -137,7 +139,14 @@ class DDPM(L.LightningModule):
         """``loss``, with its arguments."""
         return self.loss(x0, cond, **options)
 
-    def _given(self, cond: Any, sigma: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
+    def _given(
+        self,
+        cond: Any,
+        sigma: float | Tensor | None,
+        texture: Tensor | None,
+        vector: Tensor | None,
+        shape: Sequence[int],
+    ) -> Batch:
         """What stands beside x0, of this shape, in a batch (here nothing)."""
         return {"sigma": torch.zeros(shape[0], device=self.device)}
 
@@ -147,6 +156,7 @@ class DDPM(L.LightningModule):
         cond: Any = None,
         *,
         sigma: float | Tensor | None = None,
+        texture: Tensor | None = None,
         vector: Tensor | None = None,
         steps: int | None = None,
         solver: str | None = None,
@@ -159,10 +169,10 @@ class DDPM(L.LightningModule):
     ) -> Tensor:
         """One sample of the clean image of each condition, (N, C, H, W) on [-1, 1], by the averaged (EMA) weights.
 
-        cond, sigma, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's; its other
-        keys hold, ``start_from`` y where sigma is given. n: how many images where there is no condition. size: rows
-        and columns; None: those of a conditioning image, else image_size. seed: decides the noise together with the
-        place in the batch. hook: called with every intermediate state. Raises UserError.
+        cond, sigma, texture, vector: as for ``loss``. steps, solver, eta, spacing: in place of the sampling section's;
+        its other keys hold, ``start_from`` y where sigma is given. n: how many images where there is no condition.
+        size: rows and columns; None: those of a conditioning image, else image_size. seed: decides the noise together
+        with the place in the batch. hook: called with every intermediate state. Raises UserError.
         """
         count = n if cond is None else len(cond)
         if size is None:
@@ -170,7 +180,7 @@ class DDPM(L.LightningModule):
             size = (cond.shape[2], cond.shape[3]) if image else (self.config.model.image_size,) * 2
         shape = (self.config.model.channels, *size)
         settings = self._sampling({"steps": steps, "solver": solver, "eta": eta, "spacing": spacing})
-        batch = self._given(cond, sigma, vector, (count, *shape))
+        batch = self._given(cond, sigma, texture, vector, (count, *shape))
         y = batch.get("y")
         noisy = self.process.noisy_image(y) if isinstance(y, Tensor) and y.shape[2:] == size else None
         start_from = "noise" if noisy is None or sigma is None else settings.start_from
@@ -291,7 +301,7 @@ class ConditionDDPM(DDPM):
     regression: a trained model, or its path, whose mean takes the place of y as the anchor of path and
     parameterization; its weights stay as they are and are saved with the model.
 
-    A run's batches hold ``x0``, ``y``, ``sigma``, ``index`` and, if any, ``vector`` and ``weight``.
+    A run's batches hold ``x0``, ``y``, ``sigma``, ``index`` and, if any, ``texture``, ``vector`` and ``weight``.
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
@@ -319,8 +329,15 @@ class ConditionDDPM(DDPM):
         self.regression = None if regression is None else regression.network.requires_grad_(False)
         self.regression_process = None if regression is None else regression.process
 
-    def _given(self, cond: Any, sigma: float | Tensor | None, vector: Tensor | None, shape: Sequence[int]) -> Batch:
-        """y, sigma and vector of a batch. Raises UserError where the model needs what is not there."""
+    def _given(
+        self,
+        cond: Any,
+        sigma: float | Tensor | None,
+        texture: Tensor | None,
+        vector: Tensor | None,
+        shape: Sequence[int],
+    ) -> Batch:
+        """y, sigma, texture and vector of a batch. Raises UserError where the model needs what is not there."""
         name, process = type(self).__name__, self.process
         expected = (shape[0], shape[1] + self.config.further_channels, *shape[2:])
         if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(expected)):
@@ -335,16 +352,18 @@ class ConditionDDPM(DDPM):
         if sigmas.ndim and sigmas.shape != torch.Size(shape[:1]):
             raise UserError(f"{name}: sigma: found shape {tuple(sigmas.shape)}, expected a number or ({shape[0]},)")
         given = {"y": cond, "sigma": sigmas.expand(shape[0])}
+        if process.texture_channels:
+            given["texture"] = torch.zeros(shape[0], 3, device=self.device) if texture is None else texture
         return given if vector is None else given | {"vector": vector}
 
     def condition(self, batch: Batch) -> Condition:
         y, sigma, vector = batch["y"], batch["sigma"], batch.get("vector")
         if not isinstance(y, Tensor) or y.ndim != 4 or getattr(self.model, "cond", None) is not None:
             anchor = self.process.noisy_image(y) if self.process.anchored else None
-            return Condition(y, sigma, vector, anchor, as_given=True)  # for the wrapper to understand
+            return Condition(y, sigma, vector=vector, anchor=anchor, as_given=True)  # for the wrapper to understand
         if not self.process.anchored:
-            return Condition(y, sigma, vector)
-        cond = self.process.condition(y, sigma, vector)
+            return Condition(y, sigma, batch.get("texture"), vector)
+        cond = self.process.condition(y, sigma, vector, texture=batch.get("texture"))
         if self.regression is None or self.regression_process is None:
             return cond
         with torch.no_grad():

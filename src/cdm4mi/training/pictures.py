@@ -28,6 +28,7 @@ def denoising_picture(path: Path, module: DDPM, pair: dict[str, Tensor]) -> None
     module.sample(
         first["y"] if conditional else None,
         sigma=first["sigma"],
+        texture=first.get("texture"),
         vector=first.get("vector"),
         steps=None if settings.times else min(settings.steps, MOST_STEPS, module.process.path.timesteps),
         size=(first["x0"].shape[-2], first["x0"].shape[-1]),

@@ -69,6 +69,8 @@ class PairData(L.LightningDataModule):
             "augment": config.data.augment,
             "channels": config.model.channels,
             "level_jitter": config.data.level_jitter,
+            "texture": config.model.texture_channels,
+            "texture_jitter": config.data.texture_jitter,
         }
         train = limited([p for p in patients if p.name in set(self.train_names)], config.data.train_slices)
         used = {p.name for p in train}
@@ -202,7 +204,8 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
     total, count = 0.0, 0
     for batch in data.val_dataloader():
-        cond = regression.process.condition(batch["y"], batch["sigma"], batch.get("vector"))
+        numbers = {"vector": batch.get("vector"), "texture": batch.get("texture")}
+        cond = regression.process.condition(batch["y"], batch["sigma"], **numbers)
         mean = regression.process.mean(regression.network, cond)
         total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
     rms: float = (total / count) ** 0.5

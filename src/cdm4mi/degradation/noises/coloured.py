@@ -8,13 +8,15 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from cdm4mi.degradation.base import Frame, draw_log_uniform, noise
-from cdm4mi.degradation.lazy_torch import Tensor, torch
+from cdm4mi.degradation.lazy_torch import F, Tensor, torch
 from cdm4mi.degradation.noises.gaussian import StatedSigma
 from cdm4mi.degradation.noises.noncentral_chi import WINDOW, second_moment_correction
 from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one
 from cdm4mi.degradation.varying import smooth_map
 from cdm4mi.section import AtLeastOneRange, Fraction, FractionRange, PositiveRange
 
+PROBES = 64
+"""Spectra that are drawn to see how far those of a configuration reach."""
 MARGIN = 16
 """Pixels beyond the image that noise is made on, so that its opposite edges are not neighbours."""
 
@@ -100,6 +102,19 @@ class ColouredNoise(StatedSigma):
             magnitude = float(torch.rand((), generator=generator)) < self.magnitude
         return Texture(sigma, numbers, variation, magnitude)
 
+    def noise_free(self, x0: Tensor, parameter: Texture, frame: Frame) -> Tensor:
+        """x0 without the frequencies that zero-filling leaves out; of a magnitude the absolute value."""
+        if self.spectrum != "zero_filled":
+            return x0
+        rows, columns = x0.shape[-2:]
+        margin = min(MARGIN, rows - 1, columns - 1)
+        image = F.pad(frame.physical(x0).reshape(1, -1, rows, columns), (margin,) * 4, mode="reflect")
+        box = self.family.power(*frequencies(*image.shape[-2:]), *parameter.numbers).to(x0.device)
+        image = torch.fft.irfft2(torch.fft.rfft2(image) * box, s=image.shape[-2:])
+        image = image[..., margin : margin + rows, margin : margin + columns].reshape(x0.shape)
+        filled: Tensor = frame.normalised(image.abs() if parameter.magnitude else image)
+        return filled
+
     def apply(self, x0: Tensor, parameter: Texture, generator: torch.Generator, frame: Frame) -> Tensor:
         sigma: Tensor | float = self.sigma(parameter.sigma, frame)
         if parameter.variation:
@@ -118,6 +133,15 @@ class ColouredNoise(StatedSigma):
     def correlations(self, x0: Tensor, y: Tensor, parameter: Texture, frame: Frame) -> tuple[float, float]:
         """Those of bright tissue, from the spectrum."""
         return lag_one(self.family, parameter.numbers)
+
+    def is_magnitude(self, parameter: Texture, frame: Frame) -> bool:
+        return parameter.magnitude
+
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float]:
+        """Those of ``PROBES`` spectra of the family."""
+        generator = torch.Generator().manual_seed(0)
+        found = [sum(lag_one(self.family, self.family.draw(generator))) / 2 for _ in range(PROBES)]
+        return min(found), max(found)
 
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """Magnitudes after the signed ``second_moment_correction``, where every image is one; else y."""

@@ -88,6 +88,9 @@ class GaussianNoise(StatedSigma):
     def correlations(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> tuple[float, float]:
         return 0.0, 0.0
 
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float]:
+        return 0.0, 0.0
+
     def described(self) -> str:
         if self.variance is None:
             return super().described()

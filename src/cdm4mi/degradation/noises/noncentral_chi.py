@@ -59,9 +59,15 @@ class MagnitudeNoise(Degradation):
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return frame.from_percent(parameter) * frame.scale
 
+    def is_magnitude(self, parameter: float, frame: Frame) -> bool:
+        return True
+
     def unbiased(self, y: Tensor, level: float, zero: float = -1.0) -> Tensor:
         """The magnitudes after the signed ``second_moment_correction`` over ``WINDOW`` pixels square, on [-1, 1]."""
         return second_moment_correction(y - zero, level, self.coil_count(), WINDOW, signed=True) + zero
+
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float]:
+        return 0.0, 0.0
 
     def sigma_range(self, frame: Frame | None = None) -> tuple[float, float] | None:
         if frame is None:
@@ -84,10 +90,10 @@ class NoncentralChiNoise(MagnitudeNoise):
 def second_moment_correction(
     magnitude: Tensor, sigma: float | Tensor, coils: int = 1, window: int = 1, *, signed: bool = False
 ) -> Tensor:
-    """The clean magnitude A from noisy ones: sqrt(max(<M^2> - 2 L s^2, 0)), as E[M^2] = A^2 + 2 L s^2 exactly.
+    """The clean magnitude A from noisy ones: sqrt(max(mean(M^2) - 2 L s^2, 0)), as E[M^2] = A^2 + 2 L s^2 exactly.
 
     magnitude: (..., H, W) in scanner units; sigma: s in the same, a number or a map (H, W); coils: L, 1 for Rician;
-    window: side in pixels (odd) of the square that <M^2> is the mean over. A single pixel (window 1) is free of bias in
+    window: side in pixels (odd) of the square over which M^2 is averaged. A single pixel (window 1) is free of bias in
     A^2, but its root reads low by about s^2 / (2 A): average before the root, or correct an image that is denoised.
     signed: where the difference is negative, minus the root of its size in place of 0, so that air has the mean 0.
     """

@@ -31,3 +31,6 @@ class Speckle(Degradation):
 
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return parameter * float((x0 + 1.0).square().mean().sqrt())
+
+    def correlation_range(self, frame: Frame | None = None) -> tuple[float, float]:
+        return 0.0, 0.0

@@ -1,1 +1,1 @@
-"""One file a kind of mistake that training data can have; ``run`` looks for all of them."""
+"""Checks of training data, one file for each kind of mistake; ``run`` makes all of them."""

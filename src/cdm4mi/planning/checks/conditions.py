@@ -1,4 +1,4 @@
-"""Conditions: do they lie on their targets, are they the noisier half, and is their noise what is stated."""
+"""Checks of conditions: aligned with their targets, noisier than those, and with the stated noise."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from cdm4mi.data.patient import Patient
 from cdm4mi.data.real_pairs import MOST_SHIFT
 from cdm4mi.data.records import Alignment
 from cdm4mi.degradation import Degradation
-from cdm4mi.measure.noise_level import estimate_sigma
+from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.planning.checks.subject import Finding, Subject, spread_out
 
 PATIENTS = 12
-"""Patients whose real pairs are looked at."""
+"""Patients whose real pairs are checked."""
 NEIGHBOURS = 15
-"""Slices in a row of each, around the middle."""
+"""Adjacent slices of each patient, around the middle."""
 SWAPPED = 0.95
-"""A condition with less than this share of its target's noise is the other half."""
+"""A condition with less than this share of its target's noise is taken for a swapped one."""
 BRIGHT = -0.5
-"""On [-1, 1]: above it the magnitude of an MR image is Gaussian enough for its level to show."""
+"""On [-1, 1]: in brighter parts of an MR magnitude image the noise is close enough to Gaussian to be measured."""
 CUT = 1 - 1e-3
 LEAST_BRIGHT = 0.1
-"""Of a patch; one that is darker is looked at whole."""
+"""Least share of bright pixels in a patch; a darker patch is measured as a whole."""
 NOTHING = 1e-4
-"""A difference that is none."""
+"""Differences below this are rounding."""
 EXACT = 0.1
-"""How far measured noise may be from the level that the model is told, as a share."""
-OWN = 1.5
-"""Times the least added noise: targets with more of their own teach a model to keep noise."""
+"""Tolerated relative difference of the measured noise from the level given to the model."""
+NOISY_TARGET = 1.5
+"""Targets with more noise than this factor times the least added noise teach a model to keep noise."""
 
 
 def check_conditions(subject: Subject) -> list[Finding]:
-    """The checks of real pairs, or of simulated noise."""
+    """Findings about real pairs, or about simulated noise."""
     if subject.real:
         return [check_alignment(subject), check_order(subject), *check_level(subject)]
     return [*check_level(subject), check_targets(subject)]
 
 
 def check_alignment(subject: Subject) -> Finding:
-    """How far the conditions lie from their targets, as ``prepare`` measured it on every pair (phase correlation)."""
+    """Shift of the conditions against their targets, as ``prepare`` measured it on every pair (phase correlation)."""
     found: dict[str, Alignment] = {}
     for scan in subject.manifest.scans if subject.manifest else []:
         if scan.pair is not None:
@@ -60,12 +60,11 @@ def check_alignment(subject: Subject) -> Finding:
 
 
 def check_order(subject: Subject) -> Finding:
-    """The condition must be the noisier half."""
+    """The condition must be noisier than its target: else the two are swapped."""
     swapped = []
     looked_at = _some_pairs(subject)
     for patient, targets, conditions in looked_at:
-        levels = [(estimate_sigma(y), estimate_sigma(x)) for x, y in zip(targets[::5], conditions[::5], strict=True)]
-        ratio = float(np.median([noisy / max(clean, 1e-9) for noisy, clean in levels]))
+        ratio = estimate_noise(conditions).sigma / max(estimate_noise(targets).sigma, 1e-9)
         if ratio < SWAPPED:
             swapped.append((ratio, subject.called(patient.name)))
     if swapped:
@@ -81,7 +80,7 @@ def check_order(subject: Subject) -> Finding:
 
 
 def check_level(subject: Subject) -> list[Finding]:
-    """The noise of training pairs against the level that the model is told, and against the configured range."""
+    """Measured noise of training pairs against the noise level given to the model, and against the configured range."""
     measured, given = [], []
     for pair in subject.pairs:
         x0, difference = pair["x0"].numpy(), (pair["y"][: len(pair["x0"])] - pair["x0"]).numpy()
@@ -106,18 +105,18 @@ def check_level(subject: Subject) -> list[Finding]:
 
 
 def check_targets(subject: Subject) -> Finding:
-    """The noise that the clean images have of their own, against the least that is added."""
+    """Noise in the clean images against the least noise that is added."""
     by_added: dict[tuple[float, float] | None, list[float]] = {}
     noise: Degradation = subject.config.data.noise
     for patient, k in subject.some_slices(6):
         frame = patient.frame(k)
         added = noise.sigma_range(frame)
         image = np.asarray(patient.slices[k][:, :], np.float32)
-        by_added.setdefault(added, []).extend(estimate_sigma(plane) for plane in image.reshape(-1, *image.shape[-2:]))
+        by_added.setdefault(added, []).append(estimate_noise(image.reshape(-1, *image.shape[-2:])).sigma)
     level = float(np.median([sigma for levels in by_added.values() for sigma in levels]))
     message = f"the clean images have noise of {level:.2g} on [-1, 1] of their own"
     least = [(float(np.median(levels)), added[0]) for added, levels in by_added.items() if added is not None]
-    loud = [pair for pair in least if pair[0] > OWN * pair[1]]
+    loud = [pair for pair in least if pair[0] > NOISY_TARGET * pair[1]]
     if loud:
         message = (
             f"the clean images have noise of {max(loud)[0]:.2g} on [-1, 1] of their own, added is {max(loud)[1]:.2g}"
@@ -129,9 +128,9 @@ def check_targets(subject: Subject) -> Finding:
 
 
 def _some_pairs(subject: Subject) -> list[tuple[Patient, NDArray[Any], NDArray[Any]]]:
-    """(patient, targets, conditions) (N, rows, columns) on [-1, 1]: some slices in a row of some patients.
+    """(patient, targets, conditions) on [-1, 1], (N, rows, columns): adjacent slices of some patients.
 
-    Of the test set too: a fault there would spoil the figures that it is for.
+    Test patients are included: a fault there would spoil their scores.
     """
     found = []
     patients = [p for p in (*subject.every, *subject.test) if p.conditions is not None]

@@ -1,4 +1,4 @@
-"""Copies: a patient or the same pixels in two splits, and images that are there twice."""
+"""Checks for copies: a patient or an image in two splits, and images that occur twice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAK = "give all scans of a person, under whatever name, to one split (exclude_p
 
 
 def check_splits(subject: Subject) -> list[Finding]:
-    """No patient is in two splits, and no image either, turned or mirrored."""
+    """No patient and no image, even turned or mirrored, is in two splits."""
     if subject.validates_on_training and subject.manifest is None:
         message = "validation sees the patients of training, for want of others"
         return [Finding("splits", "note", message, "add patients, at least one for validation")]
@@ -51,7 +51,7 @@ def check_splits(subject: Subject) -> list[Finding]:
 
 
 def check_doubled(subject: Subject) -> list[Finding]:
-    """Images that training meets twice."""
+    """Images that occur twice in training and validation."""
     seen: set[bytes] = set()
     doubled = total = 0
     for _, _, digest, used in _images(subject, pairs=True):
@@ -74,9 +74,10 @@ def _named(splits: dict[str, set[str]]) -> set[str]:
 
 
 def _images(subject: Subject, pairs: bool = False) -> Iterator[tuple[str, str, bytes, bool]]:
-    """(patient, split, hash, whether it is trained or validated on) of every image; ``pairs``: of image and condition.
+    """(patient, split, hash, whether it is in training or validation) of every image.
 
-    Those of a store are as its files say. Images that show nothing are alike, and left out.
+    pairs: hash an image together with its condition. The hashes of a store are those in its files. Images that show
+    nothing would all be alike, and are left out.
     """
     if subject.manifest is not None and subject.folder is not None:
         for scan in subject.manifest.scans:

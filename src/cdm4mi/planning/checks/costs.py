@@ -1,4 +1,4 @@
-"""Costs: does training fit into memory, and does it wait for its data."""
+"""Checks of cost: whether training fits into memory, and whether it waits for its data."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cdm4mi.planning.machine import GIB, Machine
 from cdm4mi.planning.plan import FREE
 
 TIMED = 48
-"""Patches that are timed: three noisy slices where the noise is made of whole ones."""
+"""Patches that are timed: those of three noisy slices where the noise needs whole slices."""
 AMPLE = 5.0
-"""Patches are made so many times as fast as they are used, or it is worth a word."""
+"""Least ratio of the speed of making patches to that of using them; below it there is a warning."""
 
 
 def check_memory(config: Config, machine: Machine) -> Finding:
-    """Estimated memory of the network and batch against what is free."""
+    """Estimated memory of a training against the free memory."""
     needed = memory_estimate(config, bool(machine.gpu))
     message = f"about {needed / GIB:.1f} GiB of {machine.memory / GIB:.1f} GiB free (estimate)"
     advice = "halve batch_size and double accumulate (the same gradient); set gradient_checkpointing: true"
@@ -36,7 +36,7 @@ def check_memory(config: Config, machine: Machine) -> Finding:
 def check_speed(
     subject: Subject, machine: Machine, timed: Callable[[Config, Machine], float] = seconds_a_step
 ) -> Finding:
-    """Patches a second as they are made against as they are used."""
+    """Patches a second that can be made against those that training uses."""
     config = subject.config
     made = patches_a_second(subject) * max(1, config.data.workers)
     used = config.training.batch_size * config.training.accumulate / timed(config, machine)
@@ -48,7 +48,7 @@ def check_speed(
 
 
 def patches_a_second(subject: Subject) -> float:
-    """Training patches that one process makes on one core, by the processor's time."""
+    """Training patches that one process makes a second, in processor time of one core."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

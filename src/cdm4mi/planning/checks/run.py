@@ -26,9 +26,10 @@ def check(
     machine: Machine | None = None,
     timed: Callable[[Config, Machine], float] = seconds_a_step,
 ) -> list[Finding]:
-    """What there is to say of a configuration and the data it names; ``picture``: where the contact sheet goes.
+    """The findings about a configuration and the data it names.
 
-    Data that cannot be read are a finding. ``timed``: seconds of a step, as ``cost.seconds_a_step``.
+    picture: path of the contact sheet, if one is wanted; timed: seconds of a step, by default ``cost.seconds_a_step``.
+    Data that cannot be read are a finding too.
     """
     machine = machine or this_machine()
     try:

@@ -1,4 +1,4 @@
-"""The contact sheet: training pairs as the network will see them, and what the forward process makes of them."""
+"""The contact sheet: training pairs as the network sees them, and x_t at several times."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from cdm4mi.planning.checks.subject import Subject, spread_out
 
 ROWS = 6
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Where along the path x_t is drawn."""
+"""Times at which x_t is drawn, as shares of the path."""
 SIDE = 1.5
 MOST_DIFFERENCE = 0.5
 
 
 def contact_sheet(path: Path, subject: Subject) -> None:
-    """Draw target, condition, their difference, and x_t at several t, a training pair a row, as a PNG.
+    """Draw target, condition, their difference and x_t at several t as a PNG, one row for each training pair.
 
     Target and condition are drawn from -1 to 1, the difference in its colours from -0.5 to 0.5, and x_t, whose scale
     changes with t, in its own contrast.

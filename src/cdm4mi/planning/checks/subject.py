@@ -1,4 +1,4 @@
-"""What is checked: a configuration with its patients and pairs, and the findings about it."""
+"""The subject of the checks (a configuration with its patients and pairs), and their findings."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cdm4mi.models import check_sizes
 from cdm4mi.training.run import PairData
 
 Grade = Literal["ok", "note", "wrong"]
-LOOKED_AT = 24
-"""Slices of a source that are looked at whole."""
+CHECKED_SLICES = 24
+"""Whole slices of each source that are checked."""
 PAIRS = 64
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: how it is, and, where it is not as it should be, a line of advice."""
+    """The result of one check: how serious it is, what was found and, where something is wrong, a line of advice."""
 
     name: str
     grade: Grade
@@ -38,8 +38,10 @@ class Finding:
 
 @dataclass
 class Subject:
-    """Patients by split; those of a test set are there where the configuration can name them. ``pairs``: some of the
-    training pairs."""
+    """A configuration with its patients by split and some of its training pairs.
+
+    Test patients are included where the configuration names them.
+    """
 
     config: Config
     train: list[Patient]
@@ -64,18 +66,18 @@ class Subject:
         return {p.name for p in self.train} == {p.name for p in self.val}
 
     def called(self, patient: str) -> str:
-        """A patient as a message names one: by a hash, as a store does."""
+        """The name of a patient in messages: a hash, as in a store."""
         return patient if self.manifest is not None else pseudonym(patient)
 
-    def some_slices(self, count: int = LOOKED_AT) -> Iterator[tuple[Patient, int]]:
-        """Slices of training and validation, so many of each source, evenly spread."""
+    def some_slices(self, count: int = CHECKED_SLICES) -> Iterator[tuple[Patient, int]]:
+        """Slices of training and validation, ``count`` of each source, evenly spread."""
         for source in sorted({patient.source for patient in self.every}):
             images = [(p, k) for p in self.every if p.source == source for k in range(len(p.slices))]
             yield from spread_out(images, count)
 
 
 def load_subject(config: Config) -> Subject:
-    """Read what training reads. Raises UserError where training would."""
+    """Read the data as training reads them. Raises UserError where training would."""
     check_sizes(config.model)
     data = PairData(config)
     train, val = (
@@ -96,7 +98,7 @@ def load_subject(config: Config) -> Subject:
 
 
 def spread_out(items: Sequence[Any], count: int) -> list[Any]:
-    """So many of the items, evenly spread, in their order; all where there are fewer."""
+    """``count`` of the items, evenly spread, in their order; all of them where there are fewer."""
     if not items:
         return []
     positions = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)

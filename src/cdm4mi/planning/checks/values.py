@@ -1,4 +1,4 @@
-"""Values: do the clean images fill [-1, 1], are they cut, are they empty, and are HU what they say they are."""
+"""Checks of values: clean images fill [-1, 1], are neither clipped nor empty, and HU are HU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cdm4mi.planning.checks.subject import Finding, Subject
 
 SLACK = 1e-3
 LEAST_SPAN = 0.25
-"""Of [-1, 1], what the central 99 % of the values must span."""
+"""Least share of [-1, 1] that the central 99 % of the values must span."""
 MOST_CLIPPED = 0.1
-"""Of the foreground at an end of the scale; dense bone takes some of it in a head."""
+"""Largest share of the foreground at an end of the scale; dense bone takes some of it in a head."""
 FLAT = 1e-3
 """Standard deviation on [-1, 1] of an image that shows nothing."""
 AIR_HU = -400.0
-"""In a CT the lowest hundredth of the values is air, far below this."""
+"""HU: in a CT the first percentile is air, far below this."""
 STORED_AIR, STORED_TISSUE = (-60.0, 140.0), (840.0, 1150.0)
-"""What air and soft tissue are in a CT without its intercept of -1000 or -1024."""
+"""Values of air and of soft tissue in a CT without its intercept of -1000 or -1024."""
 
 
 def check_values(subject: Subject) -> list[Finding]:
@@ -57,7 +57,7 @@ def check_values(subject: Subject) -> list[Finding]:
 
 
 def check_content(subject: Subject) -> list[Finding]:
-    """Images, and training patches, that show nothing."""
+    """Images and training patches that show nothing."""
     images = [plane for patient in subject.every for plane in patient.slices]
     in_memory = all(isinstance(image, np.ndarray) for image in images)
     looked_at = images if in_memory else [patient.slices[k] for patient, k in subject.some_slices()]
@@ -71,7 +71,7 @@ def check_content(subject: Subject) -> list[Finding]:
 
 
 def check_hounsfield(subject: Subject) -> list[Finding]:
-    """Of a CT: air near -1000. Of what is taken for something else: not the values of a CT without its intercept."""
+    """In CT, air must be near -1000 HU; other scans must not have the values of a CT without its intercept."""
     found = []
     for source, physical in _physical(subject).items():
         modality, values = physical
@@ -101,7 +101,7 @@ def check_hounsfield(subject: Subject) -> list[Finding]:
 
 
 def looks_like_stored_ct(values: NDArray[Any]) -> bool:
-    """Whether physical values are those of a CT to which the rescale intercept was not added."""
+    """Whether values look like those of a CT to which the rescale intercept was not added."""
     tissue = values[values > 500]
     if tissue.size < 0.05 * values.size:
         return False

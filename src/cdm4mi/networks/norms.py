@@ -1,0 +1,32 @@
+"""The norms of the UNet: of groups of channels over the whole feature map, or of the channels of each pixel."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class PixelNorm(nn.Module):
+    """Each pixel's channels at mean 0 and standard deviation 1, then a weight and bias a channel (where affine).
+
+    Layer normalisation (arXiv 1607.06450) of the channels of a feature map (N, C, H, W). Unlike a group norm's, its
+    statistics do not depend on what else the image shows: a window gives the values that the whole slice gives.
+    """
+
+    EPS = 1e-5
+
+    def __init__(self, channel: int, affine: bool = True) -> None:
+        super().__init__()
+        self.channel = channel
+        self.weight = nn.Parameter(torch.ones(channel)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(channel)) if affine else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        pixels = x.permute(0, 2, 3, 1)  # no copy in channels_last
+        return F.layer_norm(pixels, (self.channel,), self.weight, self.bias, self.EPS).permute(0, 3, 1, 2)
+
+
+def make_norm(kind: str, groups: int, channel: int, affine: bool = True) -> nn.Module:
+    """A norm by its name: ``group`` (of so many groups) or ``pixel``."""
+    return PixelNorm(channel, affine) if kind == "pixel" else nn.GroupNorm(groups, channel, affine=affine)
