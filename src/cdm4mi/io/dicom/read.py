@@ -117,8 +117,8 @@ def _frames(instances: list[Instance], quantity: str) -> list[Frame]:
     frames = []
     for n, instance in enumerate(instances):
         count = frame_count(instance.dataset)
-        if count > max(1, instance.file.size):  # each has a byte at least, however well it is packed
-            raise UserError(f"{instance.name}: NumberOfFrames is {count}, the file has {instance.file.size} bytes")
+        if count > max(1, instance.size):  # each has a byte at least, however well it is packed
+            raise UserError(f"{instance.name}: NumberOfFrames is {count}, the file has {instance.size} bytes")
         try:
             found = frames_of(instance.dataset, n)
         except UserError as error:

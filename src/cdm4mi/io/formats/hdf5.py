@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.formats.format import Format
-from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.geometry import require_independent_axes
 from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import as_type
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
 
 _DATASETS = ("data", "reconstruction_rss", "reconstruction_esc")

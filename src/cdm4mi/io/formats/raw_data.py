@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
 from cdm4mi.io.volume import check_memory
-
-DEFLATE_GAIN = 1040
-"""More bytes than deflate can make of one (about 1032): the bound for what the header of a packed file may claim."""
 
 MOST_FILES = 100_000
 """More files than any list of slices has."""
