@@ -29,7 +29,6 @@ from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size, says_mosaic
 from cdm4mi.io.dicom.pixels import decode
 from cdm4mi.io.dicom.scan import PARALLEL, DicomScan
 from cdm4mi.io.dicom.values import number, numbers, text, whole
-from cdm4mi.io.quantity import quantity_of
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
@@ -48,7 +47,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     instances = without_copies(scan.instances, warnings)
     for instance in instances:
         _check_grey(instance)
-    instances, frames = _without_repeats(instances, scan.quantity, warnings)
+    instances, frames = _without_repeats(instances, scan, warnings)
     first = instances[0]
     order, stacked, notes = _arrange(frames, instances)
     warnings += notes
@@ -112,8 +111,8 @@ def _check_grey(instance: Instance) -> None:
         )
 
 
-def _frames(instances: list[Instance], quantity: str) -> list[Frame]:
-    """The frames of all instances that hold ``quantity``."""
+def _frames(instances: list[Instance], scan: DicomScan) -> list[Frame]:
+    """The frames of these instances that belong to the scan."""
     frames = []
     for n, instance in enumerate(instances):
         count = frame_count(instance.dataset)
@@ -124,15 +123,15 @@ def _frames(instances: list[Instance], quantity: str) -> list[Frame]:
         except UserError as error:
             raise UserError(f"{instance.name}: {error}") from None
         several = len(found) > 1
-        frames += [frame for frame in found if not several or quantity_of(frame.groups) == quantity]
+        frames += [frame for frame in found if not several or scan.holds(frame.groups)]
     return frames
 
 
 def _without_repeats(
-    instances: list[Instance], quantity: str, warnings: list[str]
+    instances: list[Instance], scan: DicomScan, warnings: list[str]
 ) -> tuple[list[Instance], list[Frame]]:
     """Where some places hold more slices than others, drop those that repeat another's pixels under another UID."""
-    frames = _frames(instances, quantity)
+    frames = _frames(instances, scan)
     if len(frames) > len(instances) or any(frame.position is None or frame.orientation is None for frame in frames):
         return instances, frames
     labels = _labels(frames)
@@ -146,7 +145,7 @@ def _without_repeats(
         return instances, frames
     repeats = len(instances) - len(kept)
     warnings.append(f"{repeats} file(s) repeat the place and pixels of another under another UID and were left out")
-    return kept, _frames(kept, quantity)
+    return kept, _frames(kept, scan)
 
 
 def _labels(frames: list[Frame]) -> NDArray[Any]:

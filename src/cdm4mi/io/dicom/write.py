@@ -18,6 +18,7 @@ from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import deidentify
 from cdm4mi.io.dicom.frames import only_frames
 from cdm4mi.io.dicom.identity import set_identity
+from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.read import DicomHeader
 from cdm4mi.io.dicom.stored_pixels import set_float_pixels, set_pixels, stored_types
 from cdm4mi.io.dicom.values import text, where
@@ -64,6 +65,11 @@ def derived_datasets(
             dataset = _copy(source)
             only_frames(dataset, [header.frames[n].index for n in order])
             if deidentified:
+                if mosaic_of(source) is not None:
+                    raise UserError(
+                        "the source is a mosaic, whose private elements say where its slices are and which the profile "
+                        "removes, expected another format (NIfTI)"
+                    )
                 deidentify(dataset)
             if floating:
                 set_float_pixels(dataset, planes[order], header.dtype)
