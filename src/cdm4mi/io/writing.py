@@ -49,6 +49,9 @@ def write(
     template = like.source if like is not None else volume.source
     kind = check_target(volume, path, like)
     volume = on_grid_of(like, volume)
+    if not np.isfinite(volume.array).all():
+        count = int((~np.isfinite(volume.array)).sum())
+        raise UserError(f"{path}: {count} value(s) to write are not finite, expected numbers (and padding marked so)")
     stored = None if dtype is None else np.dtype(dtype)
     if kind == "dicom":
         assert template is not None

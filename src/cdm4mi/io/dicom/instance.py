@@ -46,7 +46,7 @@ class _Bounded(io.BufferedReader):
 class Instance:
     """Header of one DICOM file (no pixels), and where in the file its pixel data begin.
 
-    size: bytes of the file, of a packed one unpacked.
+    size: bytes of the file, of a packed or deflated one unpacked.
     """
 
     file: ScanFile
@@ -129,6 +129,7 @@ def open_instance(file: ScanFile) -> Instance:
     for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009):
         if deflated and tag in dataset:
             inflated = (tag, dataset[tag].value)
+            size = max(size, len(inflated[1] or b""))
             del dataset[tag]
     return Instance(file, dataset, offset, size, _transfer_syntax(dataset), inflated)
 

@@ -26,9 +26,10 @@ from cdm4mi.io.dicom.frames import (
 )
 from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size, says_mosaic
-from cdm4mi.io.dicom.pixels import decode
+from cdm4mi.io.dicom.pixels import check_claims, decode
 from cdm4mi.io.dicom.scan import PARALLEL, DicomScan
 from cdm4mi.io.dicom.values import number, numbers, text, whole
+from cdm4mi.io.padding import nan_as_padding
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
@@ -53,6 +54,8 @@ def read_dicom(scan: DicomScan) -> Volume:
     warnings += notes
     geometry.require_independent_axes(stacked.affine, first.name, "PixelSpacing and ImagePositionPatient")
     shape = (*order.shape, *plane_size(first.dataset))
+    for instance in instances:
+        check_claims(instance, frame_count(instance.dataset), instance.size)
     check_free_memory(first.name, shape)
     ordered = [frames[n] for n in order.reshape(-1)]
     slots: dict[int, list[int]] = {}
@@ -81,7 +84,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     if padding is not None:
         warnings.append(f"{padded / array.size:.1%} of the pixels are padding")
     modality = text(first.dataset, "Modality")
-    return Volume(
+    volume = Volume(
         array.reshape(shape),
         stacked.affine,
         modality if modality in {"CT", "MR", "PT"} else None,
@@ -100,6 +103,7 @@ def read_dicom(scan: DicomScan) -> Volume:
         stacked.origins,
         quantity=scan.quantity,
     )
+    return nan_as_padding(volume, first.name) if stored.dtype.kind == "f" else volume
 
 
 def _check_grey(instance: Instance) -> None:

@@ -42,8 +42,6 @@ def derived_datasets(
         raise UserError(
             f"the volume has {len(planes)} slices, its DICOM template {len(header.frames)}, expected as many"
         )
-    if not np.isfinite(planes).all():
-        raise UserError("the volume holds values that are not finite, which DICOM cannot store")
     if derivation is None:
         # Without a model and settings the values themselves tell one derived series from another.
         digest = hashlib.sha256(np.ascontiguousarray(planes).tobytes()).hexdigest()
