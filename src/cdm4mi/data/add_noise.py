@@ -91,7 +91,7 @@ def noise_file(
     modality: str | None = None,
     series: int | None = None,
     like: Path | None = None,
-    deidentify: bool = False,
+    deidentify: bool | io.Deidentification = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NoiseRecord:
     """Add noise to the scan at ``source`` and write it to ``target``; the record, returned, goes beside it as JSON.
@@ -105,7 +105,7 @@ def noise_file(
     if modality is not None:
         volume = replace(volume, modality=modality)
     template = None if like is None else io.read(like)
-    io.check_target(volume, target, template)
+    io.check_target(volume, target, template, deidentify)
     noisy = noisy_scan(volume, noise, seed, progress)
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
     about = io.input_record(volume)
@@ -125,5 +125,6 @@ def noise_file(
             warnings=[*volume.warnings, *guess_notice(volume), *notes],
             input=about,
         )
+        record = record.deidentified() if deidentify else record
         io.write_record(written, record)
     return record

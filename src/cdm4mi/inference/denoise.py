@@ -14,7 +14,7 @@ from cdm4mi.files import replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
-from cdm4mi.io import Volume
+from cdm4mi.io import Deidentification, Volume
 from cdm4mi.io.formats import FORMATS
 from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
@@ -62,7 +62,7 @@ def denoise_file(
     modality: str | None = None,
     series: int | None = None,
     like: str | Path | None = None,
-    deidentify: bool = False,
+    deidentify: bool | Deidentification = False,
     uncertainty: str | Path | None = None,
     contrasts: Sequence[str | Path] = (),
     phase: bool = False,
@@ -75,10 +75,10 @@ def denoise_file(
     what is changed of it: ``{"estimate": "mean-of-k", "samples": 8}``.
     noise: standard deviation of the noise in physical units, measured when None. modality: where the file does not
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
-    deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
-    of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
-    patient's other scans, in the order of the training's ``data.contrasts``. phase: restore a phase or a field map too.
-    The record, returned, is
+    deidentify: apply the Basic Profile of DICOM PS3.15 to what is written; an ``io.Deidentification`` says with which
+    secret. uncertainty: where the standard deviation of the samples goes, a DICOM Parametric Map or any other format
+    (estimate mean-of-k only). contrasts: the patient's other scans, in the order of the training's ``data.contrasts``.
+    phase: restore a phase or a field map too. The record, returned, is
     written beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
     """
     source, target = Path(source), Path(target)
@@ -97,7 +97,7 @@ def denoise_file(
     template = None if like is None else io.read(like)
     others = [io.read(path) for path in contrasts]
     # Found out before the work: what would stop the writing after it.
-    io.check_target(volume, target, template)
+    io.check_target(volume, target, template, deidentify)
     if uncertainty is not None:
         if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
             needed = "`estimate` mean-of-k with `samples` 2 or more"
@@ -115,6 +115,7 @@ def denoise_file(
             meaning = "Standard deviation of samples"
             io.write_map(restoration.spread, path, meaning, template, deidentify=deidentify)
         record = restoration.record.model_copy(update={"warnings": [*restoration.record.warnings, *notes]})
+        record = record.deidentified() if deidentify else record
         io.write_record(restored, record)
     return record
 

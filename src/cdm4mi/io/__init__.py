@@ -2,6 +2,7 @@
 
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.describe import Description, describe
+from cdm4mi.io.dicom.deidentify import Deidentification
 from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans
 from cdm4mi.io.maps import check_map_target, write_map
 from cdm4mi.io.reading import read, read_all
@@ -10,6 +11,7 @@ from cdm4mi.io.volume import Volume
 from cdm4mi.io.writing import check_target, refuse_existing, write
 
 __all__ = [
+    "Deidentification",
     "Derivation",
     "Description",
     "InputRecord",

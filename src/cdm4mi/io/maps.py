@@ -10,7 +10,7 @@ import numpy as np
 from cdm4mi.errors import UserError
 from cdm4mi.files import refuse_inputs, replacing_file
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.dicom.deidentify import deidentify as apply_profile
+from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.parametric_map import parametric_map, series_description
 from cdm4mi.io.dicom.write import save
 from cdm4mi.io.formats import format_of_ending
@@ -25,7 +25,7 @@ def write_map(
     like: Volume | None = None,
     *,
     derivation: Derivation | None = None,
-    deidentify: bool = False,
+    deidentify: bool | Deidentification = False,
 ) -> None:
     """Write a map of float32 values on the grid of the scan that ``volume`` (or ``like``) was read from.
 
@@ -43,8 +43,9 @@ def write_map(
     volume = on_grid_of(like, volume)
     assert volume.source is not None
     dataset = parametric_map(volume, volume.source.header, meaning, derivation)
-    if deidentify:
-        apply_profile(dataset)
+    if how := deidentification(deidentify):
+        how.check([dataset], str(path))
+        how.apply(dataset)
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.SeriesDescription = series_description(meaning)
     with replacing_file(path) as temporary:
