@@ -132,6 +132,8 @@ def denoise(
                 series=number,
                 like=like,
                 deidentify=removal,
+                force=force,
+                resume=all_series,
                 uncertainty=uncertainty,
                 contrasts=contrast or [],
                 phase=phase,

@@ -80,10 +80,7 @@ def noise(
 
     from cdm4mi.config.noise_spec import noise_from_spec
     from cdm4mi.data.add_noise import noise_file
-    from cdm4mi.io import refuse_existing
 
-    if not force and out.resolve() != scan.resolve():
-        refuse_existing(out)
     removal = deidentification(deidentify, deidentify_key, keep_burned_in)
     section = noise_from_spec(type, parameters)
     columns = (TextColumn("adding noise"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
@@ -101,6 +98,7 @@ def noise(
             series=series,
             like=like,
             deidentify=removal,
+            force=force,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for warning in record.warnings:

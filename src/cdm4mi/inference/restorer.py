@@ -157,9 +157,7 @@ class Restorer:
                 progress(index[-1] + 1, len(y))
         out = np.maximum(norm.physical(restored + beyond), _least(volume, norm))
         out[left] = volume.images()[left]
-        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
-        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
-            settings["tile"] = self.tile
+        settings = self.settings(used)
         about = input_record(volume)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
@@ -191,6 +189,13 @@ class Restorer:
             uncertainty=uncertainty,
         )
         return Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record, deviation)
+
+    def settings(self, sigma: float) -> dict[str, Any]:
+        """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
+        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(sigma))}
+        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
+            settings["tile"] = self.tile
+        return settings
 
     def _with_neighbours(
         self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume

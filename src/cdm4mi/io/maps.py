@@ -15,7 +15,7 @@ from cdm4mi.io.dicom.parametric_map import parametric_map, series_description
 from cdm4mi.io.dicom.write import save
 from cdm4mi.io.formats import format_of_ending
 from cdm4mi.io.volume import Volume
-from cdm4mi.io.writing import check_target, on_grid_of, write
+from cdm4mi.io.writing import check_target, on_grid_of, refuse_existing, write
 
 
 def write_map(
@@ -26,6 +26,7 @@ def write_map(
     *,
     derivation: Derivation | None = None,
     deidentify: bool | Deidentification = False,
+    force: bool = False,
 ) -> None:
     """Write a map of float32 values on the grid of the scan that ``volume`` (or ``like``) was read from.
 
@@ -35,8 +36,11 @@ def write_map(
     path = Path(path)
     check_map_target(volume, path, like)
     if format_of_ending(path) != "dicom":
-        write(volume, path, like, derivation=derivation, dtype=np.dtype(np.float32), deidentify=deidentify)
+        dtype = np.dtype(np.float32)
+        write(volume, path, like, derivation=derivation, dtype=dtype, deidentify=deidentify, force=force)
         return
+    if not force:
+        refuse_existing(path)
     if not np.isfinite(volume.array).all():
         raise UserError(f"{path}: the map holds values that are not finite, which DICOM cannot store")
     derivation = replace(derivation or volume.derivation or Derivation(), label=meaning.lower())

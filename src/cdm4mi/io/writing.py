@@ -38,6 +38,7 @@ def write(
     derivation: Derivation | None = None,
     dtype: np.dtype[Any] | str | None = None,
     deidentify: bool | Deidentification = False,
+    force: bool = False,
 ) -> list[str]:
     """Write ``volume``; the ending of ``path`` says the format; without one, a DICOM source gives a folder.
 
@@ -46,11 +47,14 @@ def write(
     knows of itself). ``dtype`` asks for a stored type, where the format has several.
     ``deidentify`` applies the Basic Profile of PS3.15 to DICOM (True: with the secret of this process, see
     ``Deidentification``) and leaves the header of other formats out. Returns
-    notes on what had to be changed. An input is never overwritten; nothing is left behind on an error.
+    notes on what had to be changed. A file that exists is replaced with ``force`` only, an input never; nothing is
+    left behind on an error.
     """
     path = Path(path)
     template = like.source if like is not None else volume.source
     kind = check_target(volume, path, like, deidentify)
+    if not force:
+        refuse_existing(path)
     volume = on_grid_of(like, volume)
     if not np.isfinite(volume.array).all():
         count = int((~np.isfinite(volume.array)).sum())

@@ -59,6 +59,11 @@ class Deidentification:
             raise UserError(f"{key}: holds {len(secret)} bytes, expected a secret of at least {LEAST_KEY}")
         return cls(secret, burned_in)
 
+    @property
+    def random(self) -> bool:
+        """Whether the secret is the one of this process."""
+        return self.secret == _secret_of_this_process()
+
     def uid(self, uid: str) -> str:
         """The UID that takes the place of one from the source: the same for the same, so that references hold.
 
