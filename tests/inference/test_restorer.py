@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from cdm4mi import io
 from cdm4mi.config import parse_config
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
@@ -376,3 +377,29 @@ def test_patches_of_integers_keep_the_range_of_training(tiny):
     dark = np.full((1, 32, 32), 20.0) + np.random.default_rng(0).standard_normal((1, 32, 32))
     volume = Volume(dark, np.eye(4), None, Source("hdf5"))
     assert Restorer(tiny).restore(volume).record.normalisation == IntensityWindow(0.0, 255.0, "MR")
+
+
+@pytest.mark.parametrize(
+    ("modality", "dtype", "intercept", "quantity", "least"),
+    [
+        ("MR", np.uint16, 0.0, "", 0.0),
+        ("PT", np.float32, 0.0, "", 0.0),
+        ("CT", np.uint16, -1024.0, "", -1024.0),
+        ("CT", np.int16, 0.0, "", None),
+        ("MR", np.int16, 0.0, "phase", None),
+    ],
+)
+def test_magnitudes_and_unsigned_numbers_stay_so(
+    modality, dtype, intercept, quantity, least, tiny, monkeypatch, tmp_path
+):
+    values = np.random.default_rng(0).integers(0, 400, (2, 32, 32)) + intercept
+    source = Source("", dtype=np.dtype(dtype), intercept=intercept)
+    scan = Volume(values, np.eye(4), modality, source, quantity=quantity)
+    monkeypatch.setattr(Restorer, "restore_moments", lambda self, y, *_, **__: (y[:, :1] - 0.1, 0 * y[:, :1]))
+    volume = Restorer(tiny).restore(scan, noise=20.0).volume
+    if least is None:
+        assert volume.array.min() < min(0, intercept)
+        return
+    assert volume.array.min() == least and (volume.array == least).mean() < 0.9
+    io.write(volume, tmp_path / "out.nii")
+    assert io.read(tmp_path / "out.nii").source.dtype == dtype

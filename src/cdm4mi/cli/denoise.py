@@ -9,7 +9,7 @@ import typer
 
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
-from cdm4mi.cli.options import with_options
+from cdm4mi.cli.options import deidentification, with_options
 from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -61,6 +61,13 @@ def denoise(
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
     ] = False,
+    deidentify_key: Annotated[
+        Path | None,
+        typer.Option(help="a file with a secret, from which the new patient IDs and UIDs follow (default: random)"),
+    ] = None,
+    keep_burned_in: Annotated[
+        bool, typer.Option("--keep-burned-in", help="with --deidentify: write images with text in the pixels too")
+    ] = False,
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
@@ -97,6 +104,7 @@ def denoise(
             refuse_existing(output)
     if threads is not None:
         torch.set_num_threads(threads)
+    removal = deidentification(deidentify, deidentify_key, keep_burned_in)
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
@@ -131,7 +139,9 @@ def denoise(
                 modality=modality,
                 series=number,
                 like=like,
-                deidentify=deidentify,
+                deidentify=removal,
+                force=force,
+                resume=all_series,
                 uncertainty=uncertainty,
                 contrasts=contrast or [],
                 phase=phase,

@@ -15,6 +15,7 @@ from cdm4mi.evaluation.baselines import nlm
 from cdm4mi.evaluation.metrics import Uncertainty
 from cdm4mi.evaluation.resolve import ResolvedProtocol
 from cdm4mi.evaluation.scores import bodies_of, counted_slices, score_stack
+from cdm4mi.files import readable
 from cdm4mi.io import Volume
 from cdm4mi.io.detect import detect
 from cdm4mi.io.formats import is_positioned
@@ -145,4 +146,4 @@ def _entries(path: Path) -> dict[str, Path] | None:
 
 
 def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.name[: len(path.name) - len(ending(path))]
+    return readable(path.name if path.is_dir() else path.name[: len(path.name) - len(ending(path))])

@@ -78,3 +78,7 @@ class DenoiseRecord(OutputRecord):
     precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None
+
+    def deidentified(self) -> DenoiseRecord:
+        contrasts = self.contrasts and [contrast.without_hash() for contrast in self.contrasts]
+        return super().deidentified().model_copy(update={"contrasts": contrasts})

@@ -180,11 +180,9 @@ class Restorer:
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
-        out = norm.physical(restored + beyond)
+        out = np.maximum(norm.physical(restored + beyond), _least(volume, norm))
         out[left] = volume.images()[left]
-        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
-        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
-            settings["tile"] = self.tile
+        settings = self.settings(used)
         about = input_record(volume)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
@@ -217,6 +215,13 @@ class Restorer:
             uncertainty=uncertainty,
         )
         return Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record, deviation)
+
+    def settings(self, sigma: float) -> dict[str, Any]:
+        """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
+        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(sigma))}
+        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
+            settings["tile"] = self.tile
+        return settings
 
     def _with_neighbours(
         self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
@@ -394,3 +399,17 @@ class Restorer:
                 message += f", and {(sigma / used) ** 2:.0%} of what that takes away is taken away"
             warnings.append(message)
         return used
+
+
+def _least(volume: Volume, norm: IntensityWindow) -> float:
+    """The value under which no restored voxel lies; -inf where there is no such value.
+
+    Magnitudes and activities, which begin at 0, stay there, and numbers stored without a sign stay in their type; the
+    scan's own values, of whatever reason, are never under it.
+    """
+    least, source = float(volume.array.min()), volume.source
+    if norm.modality != "CT" and not volume.quantity:
+        return min(0.0, least)
+    if source is not None and source.dtype is not None and source.dtype.kind == "u" and source.slope > 0:
+        return min(least, source.intercept)
+    return -np.inf
