@@ -78,10 +78,11 @@ def compare(
         images[NOISY] = on_grid(noisy, "noisy")
         shown = counted_slices(resolved, bodies)
         planes = np.moveaxis(images[NOISY], -1, 1) if resolved.colour else images[NOISY][:, None]
-        sigma = estimate_noise(np.concatenate([planes[k] for k in shown])).sigma
+        found = np.concatenate([planes[k] for k in shown])
+        sigmas = estimate_noise(found).of_slices(len(found)).reshape(len(shown), -1)
         images[NLM] = images[NOISY].copy()
         for done, k in enumerate(shown, 1):
-            smooth = [nlm(plane, sigma) for plane in planes[k]]
+            smooth = [nlm(plane, float(sigma)) for plane, sigma in zip(planes[k], sigmas[done - 1], strict=True)]
             images[NLM][k] = np.stack(smooth, -1) if resolved.colour else smooth[0]
             progress(done, 2 * len(shown))
     stated = {}
