@@ -16,6 +16,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
+from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
@@ -322,6 +323,28 @@ def test_noise_level_is_measured_and_used(tiny):
     given = Restorer(tiny).restore(noisy, noise=120.0)
     assert (given.record.noise_level.estimated, given.record.noise_level.used) == (False, pytest.approx(120))
     assert given.record.warnings == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"start_from": "y", "estimate": "sample", "steps": 4}])
+def test_slices_of_unequal_noise_are_each_restored_with_their_level(tiny, settings):
+    """What a slice becomes is what it becomes alone, with its level given; the quietest is under the training's."""
+    sigmas = np.array([40.0, 120.0, 240.0])
+    clean, _ = ct(96, 96)
+    noise = sigmas[:, None, None] * np.random.default_rng(0).standard_normal(clean.shape)
+    noisy = Volume((clean + noise).astype(np.float32), np.eye(4), "CT")
+    restorer = asked(tiny, **settings)
+    out, pairs = restorer.restore(noisy, batch=1), restorer.restore(noisy, batch=2)
+    np.testing.assert_allclose(out.volume.array, pairs.volume.array, atol=0.02)
+    levels = estimate_noise(noisy.array).by_slice
+    assert levels == pytest.approx(sigmas, rel=0.15)
+    for k, level in enumerate(levels):  # the others stay in the scan: the seed counts slices
+        alone = restorer.restore(noisy, noise=float(level)).volume.array[k]
+        np.testing.assert_allclose(out.volume.array[k], alone, atol=0.02)
+    record = out.record.noise_level
+    assert (record.least, record.most) == pytest.approx((levels.min(), levels.max()))
+    assert record.value == pytest.approx(np.sqrt(np.mean(levels**2)))
+    assert len(out.record.warnings) == 1
+    assert "80 is used in 1 of 3 slices" in out.record.warnings[0]
 
 
 @pytest.mark.parametrize("level, used", [(1000.0, 300.0), (20.0, 80.0), (0.0, 80.0)])

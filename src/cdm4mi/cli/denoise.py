@@ -162,6 +162,8 @@ def _noise_text(record: DenoiseRecord) -> str:
         return f"given: sigma {noise.value:.4g} {unit}"
     rows, columns = noise.correlations
     found = [f"sigma {noise.value:.4g} {unit}", f"correlation of neighbours {rows:.2f} (rows), {columns:.2f} (columns)"]
+    if noise.least is not None and noise.most is not None:
+        found[0] += f" ({noise.least:.4g} to {noise.most:.4g} {unit} by slice)"
     found += ["MR magnitude"] if noise.magnitude else []
     found += ["varying over the slice"] if noise.varying else []
     return f"measured: {', '.join(found)}"

@@ -41,9 +41,12 @@ SETTINGS = (
 """What of the sampling settings decides the spread of the samples."""
 
 
-def calibrated(calibration: Calibration, spread: NDArray[Any], level: float) -> NDArray[Any]:
-    """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level."""
-    floored = _floored(spread, np.full(len(spread), level), calibration.smoothing, calibration.floor)
+def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any]) -> NDArray[Any]:
+    """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level.
+
+    level: of all slices, or of each (N,).
+    """
+    floored = _floored(spread, np.broadcast_to(level, len(spread)), calibration.smoothing, calibration.floor)
     return (calibration.scale * floored).astype(np.float32)
 
 
