@@ -141,7 +141,7 @@ def damaged(good: list[bytes], count: int, seed: int) -> Iterator[tuple[int, byt
                 data[at] = rng.choice([0, 1, 0x7F, 0xFF, rng.integers(256)])
         elif how == 3:  # what is no number, as floats of either length and order
             kind = str(rng.choice(["<f4", ">f4", "<f8", ">f8"]))
-            number = np.array(rng.choice([np.nan, np.inf, -np.inf, 0.0, 1e300]), "f8").astype(kind).tobytes()
+            number = np.array(rng.choice([np.nan, np.inf, -np.inf, 0.0, 3e38]), "f8").astype(kind).tobytes()
             at = int(rng.integers(min(len(data), 4000))) // 4 * 4
             data[at : at + len(number)] = number
         else:  # a run of the largest or of random numbers
