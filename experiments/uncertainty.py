@@ -1,8 +1,8 @@
 """Coverage and ranking of the uncertainty on held-out subjects, before and after calibration; prints the record.
 
 Run from the checkout with a run that was calibrated for these settings:
-    cdm4mi calibrate runs/shipped/longer
-    python -m experiments.uncertainty runs/shipped/longer
+    cdm4mi calibrate runs/white_noise/longer
+    python -m experiments.uncertainty runs/white_noise/longer
 
 A single error says little of its own deviation: errors drawn with exactly the deviations that the map tells would rank
 with them as the column "if the deviation were exact" says.
@@ -83,7 +83,9 @@ def main() -> None:
             noise = np.random.default_rng([9, round(variance * 1e4)]).standard_normal(clean.shape)
             y = (clean + variance**0.5 * noise).astype(np.float32)
             mean, spread = restorer.restore_moments(y, variance**0.5, seed=3)
-            pooled.append((np.abs(mean - clean), spread, calibrated(calibration, spread, variance**0.5), inside))
+            pooled.append(
+                (np.abs(mean - clean), spread, calibrated(calibration, spread, variance**0.5, "white"), inside)
+            )
             report(group, str(variance), *pooled[-1])
         report(group, "all", *(np.concatenate(parts) for parts in zip(*pooled, strict=True)))
 

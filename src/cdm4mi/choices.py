@@ -61,6 +61,7 @@ ScheduleName = Literal["linear", "sqrt_linear", "cosine", "sqrt", "quadratic", "
 ParameterizationName = Literal["eps", "x0", "v", "precond"]
 """What a network predicts: see ``diffusion.parameterizations``."""
 
+PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 LossName = Literal["l1", "l2", "huber", "log_l2"]
 """The loss of a pixel: see ``diffusion.losses``."""
 

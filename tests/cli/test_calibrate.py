@@ -21,7 +21,7 @@ def run(trained_run, tmp_path_factory):
 
 def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     before = load_model(run)
-    code, said, err = command("calibrate", run, *WAY, "--patches", 6)
+    code, said, err = command("calibrate", run, *WAY, "--patches", 8)
     assert code == 0, err
     assert "90 % intervals cover" in said and "best.ckpt" in said
     after = load_model(run)
@@ -35,7 +35,7 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
     # nowhere surer than the floor: it is in the scan's units, HU here
-    floor = calibration.scale * calibration.floor * record["noise_level"]["used"]
+    floor = calibration.kinds["white"].scale * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
     for path in (out, deviation, tmp_path / "out.dcm.cdm4mi.json"):
         path.unlink()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.inference.calibration import HALF_WIDTH, calibrated, fit_calibration, fits
+from cdm4mi.inference.calibration import HALF_WIDTH, LEAST_IMAGES, calibrated, fit_calibration, fits, noise_kind
 from cdm4mi.models.about import Calibration
 
 SAMPLING = SamplingConfig(estimate="mean-of-k", samples=8, steps=10)
@@ -24,14 +24,14 @@ def world(n, seed, overconfidence=2.0):
 def fitted(**kind):
     error, spread, _ = world(20, 0, **kind)
     groups = [f"patient {k % 2}" for k in range(20)]
-    return fit_calibration(error, spread, [0.2] * 20, np.ones(error.shape, bool), groups, SAMPLING)
+    return fit_calibration(error, spread, [0.2] * 20, np.ones(error.shape, bool), groups, ["white"] * 20, SAMPLING)
 
 
 @pytest.mark.parametrize("overconfidence", [0.5, 1.0, 3.0])
 def test_intervals_cover_ninety_percent_of_unseen_images(overconfidence):
     calibration = fitted(overconfidence=overconfidence)
     error, spread, _ = world(10, 1, overconfidence)
-    covered = np.abs(error) <= HALF_WIDTH * calibrated(calibration, spread, 0.2)
+    covered = np.abs(error) <= HALF_WIDTH * calibrated(calibration, spread, 0.2, "white")
     assert covered.mean() == pytest.approx(0.9, abs=0.01)
     assert calibration.coverage_after == pytest.approx(0.9, abs=0.01)
 
@@ -45,7 +45,7 @@ def test_overconfident_samples_are_told_of():
 def test_the_calibrated_deviation_follows_the_error():
     calibration = fitted()
     _, spread, true = world(1, 2)
-    predicted = calibrated(calibration, spread, 0.2)
+    predicted = calibrated(calibration, spread, 0.2, "white")
     noisy, quiet = true > 0.05, true < 0.05
     assert predicted[noisy].mean() > 3 * predicted[quiet].mean()
     assert np.corrcoef(predicted.ravel(), true.ravel())[0, 1] > np.corrcoef(spread.ravel(), true.ravel())[0, 1]
@@ -57,3 +57,28 @@ def test_it_is_for_the_settings_it_was_fitted_on_and_survives_a_checkpoint():
     assert again == calibration and fits(again, SAMPLING)
     assert not fits(again, SAMPLING.model_copy(update={"steps": 20}))
     assert fits(again, SAMPLING.model_copy(update={"tile": 64}))
+
+
+def test_noise_is_named_by_its_texture():
+    assert noise_kind((0.0, 0.1, 0.0)) == "white"
+    assert noise_kind((0.5, 0.0, 0.0)) == "correlated"
+    assert noise_kind((-0.1, 0.0, 1.0)) == "white magnitude"
+    assert noise_kind((0.3, 0.3, 1.0)) == "correlated magnitude"
+
+
+def test_each_kind_of_noise_has_intervals_of_its_own():
+    """Samples that are surer of one kind than of the other, and one kind that was seen too seldom."""
+    honest, sure = world(20, 0, 1.0), world(20, 1, 3.0)
+    few = world(LEAST_IMAGES - 1, 2, 1.0)
+    error, spread = (np.concatenate([part[k] for part in (honest, sure, few)]) for k in (0, 1))
+    kinds = ["white"] * 20 + ["correlated"] * 20 + ["white magnitude"] * len(few[0])
+    groups = [f"patient {k % 2}" for k in range(len(error))]
+    calibration = fit_calibration(
+        error, spread, [0.2] * len(error), np.ones(error.shape, bool), groups, kinds, SAMPLING
+    )
+    assert set(calibration.kinds) == {"white", "correlated"}
+    for kind, overconfidence in (("white", 1.0), ("correlated", 3.0)):
+        error, spread, _ = world(10, 3, overconfidence)
+        covered = np.abs(error) <= HALF_WIDTH * calibrated(calibration, spread, 0.2, kind)
+        assert covered.mean() == pytest.approx(0.9, abs=0.015)
+        assert calibration.kinds[kind].coverage == pytest.approx(0.9, abs=0.015)

@@ -49,9 +49,11 @@ def calibrate(
         )
     path = annotate(checkpoint, calibration=result)
     echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
-    echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see")
+    echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see:")
+    for kind, its in result.kinds.items():
+        echo(f"  {kind} noise: {100 * its.coverage:.1f} %, standard deviation scaled by {its.scale:.3g}")
     echo(
-        f"standard deviation: {result.scale:.3g} sqrt(spread^2 + ({result.floor:g} noise levels)^2), "
+        f"standard deviation: scale x sqrt(spread^2 + ({result.floor:g} noise levels)^2), "
         f"spread smoothed over {result.smoothing:g} pixels"
     )
     echo(f"written into {path}")

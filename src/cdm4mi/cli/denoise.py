@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdm4mi import choices
-from cdm4mi.choices import EstimateName, ModalityName, SpacingName, StartName
+from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
 from cdm4mi.cli.options import with_options
 from cdm4mi.cli.terminal import echo
 
@@ -73,9 +73,15 @@ def denoise(
         bool, typer.Option("--phase", help="restore a phase or a field map too, of which the model knows nothing")
     ] = False,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="slices at a time")] = 4,
+    batch: Annotated[int | None, typer.Option(min=1, help="slices at a time (default: what is fastest)")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    precision: Annotated[
+        PrecisionName, typer.Option(help="number format of the network; auto: the fastest that the device has")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="processor cores to use (default: all)")] = None,
 ) -> None:
     """Restore a scan: same format, same geometry, same units; a JSON record goes beside it. Not for clinical use."""
+    import torch
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -89,6 +95,8 @@ def denoise(
     for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
         if output.resolve() != scan.resolve():  # which no option makes possible
             refuse_existing(output)
+    if threads is not None:
+        torch.set_num_threads(threads)
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
@@ -127,6 +135,8 @@ def denoise(
                 uncertainty=uncertainty,
                 contrasts=contrast or [],
                 phase=phase,
+                device=device,
+                precision=precision,
                 batch=batch,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

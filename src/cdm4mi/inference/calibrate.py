@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 
 from cdm4mi.config.schema import Config, SamplingConfig
-from cdm4mi.data.pairs import Pair, PairDataset
+from cdm4mi.data.pairs import PairDataset
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibration import fit_calibration
-from cdm4mi.inference.restorer import WHITE, Restorer, Texture
+from cdm4mi.inference.calibration import LEAST_IMAGES, fit_calibration, noise_kind
+from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models.about import Calibration, TrainingData
 from cdm4mi.models.checkpoint import TrainedModel
 
@@ -29,6 +30,9 @@ def calibrate(
 ) -> Calibration:
     """Restore noisy patches of the validation patients and fit a calibration to the errors.
 
+    The patches are varied as those of training are (contrast, resolution, wrong levels), so that intervals are not too
+    narrow for what differs from the validation scans.
+
     config: where the data are (the model's own configuration when None); sampling: how samples are drawn (the model's
     own, as a mean of K); patches: how many, spread evenly over the patients; progress: called with (done, all). Raises
     UserError where the patients are not those that the model kept for validation.
@@ -44,7 +48,7 @@ def calibrate(
     _check_unseen(model, data.summary)
     patients = [patient for source in data.val_pairs.sources for patient in source]
     each = max(1, patches // len(patients))
-    errors, spreads, levels, inside, groups = [], [], [], [], []
+    errors, spreads, levels, inside, groups, kinds = [], [], [], [], [], []
     for number, patient in enumerate(patients):
         pairs = PairDataset(
             [patient],
@@ -53,20 +57,23 @@ def calibrate(
             seed + number,
             least_foreground=max(config.data.foreground, 0.1),
             length=each,
-            validation=True,
             channels=config.model.channels,
-            texture=config.model.texture_channels,
+            augment=config.data.augment,
+            level_jitter=config.data.level_jitter,
+            texture=True,
+            texture_jitter=config.data.texture_jitter,
         )
         for k in range(each):
             pair = pairs[k]
             sigma = float(pair["sigma"])
+            rows, columns, magnitude = pair["texture"].tolist()
             mean, spread = restorer.restore_moments(
                 pair["y"].numpy()[None],
                 sigma,
                 seed=seed,
                 indices=[number * each + k],
                 spacing=patient.spacing,
-                texture=_texture(pair),
+                texture=(rows, columns, magnitude),
             )
             x0 = pair["x0"].numpy()
             errors.append(mean[0] - x0)
@@ -74,19 +81,20 @@ def calibrate(
             levels += [sigma] * len(x0)
             inside.append(x0 > FOREGROUND)
             groups += [patient.name] * len(x0)
+            kinds += [noise_kind((rows, columns, magnitude))] * len(x0)
             if progress is not None:
                 progress(len(errors), each * len(patients))
+    if max(Counter(kinds).values()) < LEAST_IMAGES:
+        raise UserError(field="patches", found=patches, expected=f"more: {LEAST_IMAGES} or more of one kind of noise")
     return fit_calibration(
-        np.concatenate(errors), np.concatenate(spreads), levels, np.concatenate(inside), groups, restorer.sampling
+        np.concatenate(errors),
+        np.concatenate(spreads),
+        levels,
+        np.concatenate(inside),
+        groups,
+        kinds,
+        restorer.sampling,
     )
-
-
-def _texture(pair: Pair) -> Texture:
-    """Of the noise of a pair, as far as it is told."""
-    if "texture" not in pair:
-        return WHITE
-    rows, columns, magnitude = pair["texture"].tolist()
-    return rows, columns, magnitude
 
 
 def _check_unseen(model: TrainedModel, data: TrainingData) -> None:

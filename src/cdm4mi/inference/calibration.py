@@ -4,7 +4,8 @@ Fitted on patients that the model was not trained on. With s the samples' standa
 (a handful of samples says little of one pixel), and the noise level l of the scan, the calibrated standard deviation is
 scale sqrt(s^2 + (floor l)^2); the interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of
 |error| / sqrt(s^2 + (floor l)^2) that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk
-et al. 2005; normalised scores as Lei et al. 2018, section 5.2); smoothing and floor are those of least width.
+et al. 2005; normalised scores as Lei et al. 2018, section 5.2), for each kind of noise by itself; smoothing and floor
+are those of least width over all.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.models.about import Calibration
+from cdm4mi.models.about import Calibration, KindCalibration
 
 INTERVAL = 0.9
 HALF_WIDTH = 1.6448536
@@ -26,6 +27,10 @@ HALF_WIDTH = 1.6448536
 
 SMOOTHING = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0)
 FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4)
+CORRELATED = 0.15
+"""Correlation of neighbouring pixels from which noise is not called white."""
+LEAST_IMAGES = 4
+"""A kind of noise seen on fewer images is not calibrated."""
 SETTINGS = (
     "solver",
     "steps",
@@ -41,13 +46,20 @@ SETTINGS = (
 """What of the sampling settings decides the spread of the samples."""
 
 
-def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any]) -> NDArray[Any]:
+def noise_kind(texture: Sequence[float]) -> str:
+    """White or correlated, magnitude or not, of noise with this texture (``measure.noise_level``)."""
+    rows, columns, magnitude = texture
+    kind = "correlated" if (rows + columns) / 2 > CORRELATED else "white"
+    return f"{kind} magnitude" if magnitude > 0.5 else kind
+
+
+def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any], kind: str) -> NDArray[Any]:
     """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level.
 
-    level: of all slices, or of each (N,).
+    level: of all slices, or of each (N,). kind: of their noise; one of ``calibration.kinds``.
     """
     floored = _floored(spread, np.broadcast_to(level, len(spread)), calibration.smoothing, calibration.floor)
-    return (calibration.scale * floored).astype(np.float32)
+    return (calibration.kinds[kind].scale * floored).astype(np.float32)
 
 
 def fits(calibration: Calibration, sampling: SamplingConfig) -> bool:
@@ -66,34 +78,49 @@ def fit_calibration(
     levels: Sequence[float],
     inside: NDArray[Any],
     groups: Sequence[str],
+    kinds: Sequence[str],
     sampling: SamplingConfig,
 ) -> Calibration:
     """Fit on images that the model was not trained on.
 
     error, spread: mean of the samples minus truth, and their standard deviation, (N, rows, columns) on [-1, 1]; levels:
-    the noise level of each image; inside: the foreground, bool; groups: whose image it is. ``coverage_after`` is
-    measured on each group by what the others give (on the odd images by the even ones where there is one group only).
+    the noise level of each image; inside: the foreground, bool; groups: whose image it is; kinds: of its noise.
+    The coverages after are measured on each group by what the others give (on the odd images by the even ones where
+    there is one group only).
     """
     sigma = np.asarray(levels, np.float64)
     names = np.array(groups)
     if len(set(groups)) == 1:
         names = np.arange(len(error)) % 2
     before = float((np.abs(error) <= HALF_WIDTH * spread)[inside].mean())
-    hits = []
+    which = np.array(kinds)
+    counted = [str(kind) for kind in np.unique(which) if (which == kind).sum() >= LEAST_IMAGES]
+    hits: dict[str, list[NDArray[Any]]] = {kind: [] for kind in counted}
     for name in np.unique(names):
         rest = names != name
-        smoothing, floor, scale = _fit(error[rest], spread[rest], sigma[rest], inside[rest])
-        width = HALF_WIDTH * scale * _floored(spread[~rest], sigma[~rest], smoothing, floor)
-        hits.append((np.abs(error[~rest]) <= width)[inside[~rest]])
+        smoothing, floor, _ = _fit(error[rest], spread[rest], sigma[rest], inside[rest])
+        predicted = _floored(spread, sigma, smoothing, floor)
+        for kind in counted:
+            fitted, judged = rest & (which == kind), ~rest & (which == kind)
+            if fitted.any() and judged.any():
+                width = HALF_WIDTH * _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[judged]
+                hits[kind].append((np.abs(error[judged]) <= width)[inside[judged]])
     smoothing, floor, scale = _fit(error, spread, sigma, inside)
-    after = float(np.concatenate(hits).mean())
+    predicted = _floored(spread, sigma, smoothing, floor)
+    found = {}
+    for kind in counted:
+        if hits[kind]:
+            at, coverage = which == kind, float(np.concatenate(hits[kind]).mean())
+            found[kind] = KindCalibration(scale=_scale(error[at], predicted[at], inside[at]), coverage=coverage)
+    every = [covered for kind in found for covered in hits[kind]]
     return Calibration(
         smoothing=smoothing,
         floor=floor,
         scale=scale,
         settings=settings_of(sampling),
         coverage_before=before,
-        coverage_after=after,
+        coverage_after=float(np.concatenate(every).mean()) if every else before,
+        kinds=found,
     )
 
 
@@ -103,12 +130,17 @@ def _fit(
     """(smoothing, floor, scale) of the narrowest intervals that cover their share of these images."""
     best, least = (0.0, FLOORS[0], 1.0), np.inf
     for smoothing, floor in product(SMOOTHING, FLOORS):
-        predicted = _floored(spread, levels, smoothing, floor)[inside]
-        scale = float(np.quantile(np.abs(error[inside]) / predicted, INTERVAL)) / HALF_WIDTH
-        width = scale * float(predicted.mean())
+        predicted = _floored(spread, levels, smoothing, floor)
+        scale = _scale(error, predicted, inside)
+        width = scale * float(predicted[inside].mean())
         if width < least:
             best, least = (smoothing, floor, scale), width
     return best
+
+
+def _scale(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -> float:
+    """What the predicted standard deviations are multiplied by for their 90 % intervals to cover 90 %."""
+    return float(np.quantile(np.abs(error[inside]) / predicted[inside], INTERVAL)) / HALF_WIDTH
 
 
 def _floored(spread: NDArray[Any], levels: NDArray[Any], smoothing: float, floor: float) -> NDArray[Any]:

@@ -33,6 +33,8 @@ def denoise(
     contrasts: Sequence[Volume | str | Path] = (),
     seed: int = 0,
     phase: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Restoration:
     """Restore a scan: ``denoise("ct.nii.gz").volume`` in the scan's units and geometry, ``.record`` of what was done.
 
@@ -40,7 +42,8 @@ def denoise(
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
     says. noise: standard deviation of the scan's noise in its units, measured when None. contrasts: the
     patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
-    the shipped models know nothing. Raises UserError.
+    the shipped models know nothing. device, precision: where and in which number format the network computes (auto:
+    the fastest; ``inference.compute``). Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
@@ -48,7 +51,7 @@ def denoise(
     if not phase:
         refuse_other_quantities(volume, "scan", _ALL_THE_SAME)
     others = [other if isinstance(other, Volume) else io.read(other) for other in contrasts]
-    return Restorer(trained, sampling).restore(volume, noise=noise, seed=seed, contrasts=others)
+    return Restorer(trained, sampling, device, precision).restore(volume, noise=noise, seed=seed, contrasts=others)
 
 
 def denoise_file(
@@ -66,7 +69,9 @@ def denoise_file(
     uncertainty: str | Path | None = None,
     contrasts: Sequence[str | Path] = (),
     phase: bool = False,
-    batch: int = 4,
+    device: str = "auto",
+    precision: str = "auto",
+    batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> DenoiseRecord:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
@@ -78,8 +83,8 @@ def denoise_file(
     deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
     of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
     patient's other scans, in the order of the training's ``data.contrasts``. phase: restore a phase or a field map too.
-    The record, returned, is
-    written beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
+    device, precision: as for ``denoise``. The record, returned, is written beside the output as JSON. Raises UserError
+    for what the user can mend, before anything is written.
     """
     source, target = Path(source), Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
@@ -88,7 +93,7 @@ def denoise_file(
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     if isinstance(sampling, Mapping):
         sampling = changed(trained.config.sampling, **sampling)
-    restorer = Restorer(trained, sampling)
+    restorer = Restorer(trained, sampling, device, precision)
     volume = io.read(source, series)
     if modality is not None:
         volume = replace(volume, modality=modality)

@@ -59,7 +59,7 @@ class NoiseLevel(Record):
 
 
 class Uncertainty(Record):
-    """Of the map of the standard deviation: whether it is calibrated, and if not, why.
+    """Of the map of the standard deviation: whether it is calibrated, for which kind of noise, and if not, why.
 
     interval: the share of voxels within the half width, in standard deviations; coverage_on_validation_patients: what
     was measured of it.
@@ -67,6 +67,7 @@ class Uncertainty(Record):
 
     calibrated: bool
     why: str | None = None
+    kind: str | None = None
     interval: float | None = None
     half_width_in_standard_deviations: float | None = None
     coverage_on_validation_patients: float | None = None
@@ -91,5 +92,6 @@ class DenoiseRecord(OutputRecord):
     slices: int
     seconds: float
     device: str
+    precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None

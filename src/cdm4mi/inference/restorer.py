@@ -21,7 +21,8 @@ from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.bright import excess
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits, noise_kind
+from cdm4mi.inference.compute import device_named, dtype_named
 from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import guess_notice, modality_of, window_for
@@ -29,6 +30,7 @@ from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
+from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
@@ -40,6 +42,8 @@ CORRELATION_MARGIN = 0.2
 """How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
 METAL = 3000.0
 """HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
+PIXELS_AT_A_TIME = 2**18, 2**22
+"""Of a batch on a CPU, whose caches hold no more, and on a GPU, which needs as many."""
 OUTSIDE = 4.0
 """A voxel further from the window, or from the tissue around it, than this many noise levels is no noise."""
 
@@ -61,19 +65,26 @@ class Restoration:
 class Restorer:
     """Runs a trained model on volumes.
 
-    model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device: where.
+    model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device, precision:
+    where, and in which number format the network computes (``inference.compute``).
     A model without a condition is a prior: the scan, scaled, is x_t at the time whose noise is the scan's, and what is
     drawn from there is a sample of the posterior for white noise. It always starts there (``start_from`` y).
     """
 
     def __init__(
-        self, model: TrainedModel, sampling: SamplingConfig | None = None, device: torch.device | str | None = None
+        self,
+        model: TrainedModel,
+        sampling: SamplingConfig | None = None,
+        device: torch.device | str | None = None,
+        precision: str = "fp32",
     ) -> None:
         self.model = model
         self.channels = model.config.model.channels
         self.neighbours, self.contrasts = model.config.data.neighbours, len(model.config.data.contrasts)
         self.sampling = sampling or model.config.sampling
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
+        self.dtype = dtype_named(precision, self.device)
+        self.pixels_at_a_time = PIXELS_AT_A_TIME[self.device.type != "cpu"]
         self.network = model.network.to(self.device).eval()
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
@@ -99,7 +110,7 @@ class Restorer:
         *,
         noise: float | None = None,
         seed: int = 0,
-        batch: int = 4,
+        batch: int | None = None,
         normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
@@ -108,7 +119,8 @@ class Restorer:
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
-        every sample, whatever the batch. batch: slices at a time. normalisation: the intensity window, else the one of
+        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if
+        None. normalisation: the intensity window, else the one of
         the training configuration for this scan. progress: called with (slices done, slices).
         """
         began = time.monotonic()
@@ -134,7 +146,8 @@ class Restorer:
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
         measured, given = None, noise is not None
-        if noise is None or self.process.texture_channels:
+        spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
+        if noise is None or self.process.texture_channels or spreads:  # which is calibrated by kind of noise
             measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
@@ -156,6 +169,7 @@ class Restorer:
         restored, spread = np.empty_like(y), np.empty_like(y)
         data = self.model.config.data
         beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
+        batch = batch or max(1, self.pixels_at_a_time // (rows * columns))
         if by_slice is not None and self.sampling.start_from == "y":
             batch = 1  # the times follow from the level
         for first in range(0, len(y), batch):
@@ -185,8 +199,8 @@ class Restorer:
             description="Denoised by a conditional diffusion model",
         )
         deviation, uncertainty = None, None
-        if self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1:
-            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), np.repeat(used, self.channels))
+        if spreads and measured is not None:
+            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), sigma, used, measured)
             array = volume.arranged((planes / scale).reshape(y.shape))
             deviation = volume.with_array(array, derivation=derivation)
         record = DenoiseRecord(
@@ -202,6 +216,7 @@ class Restorer:
             slices=len(y),
             seconds=round(time.monotonic() - began, 3),
             device=self.device.type,
+            precision=str(self.dtype).removeprefix("torch."),
             warnings=[*self.model.notices, *volume.warnings, *warnings],
             input=about,
             contrasts=[input_record(contrast) for contrast in contrasts] or None,
@@ -218,19 +233,29 @@ class Restorer:
         further = [y[list(positions)] for positions in zip(*beside, strict=True)]
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
-    def _calibrated(self, spread: NDArray[Any], sigma: NDArray[Any]) -> tuple[NDArray[Any], Uncertainty]:
+    def _calibrated(
+        self, spread: NDArray[Any], sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate
+    ) -> tuple[NDArray[Any], Uncertainty]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
-        calibration = self.model.about.calibration
+        calibration, kind = self.model.about.calibration, noise_kind(measured.texture)
+        why = None
         if calibration is None:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
+        elif not fits(calibration, self.sampling):
+            why = "the calibration is for other sampling settings"
+        elif kind not in calibration.kinds:
+            known = " or ".join(calibration.kinds) or "no noise"
+            why = f"the noise is {kind}, and the calibration is for {known}"
+        elif (np.abs(used - sigma) > 0.01 * sigma).any():
+            why = "the noise level is outside the model's training range"
+        if calibration is None or why is not None:
             return spread, Uncertainty(calibrated=False, why=why)
-        if not fits(calibration, self.sampling):
-            return spread, Uncertainty(calibrated=False, why="the calibration is for other sampling settings")
-        return calibrated(calibration, spread, sigma), Uncertainty(
+        return calibrated(calibration, spread, np.repeat(used, self.channels), kind), Uncertainty(
             calibrated=True,
+            kind=kind,
             interval=INTERVAL,
             half_width_in_standard_deviations=HALF_WIDTH,
-            coverage_on_validation_patients=calibration.coverage_after,
+            coverage_on_validation_patients=calibration.kinds[kind].coverage,
         )
 
     def restore_slices(
@@ -253,7 +278,7 @@ class Restorer:
         """
         return self.restore_moments(y, sigma, seed=seed, indices=indices, spacing=spacing, hook=hook)[0]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def restore_moments(
         self,
         y: NDArray[Any],
@@ -282,7 +307,7 @@ class Restorer:
         image, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
         cond = self._condition(image.to(self.device), np.broadcast_to(sigma, len(y)), spacing, zero, texture)
         indices = list(range(len(y))) if indices is None else indices
-        denoise = self._tiled(partial(self.process.denoiser, self.network), cond)
+        denoise = self._tiled(partial(self.process.denoiser, self._precise(self.network)), cond)
         mean = torch.zeros_like(self.process.noisy_image(cond.y))
         squares, count = torch.zeros_like(mean), 0
         for estimate in self.sampler.estimates(denoise, cond, seed, indices, hook):  # Welford's running moments
@@ -311,7 +336,7 @@ class Restorer:
         textures = torch.tensor([texture], device=y.device).expand(len(y), -1)
         cond = process.condition(y, sigmas, vector, texture=textures)
         if regression is not None:
-            network, mean = regression.network.to(self.device).eval(), regression.process.mean
+            network, mean = self._precise(regression.network.to(self.device).eval()), regression.process.mean
             estimate = self._tiled(lambda windows: lambda x_t, t: mean(network, windows), cond)
             unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
             return replace(cond, anchor=estimate(process.noisy_image(y), unused))
@@ -324,8 +349,18 @@ class Restorer:
             return replace(cond, anchor=torch.cat(unbiased))
         return cond
 
+    def _precise(self, network: Network) -> Network:
+        """The network in the number format of this restoration."""
+
+        def call(x: Tensor, t: Tensor, condition: Any) -> Tensor:
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                return network(x, t, condition)
+
+        return call
+
     def _tiled(self, denoiser: Callable[[Condition], Denoiser], cond: Condition) -> Denoiser:
-        return tiled(denoiser, cond, self.tile, self.sampling.overlap)
+        batch = max(1, self.pixels_at_a_time // self.tile**2)
+        return tiled(denoiser, cond, self.tile, self.sampling.overlap, batch)
 
     def _padded(self, image: Tensor) -> tuple[Tensor, int, int]:
         """Mirror the lower and right border out to the size that the network needs."""

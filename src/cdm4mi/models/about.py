@@ -25,11 +25,19 @@ class TrainingData(Record):
     slice_hashes: list[str] = Field(default_factory=list)
 
 
+class KindCalibration(Record):
+    """The scale for one kind of noise, and the coverage of the 90 % interval that was measured with it."""
+
+    scale: float
+    coverage: float
+
+
 class Calibration(Record):
     """How the spread of samples becomes a standard deviation (``inference.calibration``).
 
-    smoothing in pixels, floor in noise levels, scale; settings: the sampling that it is for; the coverages of the 90 %
-    interval that were measured.
+    smoothing in pixels, floor in noise levels; scale: over all kinds of noise; kinds: for each that was seen often
+    enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the coverages of
+    the 90 % interval that were measured.
     """
 
     smoothing: float
@@ -38,6 +46,7 @@ class Calibration(Record):
     settings: dict[str, Any]
     coverage_before: float
     coverage_after: float
+    kinds: dict[str, KindCalibration] = Field(default_factory=dict)
 
 
 class StepsStudy(Record):

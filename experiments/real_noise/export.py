@@ -1,6 +1,6 @@
 """Write the trained model as the one that ships: half-precision weights, configuration and card in one file.
 
-Run from the checkout after training and cdm4mi calibrate: python experiments/shipped/export.py [RUN]
+Run from the checkout after training and cdm4mi calibrate: python -m experiments.real_noise.export [RUN]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ WEIGHTS = Path("src/cdm4mi/models/weights")
 
 
 def main() -> None:
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/shipped/longer")
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/real_noise")
     model = load_model(run)
     model.config.data.paths = []  # the scans do not ship
     model.config.data.exclude_patients = []

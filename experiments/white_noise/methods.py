@@ -1,4 +1,4 @@
-"""The shipped model and the models beside it: what each changes in base.yaml, as overrides of the command line."""
+"""The white-noise model and the models beside it: what each changes in base.yaml, as overrides of the command line."""
 
 METHODS: dict[str, list[str]] = {
     # the default, which ships
