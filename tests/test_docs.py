@@ -84,7 +84,7 @@ def test_formats(kind, tmp_path):
 
     values = np.arange(42, dtype=np.float32).reshape(1, 6, 7)
     for ending in FORMATS[kind].endings:
-        path = tmp_path / f"scan{ending}"
+        path = tmp_path / ending / f"scan{ending}"  # a pair has two endings
         io.write(io.Volume(values, np.eye(4), None, None), path)
         again = io.read(path)
         assert again.source.kind == kind
