@@ -61,11 +61,12 @@ def read_nifti(file: ScanFile) -> Volume:
 
 
 def _half(file: ScanFile, endings: tuple[str, ...]) -> ScanFile | None:
-    """Of a pair, the file that has one of these endings; None where there is none."""
+    """Of a pair, the file that has one of these endings, first one packed as the given is; None where there is none."""
     assert file.path is not None
     stem = file.path.name[: len(file.path.name) - len(ending(file.path))]
     upper = file.path.suffix.isupper()
-    paths = (file.path.with_name(stem + (other.upper() if upper else other)) for other in endings)
+    alike = sorted(endings, key=lambda other: Path(other).suffix == ".gz", reverse=file.path.suffix.lower() == ".gz")
+    paths = (file.path.with_name(stem + (other.upper() if upper else other)) for other in alike)
     return next((ScanFile(file.name, path) for path in paths if path.is_file()), None)
 
 
