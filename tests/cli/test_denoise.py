@@ -67,6 +67,9 @@ def test_what_was_found_of_the_noise_is_printed(command, trained_run, save_nifti
     assert measured.strip().endswith("(columns), MR magnitude")
     _, given, _ = command(*arguments, "--noise", 60)
     assert given.strip().endswith("noise given: sigma 60 scanner units")
+    shipped = ("denoise", source, tmp_path / "out.nii", "--modality", "MR", "--force", "--noise", 60)
+    _, given, _ = command(*shipped)  # a model that is told the texture, which is measured in any case
+    assert given.strip().endswith("noise given: sigma 60 scanner units")
 
 
 def test_slices_of_unequal_noise_are_printed(command, trained_run, save_nifti, tmp_path):

@@ -9,7 +9,7 @@ import typer
 
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
-from cdm4mi.cli.options import deidentification, with_options
+from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -58,16 +58,9 @@ def denoise(
     like: Annotated[
         Path | None, typer.Option(help="a scan whose headers the output takes (a DICOM series for a NIfTI input)")
     ] = None,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
-    ] = False,
-    deidentify_key: Annotated[
-        Path | None,
-        typer.Option(help="a file with a secret, from which the new patient IDs and UIDs follow (default: random)"),
-    ] = None,
-    keep_burned_in: Annotated[
-        bool, typer.Option("--keep-burned-in", help="with --deidentify: write images with text in the pixels too")
-    ] = False,
+    deidentify: Deidentify = False,
+    deidentify_key: DeidentifyKey = None,
+    keep_burned_in: KeepBurnedIn = False,
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
@@ -178,7 +171,7 @@ def _report(out: Path, record: DenoiseRecord) -> None:
 
 def _noise_text(record: DenoiseRecord) -> str:
     noise, unit = record.noise_level, record.input.units or record.normalisation.unit
-    if noise.correlations is None:
+    if not noise.estimated or noise.correlations is None:
         return f"given: sigma {noise.value:.4g} {unit}"
     rows, columns = noise.correlations
     found = [f"sigma {noise.value:.4g} {unit}", f"correlation of neighbours {rows:.2f} (rows), {columns:.2f} (columns)"]

@@ -10,7 +10,7 @@ from typing import Annotated, get_args, get_origin
 import typer
 
 from cdm4mi.choices import ModalityName
-from cdm4mi.cli.options import deidentification, with_options
+from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
 
@@ -61,16 +61,9 @@ def noise(
     modality: Annotated[ModalityName | None, typer.Option(help="where the file does not say (NIfTI)")] = None,
     series: Annotated[int | None, typer.Option(help="which series, where the input holds several")] = None,
     like: Annotated[Path | None, typer.Option(help="a scan whose headers the output takes")] = None,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
-    ] = False,
-    deidentify_key: Annotated[
-        Path | None,
-        typer.Option(help="a file with a secret, from which the new patient IDs and UIDs follow (default: random)"),
-    ] = None,
-    keep_burned_in: Annotated[
-        bool, typer.Option("--keep-burned-in", help="with --deidentify: write images with text in the pixels too")
-    ] = False,
+    deidentify: Deidentify = False,
+    deidentify_key: DeidentifyKey = None,
+    keep_burned_in: KeepBurnedIn = False,
     force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
     **parameters: str | None,
 ) -> None:

@@ -1,10 +1,12 @@
-"""What the command line calls the library's parameters, in the messages that name them."""
+"""Options that several commands have, and what the command line calls the library's parameters in messages."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from cdm4mi.errors import UserError
 
@@ -13,6 +15,17 @@ if TYPE_CHECKING:
 
 _NAMED_OTHERWISE = {"contrasts": "--contrast", "window": "--range", "burned_in": "--keep-burned-in"}
 """Parameter -> option, where the option is not the parameter with its dashes."""
+
+Deidentify = Annotated[
+    bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
+]
+DeidentifyKey = Annotated[
+    Path | None,
+    typer.Option(help="a file with a secret, from which the new patient IDs and UIDs follow (default: random)"),
+]
+KeepBurnedIn = Annotated[
+    bool, typer.Option("--keep-burned-in", help="with --deidentify: write images with text in the pixels too")
+]
 
 
 def with_options(text: str) -> str:

@@ -119,9 +119,9 @@ class Restorer:
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
-        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if
-        None. normalisation: the intensity window, else the one of
-        the training configuration for this scan. progress: called with (slices done, slices).
+        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None.
+        normalisation: the intensity window, else that of the training configuration for this scan. progress: called
+        with (slices done, slices).
         """
         began = time.monotonic()
         if seed < 0:
