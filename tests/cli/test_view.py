@@ -54,7 +54,7 @@ def test_what_is_not_shown_is_one_line(command, scans, tmp_path, save_nifti):
 
 
 def test_the_server_ends_with_control_c(scans):
-    arguments = [sys.executable, "-m", "cdm4mi", "view", str(scans[0]), "--no-browser"]
+    arguments = [sys.executable, "-m", "cdm4mi", "view", str(scans[0]), "--no-browser", "--modality", "CT"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         line = running.stdout.readline()
         address = re.fullmatch(r"(http://127\.0\.0\.1:\d+/[\w-]+/) \(Ctrl-C ends it\)\n", line)[1]

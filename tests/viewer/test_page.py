@@ -9,7 +9,7 @@ from browser import needs_chromium
 from corner_phantom import SPACING, as_dicom, as_nifti, corner_phantom, lps_volume
 from dicom_series import PATIENT
 
-from cdm4mi.io import Volume, read
+from cdm4mi.io import Volume, read, write
 from cdm4mi.viewer import make_scene, serving, write_page
 
 pytestmark = needs_chromium
@@ -268,6 +268,19 @@ def test_time_points_of_mr_and_percentiles(browser, tmp_path):
     assert "input 77" in page.run('document.getElementById("values").textContent')
     assert page.run("scene.presets.map((p) => p.name)") == ["0–99.5 %", "1–99 %", "5–95 %", "All"]
     assert page.run("document.getElementById('time-at').textContent") == "time 2 / 2"
+
+
+def test_a_plain_picture_has_one_plane_as_it_is_stored_and_no_letters(browser, tmp_path):
+    picture = np.ones((1, 40, 60), np.float32)
+    picture[0, :10, :10] = 255
+    write(Volume(picture, np.eye(4)), tmp_path / "picture.png")
+    page = open_page(browser, tmp_path, read(tmp_path / "picture.png"))
+    page.key("c")
+    image = drawn(page)
+    assert image[2, 2] == 255 and image[2, -3] < 5
+    assert image.shape[1] / image.shape[0] == pytest.approx(1.5, rel=0.01)
+    assert letters(page) == [""] * 4
+    assert page.run("state.plane") == "axial"
 
 
 def test_the_server_gives_the_same_page_to_this_machine(browser, tmp_path):

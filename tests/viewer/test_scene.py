@@ -102,6 +102,17 @@ def test_titles_windows_and_ranges():
     assert {p["name"]: (p["low"], p["high"]) for p in facts["presets"]}["Brain"] == (0, 80)
 
 
+def test_uneven_and_tilted_slices_are_named():
+    scan = lps_volume(corner_phantom())
+    assert make_scene(scan).facts["notes"] == []
+    scan.slice_origins = np.zeros((6, 3))
+    scan.affine[1, 2] = 1.0  # 3 mm up and 1 mm to the front
+    assert [note[:24] for note in make_scene(scan).facts["notes"]] == [
+        "The slices are spaced un",
+        "The slices are stacked a",
+    ]
+
+
 def test_percentiles_are_of_the_foreground():
     rng = np.random.default_rng(0)
     image = np.where(rng.random((4, 50, 50)) < 0.5, 0, rng.uniform(100, 200, (4, 50, 50))).astype(np.float32)

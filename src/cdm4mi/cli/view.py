@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cdm4mi.choices import ModalityName
+from cdm4mi.cli.options import with_options
 from cdm4mi.cli.terminal import echo
 
 LARGE = 100_000_000
@@ -41,6 +42,7 @@ def view(
     page. Not for clinical use.
     """
     from cdm4mi.files import refuse_inputs
+    from cdm4mi.intensity import guess_notice
     from cdm4mi.io import read, refuse_existing
     from cdm4mi.viewer import make_scene, serving, write_page
 
@@ -51,13 +53,15 @@ def view(
         if not force:
             refuse_existing(out)
     volumes = [read(path, series if path is scan else None) for path in paths]
-    for name, volume in zip(names, volumes, strict=True):
-        for warning in volume.warnings:
-            echo(f"warning: {name}: {warning}", err=True)
     results = volumes[1 : len(volumes) - (uncertainty is not None)]
     scene = make_scene(
         volumes[0], results, None if uncertainty is None else volumes[-1], names=names, modality=modality
     )
+    for name, volume in zip(names, volumes, strict=True):
+        for warning in volume.warnings:
+            echo(f"warning: {name}: {warning}", err=True)
+    for notice in guess_notice(volumes[0]) if modality is None else ():
+        echo(f"notice: {with_options(notice)}", err=True)
     if show_names:
         for picture, name in zip(scene.pictures, names, strict=True):
             picture.title = name

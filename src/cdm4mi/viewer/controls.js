@@ -2,9 +2,10 @@
 
 const $ = (id) => document.getElementById(id);
 const bounded = (value, low, high) => Math.min(Math.max(value, low), high);
+const flat = scene.size.includes(1); /* one image: it has one plane */
 const middle = scene.size.map((n) => n >> 1);
 const state = {
-  mode: restorations.length || scene.size.includes(1) || uncertainty ? "side" : "planes",
+  mode: restorations.length || flat || uncertainty ? "side" : "planes",
   plane: PLANE_OF_AXIS[scene.acquired],
   picture: input, /* in three planes */
   restored: restorations[0],
@@ -318,9 +319,9 @@ const KEYS = {
   Home: () => step(-scene.size[PLANES[state.plane].fixed]),
   End: () => step(scene.size[PLANES[state.plane].fixed]),
   " ": flip,
-  a: () => set("plane", "axial"),
-  c: () => set("plane", "coronal"),
-  s: () => set("plane", "sagittal"),
+  a: () => flat || set("plane", "axial"),
+  c: () => flat || set("plane", "coronal"),
+  s: () => flat || set("plane", "sagittal"),
   v: () => {
     const modes = [...document.querySelectorAll('button[data-group="mode"]')].filter((b) => !b.hidden).map((b) => b.dataset.value);
     set("mode", modes[(modes.indexOf(state.mode) + 1) % modes.length]);
@@ -340,7 +341,7 @@ function key(event) {
   /* A button or a slider that has the focus keeps the keys that work it. */
   if (tagName === "BUTTON" && event.key === " ") return;
   if (tagName === "INPUT" && /^(Arrow|Page|Home|End)/.test(event.key)) return;
-  const does = KEYS[event.key];
+  const does = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!does) return;
   event.preventDefault();
   does();
@@ -361,7 +362,6 @@ function button(group, value, text, parent) {
 }
 
 function start() {
-  const flat = scene.size.includes(1);
   button("mode", "side", restorations.length || uncertainty ? "Side by side" : "One plane", $("modes"));
   button("mode", "slider", "Slider", $("modes")).hidden = !restorations.length;
   button("mode", "planes", "Three planes", $("modes")).hidden = flat;
@@ -375,6 +375,8 @@ function start() {
   $("time-row").hidden = times < 2;
   $("time").max = times;
   $("unit").textContent = scene.unit;
+  $("notes").textContent = scene.notes.join(" ");
+  $("notes").hidden = !scene.notes.length;
   if (matchMedia("(pointer: coarse)").matches) $("drag").value = "slices";
   $("more").open = innerWidth > 900;
 

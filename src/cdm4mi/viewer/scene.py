@@ -17,6 +17,8 @@ from cdm4mi.viewer.oriented import Oriented, is_placed, oriented
 from cdm4mi.viewer.windows import greatest, presets
 from cdm4mi.window import IntensityWindow
 
+UPRIGHT = 0.9998
+"""Cosine (about 1 degree) of the angle between the stack of slices and their normal, under which they are tilted."""
 INPUT, RESTORED, UNCERTAINTY = "input", "restored", "uncertainty"
 
 
@@ -93,6 +95,7 @@ def make_scene(
         "acquired": grid.acquired,
         "unit": scan.units or window.unit,
         "presets": [asdict(preset) for preset in presets(grid.array, modality)],
+        "notes": _notes(scan),
         "difference": max(differences, default=1.0),
         "uncertainty": greatest(placed[-1].array) if uncertainty is not None else 1.0,
     }
@@ -114,6 +117,17 @@ def _on_grid(volume: Volume, scan: Volume, grid: Oriented, name: str, scan_name:
     if volume.times != scan.times and not (role == UNCERTAINTY and volume.times == 1):
         raise UserError(f"{name}: has {volume.times} time point(s), expected the {scan.times} of {scan_name}")
     return turned
+
+
+def _notes(scan: Volume) -> list[str]:
+    """Where the planes across the slices are not drawn as they lie in the patient."""
+    notes = []
+    if scan.slice_origins is not None:
+        notes.append("The slices are spaced unevenly; they are drawn with the mean spacing.")
+    axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
+    if abs(axes[:, 2] @ np.cross(axes[:, 0], axes[:, 1])) < UPRIGHT:
+        notes.append("The slices are stacked at a tilt (gantry); planes across them are drawn without it.")
+    return notes
 
 
 def _size(volume: Volume) -> str:
