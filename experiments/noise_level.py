@@ -22,10 +22,12 @@ from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.intensity import foreground, window_for
-from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
+from cdm4mi.measure.noise_level import NONE, NoiseEstimate, estimate_noise
 from experiments.shared import SCANS
 
 SLICES = 4
+ALONG = 12
+"""Slices along the body, for what differs from slice to slice."""
 STRIPPED = [f"mr/ds002748_sub-{n}_T1w.nii.gz" for n in (17, 18, 19, 20)]
 """Without a skull, and exactly 0 around: what is measured in the air is the noise that was added."""
 WHOLE = ["mr/vs_seg_001_T1.nii.gz", "mr/pyradiomics_brain1.nii.gz", "mr/pyradiomics_brain2.nii.gz"]
@@ -59,31 +61,34 @@ CT_NOISES: dict[str, dict[str, Any]] = {
 @dataclass(frozen=True)
 class Scan:
     """Some slices (N, rows, columns), which of their pixels show the patient, and their frame; ``sigma``: the
-    standard deviation of the noise that they have before any is added, in their units."""
+    standard deviation of the noise that they have before any is added, in their units; ``by_slice``: in each."""
 
     slices: NDArray[np.float32]
     patient: NDArray[np.bool_]
     frame: Frame
     sigma: float
+    by_slice: NDArray[np.float64]
 
     @classmethod
-    def read(cls, name: str) -> Scan:
-        """Slices of the middle of a scan."""
+    def read(cls, name: str, count: int = SLICES, part: tuple[float, float] = (0.3, 0.7)) -> Scan:
+        """Slices of a part of a scan, its middle by default."""
         volume = io.read(SCANS / name)
-        middle = np.linspace(0.3 * len(volume.slices()), 0.7 * len(volume.slices()), SLICES).astype(int)
-        slices = volume.slices()[middle].astype(np.float32)
+        first, last = (share * len(volume.slices()) for share in part)
+        slices = volume.slices()[np.linspace(first, last, count).astype(int)].astype(np.float32)
         frame = Frame.of(window_for(volume), volume.spacing[1:])
-        sigma = 0.0 if name in STRIPPED else estimate_noise(slices).sigma
-        return cls(slices, foreground(slices, frame.modality), frame, sigma)
+        noise = NONE if name in STRIPPED else estimate_noise(slices)
+        return cls(slices, foreground(slices, frame.modality), frame, noise.sigma, noise.of_slices(count))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured, the true standard deviation over the patient, and the true correlations."""
+    """What was measured, the true standard deviation over the patient, the true correlations, and the true standard
+    deviation in each slice."""
 
     found: NoiseEstimate
     sigma: float
     correlations: tuple[float, float]
+    by_slice: NDArray[np.float64] | None = None
 
 
 def simulated(scan: Scan, section: dict[str, Any], seed: int) -> Result:
@@ -98,8 +103,11 @@ def simulated(scan: Scan, section: dict[str, Any], seed: int) -> Result:
     bright = scan.slices[scan.patient] > 0.3 * scan.frame.high if section.get("percent") else np.ones_like(added, bool)
     # of a magnitude the level is that of bright tissue
     sigma = float(np.std(added[bright]))
+    by_slice = [np.std(a[p]) for a, p in zip(noisy - scan.slices, scan.patient, strict=True)]
     correlations = noise.correlations(x0, y, parameter, scan.frame) if section["type"] != "rician" else (0.0, 0.0)
-    return Result(estimate_noise(noisy), float(np.hypot(sigma, scan.sigma)), correlations)
+    return Result(
+        estimate_noise(noisy), float(np.hypot(sigma, scan.sigma)), correlations, np.hypot(by_slice, scan.by_slice)
+    )
 
 
 def repeated(path: Path) -> Iterator[Result]:
@@ -131,6 +139,23 @@ def row(kind: str, results: list[Result]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def by_slice(seed: int) -> None:
+    """A table of slices along the body, whose noise differs."""
+    heads = ["scan", "noise", "true, least to most", "measured / true, median of the slices", "worst"]
+    heads += ["one level for all / true, worst"]
+    print(f"\n## Low dose from slice to slice ({ALONG} slices along the body)\n")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
+    for name in CT[:2]:
+        scan = Scan.read(name, ALONG, (0.05, 0.95))
+        for kind in ("low dose, 25 %", "low dose, 10 %"):
+            result = simulated(scan, CT_NOISES[kind], seed)
+            ratio, one = (found / result.by_slice for found in (result.found.of_slices(ALONG), result.found.sigma))
+            worst = [f"{max(values, key=lambda value: abs(np.log(value))):.2f}" for values in (ratio, one)]
+            span = f"{result.by_slice.min():.0f} to {result.by_slice.max():.0f} HU"
+            cells = [Path(name).name.split("_")[0], kind, span, f"**{np.median(ratio):.2f}**", *worst]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of all noise")
@@ -150,6 +175,7 @@ def main() -> None:
             results = [simulated(scan, section, seed + 100 * number + k) for k, scan in enumerate(scans)]
             print(row(kind, results), flush=True)
             every += results
+    by_slice(seed)
     print(f"\n## Diffusion MR acquired twice\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     results = list(repeated(SCANS / "repeats" / "dti_21x2.nii.gz"))
     print(row("real", results))

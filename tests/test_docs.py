@@ -85,7 +85,7 @@ def test_formats(kind, tmp_path):
     values = np.arange(42, dtype=np.float32).reshape(1, 6, 7)
     for ending in FORMATS[kind].endings:
         path = tmp_path / f"scan{ending}"
-        io.write(io.Volume(values, np.eye(4), None, None), path)
+        io.write(io.Volume(values, np.eye(4), None, None), path, force=True)
         again = io.read(path)
         assert again.source.kind == kind
         assert np.array_equal(again.array.reshape(values.shape), values)

@@ -1,6 +1,6 @@
 """Write the trained model as the one that ships: half-precision weights, configuration and card in one file.
 
-Run from the checkout after training and cdm4mi calibrate: python -m experiments.real_noise.export [RUN]
+Run from the checkout after training and cdm4mi calibrate: python -m experiments.real_noise.export [CHECKPOINT]
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ WEIGHTS = Path("src/cdm4mi/models/weights")
 
 
 def main() -> None:
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/real_noise")
-    model = load_model(run)
+    checkpoint = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/real_noise/checkpoints/last.ckpt")
+    model = load_model(checkpoint)
     model.config.data.paths = []  # the scans do not ship
     model.config.data.exclude_patients = []
     card = WEIGHTS / "README.md"

@@ -169,21 +169,26 @@ def denoised(method: str, settings: dict[str, Any], of: Scan, y: np.ndarray, sig
     return unbiased(x, sigma) if settings["unbiased"] else x
 
 
-def classical(row: Row, method: str) -> float | None:
-    """PSNR of a classical method, mean over the scans; None where it is not installed and was not kept either."""
+def classical(row: Row, method: str, told: bool = False) -> float | None:
+    """PSNR of a classical method, mean over the scans; None where it is not installed and was not kept either.
+
+    told: at the true level, for tuning too, in place of the measured one.
+    """
     if not installed(method):
         return None
 
     def judge() -> dict[str, Any]:
-        settings = tuned(row, method)
+        settings = tuned(row, method, blind=not told)
         scores = []
         for of, case in cases(row):
             rows, columns = of.square()
-            x = denoised(method, settings, of, case.y, estimate_noise(case.y).sigma)
+            sigma = case.sigma if told else estimate_noise(case.y).sigma
+            x = denoised(method, settings, of, case.y, sigma)
             scores.append(psnr(x, case.reference[:, rows, columns], of.window))
         return {"psnr": float(np.mean(scores))}
 
-    return float(kept(judge, "classical", method, row.scans, row.noise, row.magnitude, row.phantom)["psnr"])
+    facts = (method, row.scans, row.noise, row.magnitude, row.phantom, *(["told"] if told else []))
+    return float(kept(judge, "classical", *facts)["psnr"])
 
 
 WEIGHTED = (1, 5, 9, 13, 17)

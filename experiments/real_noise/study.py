@@ -1,7 +1,7 @@
 """Models on the noise that scanners make, blind, on people never trained on; tuned classical methods beside them.
 
 Run from the checkout (one thread; the classical methods take longest, once, and are kept in runs/real_noise/cache):
-    python -m experiments.real_noise.study [--model shipped CHECKPOINT ...] [--only ROW ...] [--out FILE]
+    python -m experiments.real_noise.study [--model shipped CHECKPOINT ...] [--only ROW ...] [--told] [--out FILE]
 
 PSNR, measured noise level, coverage of the 90 % interval, mean error by tissue; error on diffusion MR acquired twice.
 BM3D is there where its package is (an optional extra). CONTRIBUTING.md says where the scans are looked for.
@@ -61,11 +61,11 @@ class Judged:
     errors: dict[str, list[float]] = field(default_factory=dict)
 
 
-def judge(model: TrainedModel, row: Row) -> Judged:
-    """Restore every scan of a row as ``cdm4mi denoise`` does, with nothing but the noisy scan."""
+def judge(model: TrainedModel, row: Row, told: bool = False) -> Judged:
+    """Restore every scan of a row as ``cdm4mi denoise`` does, with nothing but the noisy scan (told: and its level)."""
     out = Judged()
     for of, case in cases(row):
-        restoration = cdm4mi.denoise(of.with_array(case.y), model)
+        restoration = cdm4mi.denoise(of.with_array(case.y), model, noise=case.sigma if told else None)
         rows, columns = of.square()
         x, reference = restoration.volume.array[:, rows, columns], case.reference[:, rows, columns]
         out.psnr.append(psnr(x, reference, of.window))
@@ -153,15 +153,15 @@ def input_psnr(row: Row) -> float:
     return float(np.mean(scores))
 
 
-def row_tables(models: dict[str, TrainedModel], rows: list[Row]) -> list[str]:
+def row_tables(models: dict[str, TrainedModel], rows: list[Row], told: bool) -> list[str]:
     """PSNR of every method, then each model's noise levels, coverage and mean errors."""
     lines: list[list[str]] = []
     details: dict[str, list[list[str]]] = {title: [] for title in models}
     for row in rows:
         print(f"{row.key} ...", file=sys.stderr, flush=True)
-        scores = [input_psnr(row), *(classical(row, method) for method in METHODS)]
+        scores = [input_psnr(row), *(classical(row, method, told) for method in METHODS)]
         for title, model in models.items():
-            judged = judge(model, row)
+            judged = judge(model, row, told)
             scores.append(float(np.mean(judged.psnr)))
             details[title].append([row.title, *described(judged)])
         lines.append([row.title, *best(scores)])
@@ -191,13 +191,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", default=["shipped"], help="checkpoints, or shipped")
     parser.add_argument("--only", nargs="+", default=[*ROWS, REPEATS], choices=[*ROWS, REPEATS], metavar="ROW")
+    parser.add_argument("--told", action="store_true", help="give every method the true noise level of the rows")
     parser.add_argument("--out", type=Path, help="write the tables here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     began = time.process_time()
     models = loaded(options.model)
     rows = [ROWS[key] for key in ROWS if key in options.only]
-    parts = row_tables(models, rows) if rows else []
+    parts = row_tables(models, rows, options.told) if rows else []
     if REPEATS in options.only:
         parts.append(repeat_table(models))
     parts.append(f"{time.process_time() - began:.0f} processor seconds")

@@ -21,6 +21,11 @@ _active: set[str] = set()
 """The temporary names that this process writes to now."""
 
 
+def readable(text: str) -> str:
+    """The text with each byte of a file name that is no UTF-8 (a surrogate, in Python) as an escape: ``\\udcfc``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def refuse_inputs(path: Path, inputs: Iterable[Path]) -> None:
     """Refuse to write over any of the files that were read, or into a folder they lie in."""
     target = path.resolve()

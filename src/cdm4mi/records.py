@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cdm4mi.errors import UserError
+from cdm4mi.files import readable
 
 
 class Record(BaseModel):
     """Base of what is kept in files: it does not change, and keys that it does not know are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, data: Any) -> Any:
+        """File names that are no UTF-8 as escapes: JSON has no other way to hold them."""
+        return {name: _readable(value) for name, value in data.items()} if isinstance(data, dict) else data
 
 
 class FileRecord(Record):
@@ -25,6 +32,12 @@ class FileRecord(Record):
         """As JSON has it, with the format; what is as by default is left out, and inf and nan are null."""
         content: dict[str, Any] = json.loads(self.model_dump_json(exclude_defaults=True))
         return {"format": self.format} | content
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return readable(value) if isinstance(value, str) else value
 
 
 Kind = TypeVar("Kind", bound=BaseModel)

@@ -67,6 +67,19 @@ def test_what_was_found_of_the_noise_is_printed(command, trained_run, save_nifti
     assert measured.strip().endswith("(columns), MR magnitude")
     _, given, _ = command(*arguments, "--noise", 60)
     assert given.strip().endswith("noise given: sigma 60 scanner units")
+    shipped = ("denoise", source, tmp_path / "out.nii", "--modality", "MR", "--force", "--noise", 60)
+    _, given, _ = command(*shipped)  # a model that is told the texture, which is measured in any case
+    assert given.strip().endswith("noise given: sigma 60 scanner units")
+
+
+def test_slices_of_unequal_noise_are_printed(command, trained_run, save_nifti, tmp_path):
+    _, noisy = noisy_ct(2, 96, np.array([100.0, 250.0])[:, None, None])
+    source = save_nifti(tmp_path / "in.nii", noisy)
+    _, out, _ = command("denoise", source, tmp_path / "out.nii", "--model", trained_run, "--modality", "CT")
+    noise = record_of(tmp_path, "out.nii")["noise_level"]
+    assert (noise["least"], noise["most"]) == pytest.approx((100, 250), rel=0.15)
+    span = f"({noise['least']:.4g} to {noise['most']:.4g} HU by slice)"
+    assert f"sigma {noise['value']:.4g} HU {span}, correlation of neighbours" in out
 
 
 def test_options_reach_the_model_and_the_record(command, trained_run, save_nifti, tmp_path):

@@ -77,7 +77,7 @@ def test_version(command):
         (["denoise", "a", "b", "--stepz", "3"], "No such option: --stepz"),
         (["denoise", "a", "b", "--steps", "many"], "--steps"),
         (["denoise", "a", "b", "--estimate", "best"], "'mean', 'sample', 'mean-of-k'"),
-        (["denoise", "a", "b", "--solver", "milstein"], "'ddpm', 'ddim'"),
+        (["denoise", "a", "b", "--solver", "milstein"], "'--solver': 'milstein' is not one of 'ddpm', 'ddim'"),
         (["denoise", "a", "b", "--modality", "US"], "'CT', 'MR', 'PT'"),
         (["denoise", "a", "b", "--batch", "0"], "--batch"),
         (["denoise", "a", "b", "--seed", "-1"], "--seed"),

@@ -54,7 +54,7 @@ def refused(tmp_path):
         ("batch_size: 16", "batch_size: true", "model.params.batch_size: found true, expected a whole number"),
         ("use_ema: true", "use_ema: 1", "model.params.use_ema: found 1, expected true or false"),
         ("linear_end: 0.02", "linear_end: .nan", "model.params.linear_end: found nan, expected a finite number"),
-        ('"l2"', "l3", "model.params.loss_type: found 'l3', expected 'l1', 'l2' or 'huber'"),
+        ('"l2"', "l3", "model.params.loss_type: found 'l3', expected 'l1', 'l2', 'huber' or 'log_l2'"),
         ("gaussian", "dust", "model.params.dataset.params.noise_type: found 'dust', expected 'gaussian'"),
         ("load_brain_hdf5", "load_brain", "dataloader.load_brain', expected one of: diffusion_modules"),
         ("ConditionDDPM", "DDPM", "model.target: found 'models.ddpm_conditioned.DDPM', expected one of: models."),
@@ -64,7 +64,7 @@ def refused(tmp_path):
             "unet_rosinality_config.target: found 'diffusion_modules.unet_arch.unet.U",
         ),
         ("channel: 64", "chanel: 64", "unet_rosinality_config.params.chanel'; the nearest known key is 'channel'"),
-        ("channel: 64", "channel: 60", "unet_rosinality_config.params.channel: found 60, expected a multiple of 32"),
+        ("channel: 64", "channel: 60", "unet_rosinality_config.params.channel: found 60, expected a multiple of 8"),
         ("[1,2,4]", "[1,0,4]", "unet_rosinality_config.params.channel_multiplier[1]: found 0, expected at least 1"),
         ("variance: 0.01", "varience: 0.01", "dataset.params.varience'; the nearest known key is 'variance'"),
         (

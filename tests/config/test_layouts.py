@@ -293,7 +293,7 @@ def test_capital_letters_of_a_loss_are_small_ones(name, tmp_path):
     text = EXPERIMENT.read_text().replace('loss_type: "l2"', f"loss_type: {name}")
     assert load_config(write(tmp_path, text)).training.loss_type == name.lower()
     assert load_config("mission", [f"loss_type={name}"]).training.loss_type == name.lower()
-    with pytest.raises(UserError, match=r"loss_type: found 'L3', expected 'l1', 'l2' or 'huber'"):
+    with pytest.raises(UserError, match=r"loss_type: found 'L3', expected 'l1', 'l2', 'huber' or 'log_l2'"):
         load_config(EXPERIMENT, ["loss_type=L3"])
 
 

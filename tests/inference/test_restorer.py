@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from cdm4mi import io
 from cdm4mi.config import parse_config
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
@@ -16,6 +17,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
+from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
@@ -324,6 +326,28 @@ def test_noise_level_is_measured_and_used(tiny):
     assert given.record.warnings == []
 
 
+@pytest.mark.parametrize("settings", [{}, {"start_from": "y", "estimate": "sample", "steps": 4}])
+def test_slices_of_unequal_noise_are_each_restored_with_their_level(tiny, settings):
+    """What a slice becomes is what it becomes alone, with its level given; the quietest is under the training's."""
+    sigmas = np.array([40.0, 120.0, 240.0])
+    clean, _ = ct(96, 96)
+    noise = sigmas[:, None, None] * np.random.default_rng(0).standard_normal(clean.shape)
+    noisy = Volume((clean + noise).astype(np.float32), np.eye(4), "CT")
+    restorer = asked(tiny, **settings)
+    out, pairs = restorer.restore(noisy, batch=1), restorer.restore(noisy, batch=2)
+    np.testing.assert_allclose(out.volume.array, pairs.volume.array, atol=0.02)
+    levels = estimate_noise(noisy.array).by_slice
+    assert levels == pytest.approx(sigmas, rel=0.15)
+    for k, level in enumerate(levels):  # the others stay in the scan: the seed counts slices
+        alone = restorer.restore(noisy, noise=float(level)).volume.array[k]
+        np.testing.assert_allclose(out.volume.array[k], alone, atol=0.02)
+    record = out.record.noise_level
+    assert (record.least, record.most) == pytest.approx((levels.min(), levels.max()))
+    assert record.value == pytest.approx(np.sqrt(np.mean(levels**2)))
+    assert len(out.record.warnings) == 1
+    assert "80 is used in 1 of 3 slices" in out.record.warnings[0]
+
+
 @pytest.mark.parametrize("level, used", [(1000.0, 300.0), (20.0, 80.0), (0.0, 80.0)])
 def test_noise_outside_the_training_range_is_said(tiny, level, used):
     _, noisy = ct(32, 32, slices=1)
@@ -376,3 +400,29 @@ def test_patches_of_integers_keep_the_range_of_training(tiny):
     dark = np.full((1, 32, 32), 20.0) + np.random.default_rng(0).standard_normal((1, 32, 32))
     volume = Volume(dark, np.eye(4), None, Source("hdf5"))
     assert Restorer(tiny).restore(volume).record.normalisation == IntensityWindow(0.0, 255.0, "MR")
+
+
+@pytest.mark.parametrize(
+    ("modality", "dtype", "intercept", "quantity", "least"),
+    [
+        ("MR", np.uint16, 0.0, "", 0.0),
+        ("PT", np.float32, 0.0, "", 0.0),
+        ("CT", np.uint16, -1024.0, "", -1024.0),
+        ("CT", np.int16, 0.0, "", None),
+        ("MR", np.int16, 0.0, "phase", None),
+    ],
+)
+def test_magnitudes_and_unsigned_numbers_stay_so(
+    modality, dtype, intercept, quantity, least, tiny, monkeypatch, tmp_path
+):
+    values = np.random.default_rng(0).integers(0, 400, (2, 32, 32)) + intercept
+    source = Source("", dtype=np.dtype(dtype), intercept=intercept)
+    scan = Volume(values, np.eye(4), modality, source, quantity=quantity)
+    monkeypatch.setattr(Restorer, "restore_moments", lambda self, y, *_, **__: (y[:, :1] - 0.1, 0 * y[:, :1]))
+    volume = Restorer(tiny).restore(scan, noise=20.0).volume
+    if least is None:
+        assert volume.array.min() < min(0, intercept)
+        return
+    assert volume.array.min() == least and (volume.array == least).mean() < 0.9
+    io.write(volume, tmp_path / "out.nii")
+    assert io.read(tmp_path / "out.nii").source.dtype == dtype

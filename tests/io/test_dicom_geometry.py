@@ -74,7 +74,7 @@ def test_the_last_digits_of_an_orientation_do_not_split_a_series(tmp_path):
     assert io.read(save(made, tmp_path / "in")).shape[0] == 5
 
 
-@pytest.mark.parametrize("keyword", ["TemporalPositionIdentifier", "EchoTime", "AcquisitionTime", "InstanceNumber"])
+@pytest.mark.parametrize("keyword", ["TemporalPositionIdentifier", "TriggerTime", "AcquisitionTime", "InstanceNumber"])
 def test_time_points_become_the_first_axis(keyword, tmp_path):
     made = []
     for time in range(3):

@@ -80,3 +80,14 @@ def test_every_module_of_the_folder_is_registered_under_its_own_name():
     assert all(isinstance(entry, Format) and name == entry.name for name, entry in formats.FORMATS.items())
     endings = [ending for entry in formats.FORMATS.values() for ending in entry.endings]
     assert len(endings) == len(set(endings))
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mhd", "a.tif", "a.h5", "a.png"])
+def test_a_file_that_exists_is_replaced_when_asked_for_only(name, tmp_path):
+    one, other = (io.Volume(np.full((1, 16, 16), value), np.eye(4)) for value in (3, 4))
+    io.write(one, tmp_path / name)
+    with pytest.raises(UserError, match=r"exists, expected a new name for the output \(`force` replaces the file\)"):
+        io.write(other, tmp_path / name)
+    assert (io.read(tmp_path / name).array == 3).all()
+    io.write(other, tmp_path / name, force=True)
+    assert (io.read(tmp_path / name).array == 4).all()

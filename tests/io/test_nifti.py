@@ -111,7 +111,10 @@ def test_a_type_that_does_not_fit_is_changed_and_said(tmp_path):
     assert notes and "instead of uint8" in notes[0]
     nan = volume.array.copy()
     nan[0] = np.nan
-    assert "float32" in io.write(volume.with_array(nan), tmp_path / "nan.nii")[0]
+    for ending in (".nii", ".mha", ".nrrd", ".tif", ".h5"):
+        with pytest.raises(UserError, match=rf"nan{ending}: {nan[0].size} value\(s\) to write are not finite"):
+            io.write(volume.with_array(nan), tmp_path / f"nan{ending}")
+    assert not list(tmp_path.glob("nan*"))
 
 
 def test_an_asked_type_is_taken(tmp_path):
@@ -193,4 +196,33 @@ def test_nan_is_padding_that_comes_back(tmp_path):
         io.read(tmp_path / "in.nii")
     nib.save(nib.Nifti1Image(np.full((9, 8, 3), np.nan, np.float32), np.eye(4)), tmp_path / "in.nii")
     with pytest.raises(UserError, match="all voxels are NaN"):
+        io.read(tmp_path / "in.nii")
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(("kind", "at", "code"), [(nib.Nifti1Image, 112, "<f4"), (nib.Nifti2Image, 176, "<f8")])
+def test_a_slope_that_is_none_means_no_scaling(kind, at, code, value, tmp_path):
+    data = make(tmp_path / "in.nii", kind=kind)
+    content = bytearray((tmp_path / "in.nii").read_bytes())
+    content[at : at + np.dtype(code).itemsize] = np.array(value, code).tobytes()
+    (tmp_path / "in.nii").write_bytes(content)
+    volume = io.read(tmp_path / "in.nii")
+    assert np.array_equal(volume.array, data.T)
+    said = [warning for warning in volume.warnings if warning.startswith(f"scl_slope is {value}")]
+    assert len(said) == (value != 0)
+    io.write(volume, tmp_path / "out.nii")
+    assert not [w for w in io.read(tmp_path / "out.nii").warnings if "scl_slope" in w]
+
+
+@pytest.mark.parametrize("spacing", [20000.0, np.nan, np.inf, 0.0])
+def test_a_spacing_beyond_reason_is_one_line(spacing, tmp_path):
+    make(tmp_path / "in.nii")
+    image = nib.load(tmp_path / "in.nii")
+    content = bytearray((tmp_path / "in.nii").read_bytes())
+    image.header["srow_x"] = [spacing, 0, 0, 0]
+    image.header["qform_code"] = 0
+    image.header.set_slope_inter(1, 0)
+    content[:348] = image.header.binaryblock
+    (tmp_path / "in.nii").write_bytes(content)
+    with pytest.raises(UserError, match=r"^in\.nii: qform or sform: found"):
         io.read(tmp_path / "in.nii")

@@ -191,6 +191,31 @@ def test_slices_are_taken_together_and_a_broken_one_does_not_count():
         assert estimate_noise(broken).sigma == pytest.approx(0.1, rel=0.06)
 
 
+@pytest.mark.parametrize("smoothing", [0, 0.8])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_noise_that_differs_from_slice_to_slice_is_measured_by_slice(repeats, smoothing):
+    """What once read the level of the quietest slices."""
+    sigmas = np.repeat([20.0, 60.0, 120.0], repeats)
+    clean = np.stack([phantom("CT", k, 192) for k in range(len(sigmas))])
+    added = sigmas[:, None, None] * smoothed(clean.shape, smoothing)
+    found = estimate_noise(clean + added)
+    ratio = (found.by_slice / sigmas).reshape(3, repeats)
+    assert np.median(ratio, 1) == pytest.approx(1, rel=0.15)
+    assert found.sigma == pytest.approx(np.sqrt(np.mean(found.by_slice**2)))
+    assert found.correlations == pytest.approx(neighbours(added), abs=0.1)
+    even = estimate_noise(clean + 60 * smoothed(clean.shape, smoothing))
+    assert even.by_slice is None
+    assert even.of_slices(2).tolist() == [even.sigma] * 2
+
+
+def test_levels_between_the_slices_that_are_looked_at():
+    sigmas = np.geomspace(60, 240, 40)
+    clean = np.stack([phantom("CT", k % 3, 96) for k in range(40)])
+    found = estimate_noise(clean + sigmas[:, None, None] * white(clean.shape))
+    assert np.median(np.abs(found.by_slice / sigmas - 1)) < 0.1
+    assert found.by_slice == pytest.approx(sigmas, rel=0.3)
+
+
 @pytest.mark.parametrize("image", [np.full((64, 64), 7.3), np.zeros((8, 8)), np.eye(2), np.full((3, 32, 32), -1000.0)])
 def test_an_image_of_one_value_has_no_noise(image):
     assert estimate_noise(image) == NONE

@@ -166,7 +166,10 @@ def test_without_a_condition_it_is_ddpm(pairs):
         ({"timestep": 10}, "ConditionDDPM: unknown key 'timestep'; the nearest known key is 'timesteps'"),
         ({"timesteps": "many"}, "ConditionDDPM: model.timesteps: found 'many', expected a whole number"),
         ({"learning_rate": -1.0}, "ConditionDDPM: training.learning_rate: found -1, expected more than 0"),
-        ({"loss_type": "l3"}, "ConditionDDPM: training.loss_type: found 'l3', expected 'l1', 'l2' or 'huber'"),
+        (
+            {"loss_type": "l3"},
+            "ConditionDDPM: training.loss_type: found 'l3', expected 'l1', 'l2', 'huber' or 'log_l2'",
+        ),
         ({"conditioning_key": "crossattn"}, "in_channel 2: expected 1"),
         ({"unet_rosinality_config": {"chanel": 32}}, "unknown key 'model.unet_rosinality_config.chanel'; the nearest"),
         ({"paths": ["scans"]}, "ConditionDDPM: unknown key 'paths'"),

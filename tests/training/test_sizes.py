@@ -16,7 +16,7 @@ REFUSED = [
     ("mission", ["attn_strides=[3,4]"], "attn_strides: found 3, expected some of 1, 2, 4"),
     ("mission", ["channel_multiplier=[1]"], "attn_strides: found 4, expected some of 1 (channel_multiplier has"),
     ("mission", ["attn_heads=5"], "attn_heads: found 5, expected a divisor of 64 channels"),
-    ("mission", ["channel=40"], "channel: found 40, expected a multiple of 32"),
+    ("mission", ["channel=60"], "channel: found 60, expected a multiple of 8"),
     ("mission", ["conditioning_key=crossattn", "in_channel=1", "context_dim=40"], "context_dim 40: expected a m"),
     ("red_cnn", ["image_size=20"], "image_size: found 20, expected at least 21 for network red_cnn"),
     ("mission", ["times=[1000,3]"], "times: found 1000, expected 0 to 999"),

@@ -9,7 +9,7 @@ import typer
 
 from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
-from cdm4mi.cli.options import with_options
+from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def denoise(
     like: Annotated[
         Path | None, typer.Option(help="a scan whose headers the output takes (a DICOM series for a NIfTI input)")
     ] = None,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
-    ] = False,
+    deidentify: Deidentify = False,
+    deidentify_key: DeidentifyKey = None,
+    keep_burned_in: KeepBurnedIn = False,
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
@@ -97,6 +97,7 @@ def denoise(
             refuse_existing(output)
     if threads is not None:
         torch.set_num_threads(threads)
+    removal = deidentification(deidentify, deidentify_key, keep_burned_in)
     trained = load_model(model, load_config(str(config)) if config else None)
     sampling = changed(
         trained.config.sampling,
@@ -131,7 +132,9 @@ def denoise(
                 modality=modality,
                 series=number,
                 like=like,
-                deidentify=deidentify,
+                deidentify=removal,
+                force=force,
+                resume=all_series,
                 uncertainty=uncertainty,
                 contrasts=contrast or [],
                 phase=phase,
@@ -168,10 +171,12 @@ def _report(out: Path, record: DenoiseRecord) -> None:
 
 def _noise_text(record: DenoiseRecord) -> str:
     noise, unit = record.noise_level, record.input.units or record.normalisation.unit
-    if noise.correlations is None:
+    if not noise.estimated or noise.correlations is None:
         return f"given: sigma {noise.value:.4g} {unit}"
     rows, columns = noise.correlations
     found = [f"sigma {noise.value:.4g} {unit}", f"correlation of neighbours {rows:.2f} (rows), {columns:.2f} (columns)"]
+    if noise.least is not None and noise.most is not None:
+        found[0] += f" ({noise.least:.4g} to {noise.most:.4g} {unit} by slice)"
     found += ["MR magnitude"] if noise.magnitude else []
     found += ["varying over the slice"] if noise.varying else []
     return f"measured: {', '.join(found)}"

@@ -40,7 +40,7 @@ def evaluate(
         Path | None, typer.Option(help="standard deviations of PRED: coverage and width of intervals, CRPS")
     ] = None,
     sample: Annotated[
-        list[Path] | None, typer.Option(help="one of several samples behind PRED (repeat): the same from samples")
+        list[Path] | None, typer.Option(help="a random sample that PRED is the mean of (repeat): the same from samples")
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="write the scores of every slice, scan and patient here")] = None,
     json: Annotated[Path | None, typer.Option(help="write protocol, means, tests and all scores here")] = None,

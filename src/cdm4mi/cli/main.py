@@ -94,7 +94,8 @@ def run() -> None:
     except UserError as error:
         _fail(f"error: {with_options(str(error))}", 2)
     except UsageError as error:
-        _fail(f"error: {error.format_message()} (--help shows what is possible)", error.exit_code)
+        message = error.format_message().replace("Value error, ", "")  # in which typer says that a choice is none
+        _fail(f"error: {message} (--help shows what is possible)", error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
     except Terminated:

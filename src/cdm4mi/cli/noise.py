@@ -10,7 +10,7 @@ from typing import Annotated, get_args, get_origin
 import typer
 
 from cdm4mi.choices import ModalityName
-from cdm4mi.cli.options import with_options
+from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
 
@@ -61,9 +61,9 @@ def noise(
     modality: Annotated[ModalityName | None, typer.Option(help="where the file does not say (NIfTI)")] = None,
     series: Annotated[int | None, typer.Option(help="which series, where the input holds several")] = None,
     like: Annotated[Path | None, typer.Option(help="a scan whose headers the output takes")] = None,
-    deidentify: Annotated[
-        bool, typer.Option("--deidentify", help="apply the Basic Profile of DICOM PS3.15 to what is written")
-    ] = False,
+    deidentify: Deidentify = False,
+    deidentify_key: DeidentifyKey = None,
+    keep_burned_in: KeepBurnedIn = False,
     force: Annotated[bool, typer.Option("--force", help="replace an output that exists")] = False,
     **parameters: str | None,
 ) -> None:
@@ -73,10 +73,8 @@ def noise(
 
     from cdm4mi.config.noise_spec import noise_from_spec
     from cdm4mi.data.add_noise import noise_file
-    from cdm4mi.io import refuse_existing
 
-    if not force and out.resolve() != scan.resolve():
-        refuse_existing(out)
+    removal = deidentification(deidentify, deidentify_key, keep_burned_in)
     section = noise_from_spec(type, parameters)
     columns = (TextColumn("adding noise"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
@@ -92,7 +90,8 @@ def noise(
             modality=modality,
             series=series,
             like=like,
-            deidentify=deidentify,
+            deidentify=removal,
+            force=force,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for warning in record.warnings:

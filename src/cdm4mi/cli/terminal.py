@@ -8,6 +8,7 @@ import re
 import typer
 
 from cdm4mi.cli.options import with_options
+from cdm4mi.files import readable
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """All that moves a cursor, rings, colours or turns the direction of writing; not tab and newline."""
@@ -15,8 +16,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 def printable(text: str) -> str:
     """The text with every control character, and what is no character, as an escape: ``\\x1b``."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), readable(text))
 
 
 def echo(text: str = "", err: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from cdm4mi.config import fields, legacy
 from cdm4mi.config.errors import one_line
 from cdm4mi.config.schema import Config
 from cdm4mi.config.tree import COMMAND_LINE, Tree, parsed, put
-from cdm4mi.config.yaml_text import plain, read_file, read_value, shown
+from cdm4mi.config.yaml_text import plain, read_file, read_value, shown, yaml_text
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 
@@ -117,7 +118,8 @@ def save_config(config: Config, path: str | os.PathLike[str]) -> None:
         UserError: it could not be read back (a text with ``${``, or more than about 10 000 betas), or not be written.
     """
     target = Path(path)
-    text = OmegaConf.to_yaml(OmegaConf.create(plain(config.model_dump(), os.fspath(path))))
+    values = yaml_text(json.dumps(plain(config.model_dump(), os.fspath(path)), ensure_ascii=False))
+    text = OmegaConf.to_yaml(OmegaConf.create(json.loads(values)))
     read_value(text, os.fspath(path))
     try:
         with replacing_file(target) as temporary:

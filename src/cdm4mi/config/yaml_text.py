@@ -17,6 +17,16 @@ from cdm4mi.errors import UserError
 NO_INTERPOLATION = "interpolations are never followed"
 LARGEST = 2**20
 """Bytes. Custom betas for 10 000 steps fit; a scan given by mistake does not."""
+_FROM_BYTES = {0xDC00 + byte: 0x10DC00 + byte for byte in range(0x80, 0x100)}
+_TO_BYTES = {code: byte for byte, code in _FROM_BYTES.items()}
+
+
+def yaml_text(text: str) -> str:
+    """The text with the bytes of file names that are no UTF-8, which YAML cannot hold, as characters of private use.
+
+    ``plain`` turns them back: U+10DC80 to U+10DCFF into what Python has for such bytes, U+DC80 to U+DCFF.
+    """
+    return text.translate(_FROM_BYTES)
 
 
 def read_file(path: Path) -> Any:
@@ -66,7 +76,7 @@ def plain(value: Any, where: str, field: str = "") -> Any:
             raise UserError(f"{at}: found {shown(value)}, expected a plain value: {NO_INTERPOLATION}")
         if value == "???":
             raise UserError(f"{at}: found ???, expected a value")
-        return value
+        return value.translate(_TO_BYTES)
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{at}: found {value}, expected a finite number")
     if value is None or isinstance(value, bool | int | float):
@@ -92,7 +102,7 @@ def _parsed(text: str, where: str) -> Any:
     The text is given as the value of a key, since OmegaConf takes a lone text at the top for a key without a value.
     """
     try:
-        holder = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        holder = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={yaml_text(text)}"]), resolve=False)
         return cast(dict[str, Any], holder)["value"]
     except yaml.MarkedYAMLError as error:
         raise UserError(_syntax_error(error, text, where)) from None

@@ -92,21 +92,25 @@ def noise_file(
     modality: str | None = None,
     series: int | None = None,
     like: Path | None = None,
-    deidentify: bool = False,
+    deidentify: bool | io.Deidentification = False,
+    force: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> NoiseRecord:
     """Add noise to the scan at ``source`` and write it to ``target``; the record, returned, goes beside it as JSON.
 
     modality: where the file does not say. like: a scan whose headers the output takes. deidentify: apply the Basic
-    Profile of DICOM PS3.15 to what is written. Raises UserError for what the user can mend.
+    Profile of DICOM PS3.15 to what is written. force: replace an output that exists. Raises UserError
+    for what the user can mend.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder, expected a scan")
+    if not force and target.resolve() != source.resolve():  # which no argument makes possible
+        io.refuse_existing(target)
     volume = io.read(source, series)
     if modality is not None:
         volume = replace(volume, modality=modality)
     template = None if like is None else io.read(like)
-    io.check_target(volume, target, template)
+    io.check_target(volume, target, template, deidentify)
     noisy = noisy_scan(volume, noise, seed, progress)
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
     about = io.input_record(volume)
@@ -126,5 +130,6 @@ def noise_file(
             warnings=[*volume.warnings, *guess_notice(volume), *notes],
             input=about,
         )
+        record = record.deidentified() if deidentify else record
         io.write_record(written, record)
     return record

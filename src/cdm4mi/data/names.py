@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from cdm4mi.files import readable
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 """The splits."""
@@ -27,7 +29,7 @@ def patient_hash(name: str) -> str:
 def patient_name(path: Path) -> str:
     """The name of a patient by a path: the last BIDS label (sub-01) in it, else the name of the file or folder."""
     labels = re.findall(r"sub-[A-Za-z0-9]+", str(path))
-    return labels[-1] if labels else re.sub(r"(\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz))+$", "", path.name.lower())
+    return labels[-1] if labels else re.sub(r"(\.(nii|mha|mhd|nrrd|h5|hdf5|dcm|gz))+$", "", readable(path.name).lower())
 
 
 def patient_names(paths: Sequence[Path]) -> list[str]:
@@ -37,7 +39,7 @@ def patient_names(paths: Sequence[Path]) -> list[str]:
     repeated = {name for name, count in alone.items() if count > 1}
     folders = {path.parent for path, name in zip(paths, names, strict=True) if name in repeated}
     return [
-        path.parent.name if path.parent in folders and not name.startswith("sub-") else name
+        readable(path.parent.name) if path.parent in folders and not name.startswith("sub-") else name
         for path, name in zip(paths, names, strict=True)
     ]
 
@@ -46,10 +48,10 @@ def patch_patient(root: Path, file: Path) -> str:
     """The subfolder under the root, else the BIDS label or the name without its trailing numbers (jane1_17_patch3)."""
     relative = file.relative_to(root) if file != root else Path(file.name)
     if len(relative.parts) > 1:
-        return relative.parts[0]
+        return readable(relative.parts[0])
     label = re.search(r"sub-[A-Za-z0-9]+", file.name)
     if label:
         return label.group(0)
     # a number without a separator before it belongs to the name: patient1 is not patient2
     name = re.sub(r"([-_. ]?(patch|slice|img|image)[-_. ]?\d+|[-_. ]\d+)+$", "", file.stem, flags=re.IGNORECASE)
-    return root.name if not name or file.stem.isdigit() else name
+    return readable(root.name if not name or file.stem.isdigit() else name)

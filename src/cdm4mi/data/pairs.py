@@ -24,6 +24,8 @@ from cdm4mi.errors import UserError
 
 Pair = dict[str, Tensor]
 Crop = tuple[slice, slice]
+Texture = tuple[float, float, float]
+"""Of noise: correlation with the next row and the next column, and 1 for a magnitude, else 0."""
 TRIES = 8
 WHOLE: Crop = np.s_[:, :]
 PATCHES_PER_SLICE = 16
@@ -48,7 +50,7 @@ class _Slice:
     x0: Tensor
     y: Tensor
     level: float
-    magnitude: bool
+    texture: Texture | None
 
 
 class PairDataset(Dataset[Pair]):
@@ -128,11 +130,12 @@ class PairDataset(Dataset[Pair]):
         rng = np.random.default_rng([self.seed, self.stream, i])
         if self.whole:
             kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
-            patient, level, magnitude, change = kept.patient, kept.level, kept.magnitude, kept.change
+            patient, level, change, texture = kept.patient, kept.level, kept.change, kept.texture
             crop = self._best_crop(rng, kept.foreground)[0]
             turn = draw_turn(self.augment, rng)
             x0, y = (turn(image[(..., *crop)]) for image in (kept.x0, kept.y))
-            correlations = measured_correlations(x0, y[: len(x0)])
+            if texture is not None:  # the crop is turned, and its rows may be the slice's columns
+                texture = (*measured_correlations(x0, y[: len(x0)]), texture[2])
         else:
             gen = generator(self.seed, self.stream, i)
             shrink = self._shrink(rng)
@@ -140,13 +143,13 @@ class PairDataset(Dataset[Pair]):
             turn = draw_turn(self.augment, rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
             key = (self.seed, self.stream, i)
-            x0, y, level, correlations, magnitude = self._degraded(patient, k, crop, gen, turn, change, key)
+            x0, y, level, texture = self._degraded(patient, k, crop, gen, turn, change, key)
         if self.level_jitter > 0:
             normal = torch.randn((), generator=generator(self.seed, self.stream, i, _JITTER), dtype=torch.float64)
             level *= math.exp(self.level_jitter * float(normal))
         pair = {"x0": x0, "y": y, "sigma": torch.tensor(level), "index": torch.tensor(i)}
-        if self.texture:
-            pair["texture"] = self._told_texture(correlations, magnitude, i)
+        if texture is not None:
+            pair["texture"] = self._told_texture(texture, i)
         if self.acquisition:
             spacing = (patient.spacing[0], *change.spacing(patient.spacing[1:]))
             pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, spacing))
@@ -161,22 +164,22 @@ class PairDataset(Dataset[Pair]):
             shrink = self._shrink(rng)
             patient, k = self._patient_and_slice(rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
-            x0, y, level, _, magnitude = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
+            x0, y, level, texture = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
             self._kept[block] = _Slice(
-                patient, change.foreground(patient.foregrounds[k]), change, x0, y, level, magnitude
+                patient, change.foreground(patient.foregrounds[k]), change, x0, y, level, texture
             )
         return self._kept[block]
 
-    def _told_texture(self, correlations: tuple[float, float], magnitude: bool, i: int) -> Tensor:
+    def _told_texture(self, texture: Texture, i: int) -> Tensor:
         """The texture of pair i as the network is told it, (3,)."""
-        texture = torch.tensor([*correlations, float(magnitude)]).nan_to_num()
+        told = torch.tensor(texture).nan_to_num()
         if self.texture_jitter > 0:
             gen = generator(self.seed, self.stream, i, _TEXTURE_JITTER)
-            texture[:2] += self.texture_jitter * torch.randn(2, generator=gen)
+            told[:2] += self.texture_jitter * torch.randn(2, generator=gen)
             if float(torch.rand((), generator=gen)) < self.texture_jitter:
-                texture[2] = 1 - texture[2]
-        return texture
+                told[2] = 1 - told[2]
+        return told
 
     def _degraded(
         self,
@@ -187,7 +190,7 @@ class PairDataset(Dataset[Pair]):
         turn: Turn,
         change: Change,
         key: tuple[int, ...],
-    ) -> tuple[Tensor, Tensor, float, tuple[float, float], bool]:
+    ) -> tuple[Tensor, Tensor, float, Texture | None]:
         """Clean image (C, H, W), condition (C + further, H, W), noise level and texture of a crop of slice k."""
 
         def cut(plane: Plane, clean: bool = False) -> Tensor:
@@ -216,9 +219,11 @@ class PairDataset(Dataset[Pair]):
             images.append(made[id(plane)])
         images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
         level = self.degradation.level(x0, y, parameter, frame)
-        correlations = self.degradation.correlations(x0, y, parameter, frame)
-        magnitude = self.degradation.is_magnitude(parameter, frame)
-        return _channels(x0), torch.cat([_channels(image) for image in images]), level, correlations, magnitude
+        texture = None
+        if self.texture:
+            magnitude = float(self.degradation.is_magnitude(parameter, frame))
+            texture = (*self.degradation.correlations(x0, y, parameter, frame), magnitude)
+        return _channels(x0), torch.cat([_channels(image) for image in images]), level, texture
 
     def _shrink(self, rng: np.random.Generator) -> int:
         """Draw the shrink of a training patch; validation images are not shrunk."""

@@ -15,6 +15,7 @@ from cdm4mi.evaluation.baselines import nlm
 from cdm4mi.evaluation.metrics import Uncertainty
 from cdm4mi.evaluation.resolve import ResolvedProtocol
 from cdm4mi.evaluation.scores import bodies_of, counted_slices, score_stack
+from cdm4mi.files import readable
 from cdm4mi.io import Volume
 from cdm4mi.io.detect import detect
 from cdm4mi.io.formats import is_positioned
@@ -78,10 +79,11 @@ def compare(
         images[NOISY] = on_grid(noisy, "noisy")
         shown = counted_slices(resolved, bodies)
         planes = np.moveaxis(images[NOISY], -1, 1) if resolved.colour else images[NOISY][:, None]
-        sigma = estimate_noise(np.concatenate([planes[k] for k in shown])).sigma
+        found = np.concatenate([planes[k] for k in shown])
+        sigmas = estimate_noise(found).of_slices(len(found)).reshape(len(shown), -1)
         images[NLM] = images[NOISY].copy()
         for done, k in enumerate(shown, 1):
-            smooth = [nlm(plane, sigma) for plane in planes[k]]
+            smooth = [nlm(plane, float(sigma)) for plane, sigma in zip(planes[k], sigmas[done - 1], strict=True)]
             images[NLM][k] = np.stack(smooth, -1) if resolved.colour else smooth[0]
             progress(done, 2 * len(shown))
     stated = {}
@@ -145,4 +147,4 @@ def _entries(path: Path) -> dict[str, Path] | None:
 
 
 def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else path.name[: len(path.name) - len(ending(path))]
+    return readable(path.name if path.is_dir() else path.name[: len(path.name) - len(ending(path))])

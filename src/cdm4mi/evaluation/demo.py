@@ -68,8 +68,8 @@ def demo_slices(
             description="Gaussian noise added by cdm4mi",
             label="noise added",
         )
-        io.write(reference.with_array(norm.physical(y.numpy())), noisy_path, derivation=derivation)
-        record = denoise_file(noisy_path, restored_path, model, seed=seed)
+        io.write(reference.with_array(norm.physical(y.numpy())), noisy_path, derivation=derivation, force=True)
+        record = denoise_file(noisy_path, restored_path, model, seed=seed, force=True)
         noisy, restored = io.read(noisy_path), io.read(restored_path)
         level = record.noise_level.value
         window = (norm.low, norm.high)

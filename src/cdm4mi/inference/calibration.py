@@ -53,12 +53,12 @@ def noise_kind(texture: Sequence[float]) -> str:
     return f"{kind} magnitude" if magnitude > 0.5 else kind
 
 
-def calibrated(calibration: Calibration, spread: NDArray[Any], level: float, kind: str) -> NDArray[Any]:
+def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any], kind: str) -> NDArray[Any]:
     """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level.
 
-    kind: of their noise; one of ``calibration.kinds``.
+    level: of all slices, or of each (N,); kind: of their noise, one of ``calibration.kinds``.
     """
-    floored = _floored(spread, np.full(len(spread), level), calibration.smoothing, calibration.floor)
+    floored = _floored(spread, np.broadcast_to(level, len(spread)), calibration.smoothing, calibration.floor)
     return (calibration.kinds[kind].scale * floored).astype(np.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,15 +12,18 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
-from cdm4mi.files import replacing_together
+from cdm4mi.files import TEMPORARY, replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import Restoration, Restorer
 from cdm4mi.inference.settings import changed
-from cdm4mi.io import Volume
+from cdm4mi.io import Deidentification, Volume
 from cdm4mi.io.formats import FORMATS
 from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
+from cdm4mi.records import read_record_as
 
+_OF_SERIES = re.compile(rf"series-\d\d+(\.|$)|{re.escape(TEMPORARY)}")
+"""How the names begin of what ``denoise_all`` writes, and of what it was writing when it was killed."""
 _ALL_THE_SAME = " (`phase` restores it all the same)"
 
 
@@ -65,10 +70,12 @@ def denoise_file(
     modality: str | None = None,
     series: int | None = None,
     like: str | Path | None = None,
-    deidentify: bool = False,
+    deidentify: bool | Deidentification = False,
     uncertainty: str | Path | None = None,
     contrasts: Sequence[str | Path] = (),
     phase: bool = False,
+    force: bool = False,
+    resume: bool = False,
     device: str = "auto",
     precision: str = "auto",
     batch: int | None = None,
@@ -80,11 +87,12 @@ def denoise_file(
     what is changed of it: ``{"estimate": "mean-of-k", "samples": 8}``.
     noise: standard deviation of the noise in physical units, measured when None. modality: where the file does not
     say. like: a scan whose headers the output takes (a DICOM series, for a NIfTI input and a DICOM output).
-    deidentify: apply the Basic Profile of DICOM PS3.15 to what is written. uncertainty: where the standard deviation
-    of the samples goes, a DICOM Parametric Map or any other format (estimate mean-of-k only). contrasts: the
-    patient's other scans, in the order of the training's ``data.contrasts``. phase: restore a phase or a field map too.
-    device, precision: as for ``denoise``. The record, returned, is written beside the output as JSON. Raises UserError
-    for what the user can mend, before anything is written.
+    deidentify: apply the Basic Profile of DICOM PS3.15 to what is written; an ``io.Deidentification`` says with which
+    secret. uncertainty: where the standard deviation of the samples goes, a DICOM Parametric Map or any other format
+    (estimate mean-of-k only). contrasts: the patient's other scans, in the order of the training's ``data.contrasts``.
+    phase: restore a phase or a field map too. force: replace an output that exists. resume: keep one of the same
+    scan, model and settings, and return its record. device, precision: as for ``denoise``. The record is written beside
+    the output as JSON. Raises UserError for what the user can mend, before anything is written.
     """
     source, target = Path(source), Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
@@ -101,8 +109,10 @@ def denoise_file(
         refuse_other_quantities(volume, source.name, _ALL_THE_SAME)
     template = None if like is None else io.read(like)
     others = [io.read(path) for path in contrasts]
+    if resume and (finished := _finished(target, restorer, volume, seed, noise, deidentify)):
+        return finished
     # Found out before the work: what would stop the writing after it.
-    io.check_target(volume, target, template)
+    io.check_target(volume, target, template, deidentify)
     if uncertainty is not None:
         if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
             needed = "`estimate` mean-of-k with `samples` 2 or more"
@@ -110,6 +120,8 @@ def denoise_file(
         if uncertainty.resolve() == target.resolve():
             raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
         io.check_map_target(volume, uncertainty, template)
+    for output in () if force else filter(None, (target, uncertainty)):
+        io.refuse_existing(output)
     restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
     # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
     outputs = (target,) if uncertainty is None else (uncertainty, target)
@@ -120,8 +132,41 @@ def denoise_file(
             meaning = "Standard deviation of samples"
             io.write_map(restoration.spread, path, meaning, template, deidentify=deidentify)
         record = restoration.record.model_copy(update={"warnings": [*restoration.record.warnings, *notes]})
+        record = record.deidentified() if deidentify else record
         io.write_record(restored, record)
     return record
+
+
+def _finished(
+    target: Path,
+    restorer: Restorer,
+    volume: Volume,
+    seed: int,
+    noise: float | None,
+    deidentify: bool | Deidentification,
+) -> DenoiseRecord | None:
+    """The record of an output that is there whole, and is what would be written; else None."""
+    place = io.record_path(target)
+    if not (target.exists() and place.is_file()):
+        return None
+    try:
+        record = read_record_as(DenoiseRecord, place.read_bytes(), str(place), "the record of a restored scan")
+        level = record.noise_level
+        about = io.input_record(volume)
+        alike = (
+            record.weight_hash == restorer.model.weight_hash
+            and record.seed == seed
+            and record.settings == restorer.settings(level.used * record.normalisation.scale)
+            and record.input == (about.without_hash() if deidentify else about)
+            and level.estimated == (noise is None)
+            and (noise is None or math.isclose(level.value, noise, rel_tol=1e-6))
+        )
+    except (OSError, UserError):
+        return None
+    if alike and isinstance(deidentify, Deidentification) and deidentify.random:
+        expected = "the secret of that run in `deidentify_key`, or a new folder"
+        raise UserError(f"{target}: has random patient IDs of an earlier run, expected {expected}")
+    return record if alike else None
 
 
 def denoise_all(
@@ -129,9 +174,10 @@ def denoise_all(
 ) -> Iterator[tuple[Path, DenoiseRecord | UserError]]:
     """Restore every scan of ``source`` into ``folder``: (output, its record or what was wrong with it), one by one.
 
-    restore: called with a scan's number and its output, as ``denoise_file`` with the rest of its arguments set.
+    restore: called with a scan's number and its output, as ``denoise_file`` with ``resume`` and the rest of its
+    arguments set. A folder that holds outputs of an earlier call alone is gone on with.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(not _OF_SERIES.match(path.name) for path in folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder, expected a new place for the output")
     for scan in io.list_scans(source).scans:
         target = folder / f"series-{scan.number:02d}{FORMATS[scan.kind].endings[0] if scan.kind in FORMATS else ''}"

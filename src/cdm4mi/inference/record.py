@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cdm4mi.io import InputRecord, OutputRecord
 from cdm4mi.measure.noise_level import NoiseEstimate
 from cdm4mi.records import Record
@@ -15,7 +18,8 @@ class NoiseLevel(Record):
 
     estimated: whether the standard deviation was measured, not given. Where the noise was measured, for its level or
     for its texture, also: the correlations of neighbouring pixels (next row, next column), whether the scan is a
-    magnitude image, and whether the level varies over the slice.
+    magnitude image, and whether the level varies over the slice. least, most: over the slices, where each was restored
+    with a level of its own; ``value`` and ``used`` then are root mean squares.
     """
 
     value: float
@@ -24,13 +28,24 @@ class NoiseLevel(Record):
     correlations: tuple[float, float] | None = None
     magnitude: bool | None = None
     varying: bool | None = None
+    least: float | None = None
+    most: float | None = None
 
     @classmethod
-    def of(cls, value: float, used: float, measured: NoiseEstimate | None, given: bool) -> NoiseLevel:
-        """measured: what was found in the scan, where that was looked at; given: whether the value was given."""
+    def of(
+        cls,
+        value: float,
+        used: float,
+        measured: NoiseEstimate | None,
+        by_slice: NDArray[np.float64],
+        given: bool,
+    ) -> NoiseLevel:
+        """measured: what was found in the scan, where that was looked at; by_slice: of each slice; given: whether the
+        value was given."""
         if measured is None:
             return cls(value=value, estimated=False, used=used)
         rows, columns = measured.correlations
+        least, most = float(by_slice.min()), float(by_slice.max())
         return cls(
             value=value,
             estimated=not given,
@@ -38,6 +53,8 @@ class NoiseLevel(Record):
             correlations=(round(rows, 3), round(columns, 3)),
             magnitude=measured.magnitude,
             varying=measured.varying,
+            least=least if least < most else None,
+            most=most if least < most else None,
         )
 
 
@@ -78,3 +95,7 @@ class DenoiseRecord(OutputRecord):
     precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None
+
+    def deidentified(self) -> DenoiseRecord:
+        contrasts = self.contrasts and [contrast.without_hash() for contrast in self.contrasts]
+        return super().deidentified().model_copy(update={"contrasts": contrasts})

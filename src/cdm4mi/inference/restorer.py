@@ -119,9 +119,9 @@ class Restorer:
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
-        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if
-        None. normalisation: the intensity window, else the one of
-        the training configuration for this scan. progress: called with (slices done, slices).
+        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None.
+        normalisation: the intensity window, else that of the training configuration for this scan. progress: called
+        with (slices done, slices).
         """
         began = time.monotonic()
         if seed < 0:
@@ -151,11 +151,15 @@ class Restorer:
             measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
-        sigma = noise * scale
-        used = self._trained_level(sigma, norm, warnings)
+        # of many time points too few slices are looked at to tell them apart
+        by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
+        levels = np.full(y.shape[:2], noise) if by_slice is None else by_slice.reshape(y.shape[:2])
+        sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
+        used = self._trained_sigmas(sigma, norm, warnings)
+        typical = float(_rms(used))
         # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
-        quiet = min(1.0, (sigma / used) ** 2) if used > 0 else 1.0
-        limit = 1 + OUTSIDE * max(used, sigma)
+        quiet = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
+        limit = (1 + OUTSIDE * np.maximum(used, sigma)).astype(y.dtype)[:, None, None, None]
         above = excess(y, sigma)
         clipped = (y - above).clip(-limit, limit)
         beyond = y - clipped  # put back afterwards
@@ -166,45 +170,50 @@ class Restorer:
         data = self.model.config.data
         beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
         batch = batch or max(1, self.pixels_at_a_time // (rows * columns))
+        if by_slice is not None and self.sampling.start_from == "y":
+            batch = 1  # the times follow from the level
         for first in range(0, len(y), batch):
             index = list(range(first, min(first + batch, len(y))))
             restored[index], spread[index] = self.restore_moments(
                 self._with_neighbours(clipped, beside, index, volume),
-                used,
+                used[index],
                 seed=seed,
                 indices=index,
                 spacing=volume.spacing,
                 zero=float(norm.normalised(np.zeros(()))),
                 texture=WHITE if measured is None else measured.texture,
-                strength=self.sampling.strength * quiet,
+                strength=self.sampling.strength * quiet[index],
             )
             if progress is not None:
                 progress(index[-1] + 1, len(y))
-        out = norm.physical(restored + beyond)
+        out = np.maximum(norm.physical(restored + beyond), _least(volume, norm))
         out[left] = volume.images()[left]
-        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(used))}
-        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
-            settings["tile"] = self.tile
+        settings = self.settings(typical)
         about = input_record(volume)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
             model_hash=self.model.weight_hash,
-            settings={**settings, "seed": seed, "noise_level": used / scale, "input": about.sha256},
+            settings={**settings, "seed": seed, "noise_level": typical / scale, "input": about.sha256},
             description="Denoised by a conditional diffusion model",
         )
         deviation, uncertainty = None, None
         if spreads and measured is not None:
-            planes, uncertainty = self._calibrated(spread.reshape(-1, *y.shape[-2:]), sigma, used, measured)
+            planes, uncertainty = self._calibrated(
+                spread.reshape(-1, *y.shape[-2:]),
+                np.repeat(sigma, self.channels),
+                np.repeat(used, self.channels),
+                measured,
+            )
             array = volume.arranged((planes / scale).reshape(y.shape))
             deviation = volume.with_array(array, derivation=derivation)
         record = DenoiseRecord(
             model=self.model.name,
             weight_hash=self.model.weight_hash,
             settings=settings,
-            network_calls=self.sampler.network_calls(used),
+            network_calls=self.sampler.network_calls(typical),
             seed=seed,
             normalisation=norm,
-            noise_level=NoiseLevel.of(noise, used / scale, measured, given),
+            noise_level=NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
             above_window_fraction=float((above > 0).mean()),
             left_as_found_fraction=float(left.mean()),
             slices=len(y),
@@ -218,6 +227,13 @@ class Restorer:
         )
         return Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record, deviation)
 
+    def settings(self, sigma: float) -> dict[str, Any]:
+        """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
+        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(sigma))}
+        if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
+            settings["tile"] = self.tile
+        return settings
+
     def _with_neighbours(
         self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
     ) -> NDArray[Any]:
@@ -228,7 +244,7 @@ class Restorer:
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
     def _calibrated(
-        self, spread: NDArray[Any], sigma: float, used: float, measured: NoiseEstimate
+        self, spread: NDArray[Any], sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate
     ) -> tuple[NDArray[Any], Uncertainty]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
         calibration, kind = self.model.about.calibration, noise_kind(measured.texture)
@@ -240,7 +256,7 @@ class Restorer:
         elif kind not in calibration.kinds:
             known = " or ".join(calibration.kinds) or "no noise"
             why = f"the noise is {kind}, and the calibration is for {known}"
-        elif abs(used - sigma) > 0.01 * sigma:
+        elif np.any(np.abs(used - sigma) > 0.01 * sigma):
             why = "the noise level is outside the model's training range"
         if calibration is None or why is not None:
             return spread, Uncertainty(calibrated=False, why=why)
@@ -255,7 +271,7 @@ class Restorer:
     def restore_slices(
         self,
         y: NDArray[Any],
-        sigma: float,
+        sigma: float | NDArray[Any],
         *,
         seed: int = 0,
         indices: list[int] | None = None,
@@ -264,6 +280,7 @@ class Restorer:
     ) -> NDArray[Any]:
         """Restore slices (N, rows, columns) on [-1, 1] with noise of standard deviation ``sigma`` on that scale.
 
+        sigma: of all, or of each (N,); where sampling starts from y (``start_from``) its times are those of the most.
         y may be (N, channels, rows, columns), the image's own channels first, and has to be for a model of colour, of
         neighbouring slices or of other contrasts; the result then is (N, channels of the image, rows, columns).
         seed: decides the samples; indices: which images these are, for the noise; spacing: millimetres, for models
@@ -275,22 +292,22 @@ class Restorer:
     def restore_moments(
         self,
         y: NDArray[Any],
-        sigma: float,
+        sigma: float | NDArray[Any],
         *,
         seed: int = 0,
         indices: list[int] | None = None,
         spacing: Spacing = UNKNOWN_SPACING,
         zero: float = -1.0,
         texture: Texture = WHITE,
-        strength: float | None = None,
+        strength: float | NDArray[Any] | None = None,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation (0 for one) of the estimates of each slice (``Sampler.estimates``).
 
         The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
         stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. texture: of the noise, for models
-        that are told. strength: in place of that of the
-        sampling section. Other arguments as ``restore_slices``; both as its result, on [-1, 1].
+        that are told. strength: in place of that of the sampling section, of all or of each (N,). Other arguments as
+        ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
         y = y[:, None] if plain else y
@@ -298,7 +315,7 @@ class Restorer:
         if y.shape[1] != expected:
             raise UserError(f"condition: found {y.shape[1]} channel(s), expected {expected} for {self.model.name}")
         image, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
-        cond = self._condition(image.to(self.device), sigma, spacing, zero, texture)
+        cond = self._condition(image.to(self.device), np.broadcast_to(sigma, len(y)), spacing, zero, texture)
         indices = list(range(len(y))) if indices is None else indices
         denoise = self._tiled(partial(self.process.denoiser, self._precise(self.network)), cond)
         mean = torch.zeros_like(self.process.noisy_image(cond.y))
@@ -310,20 +327,22 @@ class Restorer:
             squares += delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         deviation = (squares / max(1.0, count - count % 2 / count)).sqrt()
-        strength = self.sampling.strength if strength is None else strength
-        if strength < 1:
+        kept = np.broadcast_to(self.sampling.strength if strength is None else strength, len(y))
+        if kept.min() < 1:
             noisy = self.process.noisy_image(cond.y)
-            mean, deviation = noisy + strength * (mean - noisy), strength * deviation
+            share = torch.tensor(kept, dtype=mean.dtype, device=mean.device)[:, None, None, None]
+            mean, deviation = noisy + share * (mean - noisy), share * deviation
         mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
         return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
 
-    def _condition(self, y: Tensor, sigma: float, spacing: Spacing, zero: float, texture: Texture) -> Condition:
-        """What the model is told of slices y (N, C or more, H, W) with noise sigma on [-1, 1]."""
+    def _condition(self, y: Tensor, sigma: NDArray[Any], spacing: Spacing, zero: float, texture: Texture) -> Condition:
+        """What the model is told of slices y (N, C or more, H, W) with noise sigma (N,) on [-1, 1]."""
         process, regression, names = self.process, self.model.regression, self.model.config.model.acquisition_vector
         vector = None
         if names:
-            vector = torch.tensor([acquisition_vector(names, sigma, spacing)], device=y.device).expand(len(y), -1)
-        sigmas = torch.full((len(y),), sigma, device=y.device)
+            vectors = [acquisition_vector(names, float(level), spacing) for level in sigma]
+            vector = torch.tensor(vectors, device=y.device)
+        sigmas = torch.tensor(sigma, dtype=torch.float32, device=y.device)
         textures = torch.tensor([texture], device=y.device).expand(len(y), -1)
         cond = process.condition(y, sigmas, vector, texture=textures)
         if regression is not None:
@@ -332,7 +351,12 @@ class Restorer:
             unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
             return replace(cond, anchor=estimate(process.noisy_image(y), unused))
         if process.keep_mean and not process.anchored:
-            return replace(cond, anchor=self.degradation.unbiased(process.noisy_image(y), sigma, zero))
+            images = process.noisy_image(y).split(1)
+            unbiased = [
+                self.degradation.unbiased(image, float(level), zero)
+                for image, level in zip(images, sigma, strict=True)
+            ]  # fmt: skip
+            return replace(cond, anchor=torch.cat(unbiased))
         return cond
 
     def _precise(self, network: Network) -> Network:
@@ -377,20 +401,55 @@ class Restorer:
             f"{expected}: what is restored may keep noise or lose detail"
         ]
 
-    def _trained_level(self, sigma: float, norm: IntensityWindow, warnings: list[str]) -> float:
-        """The level told to the model: inside the range of its training, with a warning where it had to be moved."""
+    def _trained_sigmas(
+        self, sigma: NDArray[np.float64], norm: IntensityWindow, warnings: list[str]
+    ) -> NDArray[np.float64]:
+        """The level of each slice told to the model: inside the range of its training, with a warning where moved."""
         trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
         if not self.model.process.conditioned_on_level or trained is None:
             return sigma
-        low, high = trained
-        scale = norm.scale
-        used = float(np.clip(sigma, low, high))
-        if used < sigma * 0.99 or used > sigma * 1.01:
+        used = sigma.clip(*trained)
+        moved = (used < sigma * 0.99) | (used > sigma * 1.01)
+        if moved.any():
+            low, high = (f"{value / norm.scale:.4g}" for value in trained)
+            found, told = (_span(values[moved] / norm.scale) for values in (sigma, used))
             message = (
-                f"noise level {sigma / scale:.4g} is outside the model's training range "
-                f"{low / scale:.4g} to {high / scale:.4g} for this window: {used / scale:.4g} is used"
+                f"noise level {found} is outside the model's training range {low} to {high} for this window: "
+                f"{told} is used"
             )
-            if used > sigma:
-                message += f", and {(sigma / used) ** 2:.0%} of what that takes away is taken away"
+            if not moved.all():
+                message += f" in {moved.sum()} of {len(sigma)} slices"
+            quiet = moved & (used > sigma)
+            if quiet.any():
+                share = _span(np.square(sigma[quiet] / used[quiet]), "%")
+                message += f", and {share} of what that takes away is taken away"
             warnings.append(message)
         return used
+
+
+def _least(volume: Volume, norm: IntensityWindow) -> float:
+    """The value under which no restored voxel lies; -inf where there is no such value.
+
+    Magnitudes and activities, which begin at 0, stay there, and numbers stored without a sign stay in their type; the
+    scan's own values, of whatever reason, are never under it.
+    """
+    least, source = float(volume.array.min()), volume.source
+    if norm.modality != "CT" and not volume.quantity:
+        return min(0.0, least)
+    if source is not None and source.dtype is not None and source.dtype.kind == "u" and source.slope > 0:
+        return min(least, source.intercept)
+    return -np.inf
+
+
+def _rms(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
+    """Root mean square; of equal values exactly theirs."""
+    greatest = values.max(axis, keepdims=True)
+    relative = np.divide(values, greatest, out=np.zeros_like(values), where=greatest > 0)
+    found: NDArray[np.float64] = greatest.squeeze(axis) * np.sqrt(np.square(relative).mean(axis))
+    return found
+
+
+def _span(values: NDArray[np.float64], kind: str = "") -> str:
+    """The least and the greatest of some numbers, or the one that both are."""
+    least, most = (f"{value:.0%}" if kind == "%" else f"{value:.4g}" for value in (values.min(), values.max()))
+    return least if least == most else f"{least} to {most}"

@@ -34,7 +34,8 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "options"
-        expected = first["msg"].removeprefix("Input should be ").lower()
+        reason = first.get("ctx", {}).get("error")
+        expected = str(reason) if reason else first["msg"].removeprefix("Input should be ").lower()
         if first["type"] == "extra_forbidden":
             expected = f"one of the settings {', '.join(SamplingConfig.model_fields)}"
             raise UserError(f"sampling: found {name}, expected {expected}") from None

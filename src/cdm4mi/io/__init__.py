@@ -2,14 +2,16 @@
 
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.describe import Description, describe
+from cdm4mi.io.dicom.deidentify import Deidentification
 from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans
 from cdm4mi.io.maps import check_map_target, write_map
 from cdm4mi.io.reading import read, read_all
-from cdm4mi.io.record import InputRecord, OutputRecord, input_record, write_record
+from cdm4mi.io.record import InputRecord, OutputRecord, input_record, record_path, write_record
 from cdm4mi.io.volume import Volume
 from cdm4mi.io.writing import check_target, refuse_existing, write
 
 __all__ = [
+    "Deidentification",
     "Derivation",
     "Description",
     "InputRecord",
@@ -25,6 +27,7 @@ __all__ = [
     "list_scans",
     "read",
     "read_all",
+    "record_path",
     "refuse_existing",
     "write",
     "write_map",

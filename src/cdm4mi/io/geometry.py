@@ -18,8 +18,8 @@ from cdm4mi.errors import UserError
 EVEN_MM = 0.01
 EVEN_FRACTION = 0.01
 TILT_DEGREES = 0.1
-MOST_SPACING = 1e6
-"""Millimetres between voxels, or from the origin to the first, that no scanner spans."""
+MOST_SPACING, MOST_AWAY = 1e4, 1e6
+"""Millimetres between voxels, and from the origin to the first, that no scanner spans."""
 LEAST_DETERMINANT = 1e-12
 """mm^3 of a voxel under which its axes are not independent."""
 
@@ -121,8 +121,10 @@ def require_independent_axes(affine: NDArray[Any], name: str, fields: str) -> No
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < LEAST_DETERMINANT:
         raise UserError(f"{name}: {fields}: found an affine that is singular or not finite, expected independent axes")
     greatest = float(np.linalg.norm(affine[:3, :3], axis=0).max())
-    if greatest > MOST_SPACING or np.abs(affine[:3, 3]).max() > MOST_SPACING:
-        raise UserError(f"{name}: {fields}: found voxels {greatest:g} mm apart or as far away, expected less than 1 km")
+    away = float(np.abs(affine[:3, 3]).max())
+    for found, what, most in ((greatest, "apart", MOST_SPACING), (away, "from the origin", MOST_AWAY)):
+        if found > most:
+            raise UserError(f"{name}: {fields}: found voxels {found:g} mm {what}, expected at most {most:g}")
 
 
 def require_even(origins: NDArray[Any] | None, name: str, target: str) -> None:

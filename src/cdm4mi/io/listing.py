@@ -180,7 +180,7 @@ def is_broken(file: ScanFile, endings: Iterable[str]) -> bool:
     It is named as one, or it is empty or zeros, as a full disk leaves it, under one of the ``endings`` of the scans
     beside it.
     """
-    path = Path(file.name)
+    path = Path(file.name.removesuffix(".gz") if file.name.endswith(".dcm.gz") else file.name)
     if path.name.startswith("."):
         return False
     if format_of_ending(path) not in (None, "png") and not is_data_file(path):

@@ -10,12 +10,12 @@ import numpy as np
 from cdm4mi.errors import UserError
 from cdm4mi.files import refuse_inputs, replacing_file
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.dicom.deidentify import deidentify as apply_profile
+from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.parametric_map import parametric_map, series_description
 from cdm4mi.io.dicom.write import save
 from cdm4mi.io.formats import format_of_ending
 from cdm4mi.io.volume import Volume
-from cdm4mi.io.writing import check_target, on_grid_of, write
+from cdm4mi.io.writing import check_target, on_grid_of, refuse_existing, write
 
 
 def write_map(
@@ -25,7 +25,8 @@ def write_map(
     like: Volume | None = None,
     *,
     derivation: Derivation | None = None,
-    deidentify: bool = False,
+    deidentify: bool | Deidentification = False,
+    force: bool = False,
 ) -> None:
     """Write a map of float32 values on the grid of the scan that ``volume`` (or ``like``) was read from.
 
@@ -35,16 +36,20 @@ def write_map(
     path = Path(path)
     check_map_target(volume, path, like)
     if format_of_ending(path) != "dicom":
-        write(volume, path, like, derivation=derivation, dtype=np.dtype(np.float32), deidentify=deidentify)
+        dtype = np.dtype(np.float32)
+        write(volume, path, like, derivation=derivation, dtype=dtype, deidentify=deidentify, force=force)
         return
+    if not force:
+        refuse_existing(path)
     if not np.isfinite(volume.array).all():
         raise UserError(f"{path}: the map holds values that are not finite, which DICOM cannot store")
     derivation = replace(derivation or volume.derivation or Derivation(), label=meaning.lower())
     volume = on_grid_of(like, volume)
     assert volume.source is not None
     dataset = parametric_map(volume, volume.source.header, meaning, derivation)
-    if deidentify:
-        apply_profile(dataset)
+    if how := deidentification(deidentify):
+        how.check([dataset], str(path))
+        how.apply(dataset)
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         dataset.SeriesDescription = series_description(meaning)
     with replacing_file(path) as temporary:

@@ -1,4 +1,4 @@
-"""What the numbers of an MR image are where they are no magnitudes: a phase, a field in Hz, a complex number's part."""
+"""What the numbers of an MR image are: a magnitude, a phase, a field in Hz, a complex number's part; of which echo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom.values import items, private_value, text, texts
+from cdm4mi.io.dicom.values import items, number, private_value, text, texts
 from cdm4mi.io.volume import Volume
 
 PHASE, REAL, IMAGINARY, VELOCITY, FIELD = "phase", "real part", "imaginary part", "velocity", "field map"
@@ -54,6 +54,16 @@ def quantity_of(groups: Sequence[Dataset]) -> str:
     if VELOCITY in found:
         return VELOCITY
     return _COMPONENTS.get(component) or _UNITS.get(unit) or (found[0] if found else _GE.get(ge, ""))
+
+
+def echo_time(groups: Sequence[Dataset]) -> float | None:
+    """Echo time (ms) of an MR image or a frame of one, None where it is not stated. ``groups`` as ``quantity_of``."""
+    if text(groups[-1], "Modality") != "MR":
+        return None
+    for group in groups:
+        for echo in items(group, "MREchoSequence")[:1]:
+            return number(echo, "EffectiveEchoTime")
+    return number(groups[-1], "EchoTime")
 
 
 def quantity_of_name(name: str) -> str:

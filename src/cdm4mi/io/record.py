@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -15,9 +15,15 @@ from cdm4mi.files import replacing_file
 from cdm4mi.io.volume import Volume
 from cdm4mi.records import FileRecord, Record
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 class InputRecord(Record):
-    """Geometry and hash of a scan: no names, identifiers or dates. format: of the file that it was read from."""
+    """Geometry and hash of a scan: no names, identifiers or dates.
+
+    format: of the file that it was read from; sha256: None beside an output that was de-identified.
+    """
 
     format: str | None
     modality: str | None
@@ -26,8 +32,11 @@ class InputRecord(Record):
     spacing_mm: tuple[float, float, float]
     affine_ras: list[list[float]]
     stored_type: str | None
-    sha256: str
+    sha256: str | None
     warnings: list[str]
+
+    def without_hash(self) -> InputRecord:
+        return self.model_copy(update={"sha256": None})
 
 
 class OutputRecord(FileRecord):
@@ -38,6 +47,10 @@ class OutputRecord(FileRecord):
     written: str | None = None
     warnings: list[str]
     input: InputRecord
+
+    def deidentified(self) -> Self:
+        """The record without what one who has the identified scan would know it by."""
+        return self.model_copy(update={"input": self.input.without_hash()})
 
 
 def record_path(output: str | Path) -> Path:

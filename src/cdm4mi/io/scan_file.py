@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import psutil
+
 from cdm4mi.errors import UserError
+
+GZIP = b"\x1f\x8b"
+"""How a gzip file begins."""
+DEFLATE_GAIN = 1040
+"""More bytes than deflate can make of one (about 1032): the bound for what the header of a packed file may claim."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,26 @@ class ScanFile:
     def open(self) -> BinaryIO:
         """The file, opened to read bytes."""
         return io.BytesIO(self.content) if self.path is None else self.path.open("rb")
+
+    def unpacked(self) -> BinaryIO:
+        """The file, opened to read what it packs where it is gzip, else its bytes.
+
+        A packed file is read to its end, so that its checksum counts. UserError where it is damaged, or larger than
+        half of the memory that is free.
+        """
+        if self.head(len(GZIP)) != GZIP:
+            return self.open()
+        content, most = io.BytesIO(), psutil.virtual_memory().available // 2
+        try:
+            with self.open() as opened, gzip.open(opened) as packed:
+                while part := packed.read(2**20):
+                    content.write(part)
+                    if content.tell() > most:
+                        raise UserError(f"{self.name}: unpacks to more than {most >> 20} MiB, half of the free memory")
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            raise UserError(f"{self.name}: the gzip data are damaged or cut short") from None
+        content.seek(0)
+        return content
 
     def head(self, count: int) -> bytes:
         """The first ``count`` bytes, fewer of a shorter file. UserError where it cannot be read."""

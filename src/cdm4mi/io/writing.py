@@ -12,6 +12,8 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import check_place, refuse_inputs
 from cdm4mi.io import geometry
 from cdm4mi.io.derivation import Derivation
+from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
+from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.write import write_dicom
 from cdm4mi.io.formats import FORMATS, files_of, format_of_ending, is_positioned, output_endings
 from cdm4mi.io.padding import padding_as_nan
@@ -35,25 +37,33 @@ def write(
     *,
     derivation: Derivation | None = None,
     dtype: np.dtype[Any] | str | None = None,
-    deidentify: bool = False,
+    deidentify: bool | Deidentification = False,
+    force: bool = False,
 ) -> list[str]:
     """Write ``volume``; the ending of ``path`` says the format; without one, a DICOM source gives a folder.
 
     ``like`` is the scan whose headers and voxel grid are used (default: those that the volume was read with); a
     DICOM output needs one that is DICOM. ``derivation`` says what was done, in a DICOM output (default: what the volume
     knows of itself). ``dtype`` asks for a stored type, where the format has several.
-    ``deidentify`` applies the Basic Profile of PS3.15 to DICOM and leaves the header of other formats out. Returns
-    notes on what had to be changed. An input is never overwritten; nothing is left behind on an error.
+    ``deidentify`` applies the Basic Profile of PS3.15 to DICOM (True: with the secret of this process, see
+    ``Deidentification``) and leaves the header of other formats out. Returns
+    notes on what had to be changed. A file that exists is replaced with ``force`` only, an input never; nothing is
+    left behind on an error.
     """
     path = Path(path)
     template = like.source if like is not None else volume.source
-    kind = check_target(volume, path, like)
+    kind = check_target(volume, path, like, deidentify)
+    if not force:
+        refuse_existing(path)
     volume = on_grid_of(like, volume)
+    if not np.isfinite(volume.array).all():
+        count = int((~np.isfinite(volume.array)).sum())
+        raise UserError(f"{path}: {count} value(s) to write are not finite, expected numbers (and padding marked so)")
     stored = None if dtype is None else np.dtype(dtype)
     if kind == "dicom":
         assert template is not None
         with quiet():
-            write_dicom(volume, path, template.header, derivation or volume.derivation, deidentify)
+            write_dicom(volume, path, template.header, derivation or volume.derivation, deidentification(deidentify))
         return []
     entry, original = FORMATS[kind], template
     if deidentify:
@@ -77,7 +87,9 @@ def refuse_existing(path: Path) -> None:
         raise UserError(f"{taken[0]}: exists, expected a new name for the output (`force` replaces the file)")
 
 
-def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
+def check_target(
+    volume: Volume, path: Path, like: Volume | None = None, deidentify: bool | Deidentification = False
+) -> str:
     """The format in which ``write`` would write ``volume`` with any values: a check before long work.
 
     Raises UserError for an output path, a template or a format that cannot take the volume.
@@ -94,6 +106,15 @@ def check_target(volume: Volume, path: Path, like: Volume | None = None) -> str:
             f"{path}: a DICOM output needs the headers of a DICOM series as a template, found {found}, "
             "expected a series in `like`"
         )
+    if how := deidentification(deidentify):
+        sources = [s.header.datasets for s in (template, volume.source) if s is not None and s.kind == "dicom"]
+        for datasets in sources:
+            how.check(datasets, str(path))
+        if kind == "dicom" and any(mosaic_of(dataset) is not None for dataset in sources[0]):
+            raise UserError(
+                f"{path}: the source is a mosaic, whose private elements say where its slices are and which "
+                "`deidentify` removes, expected another format (NIfTI)"
+            )
     volume = on_grid_of(like, volume)
     if kind == "dicom" or not FORMATS[kind].colour:
         colour = " or ".join(entry.endings[0] for entry in FORMATS.values() if entry.colour)

@@ -48,6 +48,12 @@ class Blocks:
         """At most so many of them, evenly spread."""
         return self if len(self) <= most else self[np.linspace(0, len(self) - 1, most).astype(np.intp)]
 
+    def over(self, sigmas: Array) -> Blocks:
+        """Each slice divided by a number (N,)."""
+        of_blocks = sigmas[self.corners[:, 0]]
+        images = self.images / sigmas[:, None, None]
+        return Blocks(images, self.side, self.corners, self.mean / of_blocks, self.square / np.square(of_blocks))
+
     def periodograms(self) -> Array:
         """(blocks, side // 2 + 1, side // 2 + 1): power of each block at the frequencies of one quadrant."""
         view = sliding_window_view(self.images, (self.side, self.side), axis=(1, 2))

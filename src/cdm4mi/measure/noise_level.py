@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from scipy import ndimage
 from cdm4mi.errors import UserError
 from cdm4mi.measure.magnitude import Air, air_noise, variance_of_magnitude
 from cdm4mi.measure.noise_blocks import LEAST, SIDES, Array, Blocks, Mask, cut
+from cdm4mi.measure.noise_by_slice import between, slice_sigmas
 from cdm4mi.measure.noise_spectrum import FLATTEST, Spectrum, noise_spectrum
 
 SLICES = 16
@@ -41,17 +42,23 @@ class NoiseEstimate:
     magnitude image that of the real and the imaginary part, which is that of bright tissue. correlations: of pixels
     that are neighbours, (next row, next column), -1 to 1. magnitude: whether the air around the patient is that of a
     magnitude image (MR). map: (rows, columns), the standard deviation where it varies over the slice, else None.
+    by_slice: (N,), the standard deviation of every slice where it varies from slice to slice, else None.
     """
 
     sigma: float
     correlations: tuple[float, float]
     magnitude: bool = False
     map: NDArray[np.float32] | None = field(default=None, compare=False)
+    by_slice: NDArray[np.float64] | None = field(default=None, compare=False)
 
     @property
     def texture(self) -> tuple[float, float, float]:
         """Both correlations, then 1 for a magnitude, else 0: what a network is told of it beside the level."""
         return (*self.correlations, float(self.magnitude))
+
+    def of_slices(self, count: int) -> NDArray[np.float64]:
+        """The standard deviation of each of the scan's slices, (count,)."""
+        return np.full(count, self.sigma) if self.by_slice is None else self.by_slice
 
     @property
     def correlation(self) -> float:
@@ -74,7 +81,8 @@ def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = Non
     its spectrum, continued to frequencies where only anatomy can be seen (``noise_spectrum``), and so the level and the
     correlations. Where the air is that of a magnitude image and agrees, its level is taken (``air_noise``); dark tissue
     then counts with the lesser noise that it has (Koay and Basser 2006). A level that varies is measured in regions
-    (by local statistics, as Aja-Fernandez et al., Medical Image Analysis 20, 2015, do in another way).
+    (by local statistics, as Aja-Fernandez et al., Medical Image Analysis 20, 2015, do in another way), and from slice
+    to slice (``slice_sigmas``) but for magnitudes, whose noise is the receiver's.
 
     padding: pixels that are not part of the scan; areas of one value count as such, and so do values cut by a window.
     Zero for images of one value, and for those under 8 x 8 pixels. Raises UserError for pixels that are not finite.
@@ -92,7 +100,15 @@ def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = Non
     if not len(blocks):
         return NONE
     bright = _patient(blocks)
-    return _Tissue(blocks[bright].spread_out(), air_noise(blocks[~bright])).estimate()
+    tissue, air = blocks[bright].spread_out(), air_noise(blocks[~bright])
+    sigmas = None if air else slice_sigmas(tissue)
+    if sigmas is None:
+        return _Tissue(tissue, air).estimate()
+    by_slice = between(np.arange(len(images)), chosen, sigmas)
+    sigma = float(np.sqrt(np.square(by_slice).mean()))
+    even = _Tissue(tissue.over(sigmas), None).estimate()
+    shown = None if even.map is None else even.map * np.float32(sigma / even.sigma)
+    return replace(even, sigma=sigma, map=shown, by_slice=by_slice)
 
 
 def _patient(blocks: Blocks) -> Mask:

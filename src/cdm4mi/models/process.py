@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -66,6 +66,10 @@ class ConditionalProcess:
     ) -> Condition:
         """The condition of images y (N, C or more, H, W) with noise sigma (N,); anchor: the noisy image where None."""
         return Condition(y, sigma, texture, vector, self.noisy_image(y) if anchor is None else anchor)
+
+    def condition_of(self, batch: Mapping[str, Any]) -> Condition:
+        """The condition of a batch of pairs: ``y``, ``sigma`` and, where they are there, ``vector`` and ``texture``."""
+        return self.condition(batch["y"], batch["sigma"], batch.get("vector"), texture=batch.get("texture"))
 
     def keeping_mean(self, wanted: bool | None) -> ConditionalProcess:
         """The process with ``keep_mean`` as wanted; None: where the network predicts eps and all of its mean."""

@@ -103,8 +103,7 @@ def footprint(config: Config) -> Footprint:
         batch = {key: value.to("meta") for key, value in _random_batch(config, 1).items()}
         t = torch.zeros(1, dtype=torch.long, device="meta")
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            numbers = {"vector": batch.get("vector"), "texture": batch.get("texture")}
-            cond = process.condition(batch["y"], batch["sigma"], **numbers)
+            cond = process.condition_of(batch)
             network(batch["x0"], t, process.network_condition(cond))
     kept = sum(size for storage, size in held.items() if storage not in parameters)
     return Footprint(sum(parameter.numel() for parameter in network.parameters()), kept)

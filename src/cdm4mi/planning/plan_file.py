@@ -14,7 +14,7 @@ from typing import Any
 from cdm4mi import __version__
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.schema import Config
-from cdm4mi.config.yaml_text import read_file, read_value
+from cdm4mi.config.yaml_text import read_file, read_value, yaml_text
 from cdm4mi.data.fingerprint import write_fingerprint
 from cdm4mi.data.manifest import read_manifest
 from cdm4mi.files import replacing_file
@@ -80,7 +80,8 @@ def load_plan(store: str | Path, overrides: Sequence[str] = (), *, minutes: floa
     """
     folder = Path(store) if Path(store).is_dir() else Path(store).parent
     plan = folder / NAME if (folder / NAME).is_file() else write_plan(folder, minutes=minutes).path
-    return parse_config(read_file(plan), [f"data.paths={json.dumps([str(folder)])}", *overrides], where=str(plan))
+    where = json.dumps([str(folder)], ensure_ascii=False)
+    return parse_config(read_file(plan), [f"data.paths={where}", *overrides], where=str(plan))
 
 
 def plan_text(plan: Plan, fingerprint: Mapping[str, Any], machine: Machine, store: str) -> str:
@@ -98,7 +99,7 @@ def plan_text(plan: Plan, fingerprint: Mapping[str, Any], machine: Machine, stor
         lines.append(f"{key}: {_value(tree[key].value)}")
     for section in SECTIONS:
         lines += [f"{section}:", *_section(tree[section], "  ")]
-    text = "\n".join(lines) + "\n"
+    text = yaml_text("\n".join(lines) + "\n")
     return f"{text}{MARK}{_digest(text)}\n"
 
 

@@ -392,7 +392,7 @@ class ConditionDDPM(DDPM):
             return Condition(y, sigma, vector=vector, anchor=anchor, as_given=True)  # for the wrapper to understand
         if not self.process.anchored:
             return Condition(y, sigma, batch.get("texture"), vector)
-        cond = self.process.condition(y, sigma, vector, texture=batch.get("texture"))
+        cond = self.process.condition_of(batch)
         if self.regression is None or self.regression_process is None:
             return cond
         with torch.no_grad():

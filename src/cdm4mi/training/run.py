@@ -237,8 +237,7 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     """Root mean square of what the regression leaves of x0, on pairs of the validation patients (out of fold)."""
     total, count = 0.0, 0
     for batch in data.val_dataloader():
-        numbers = {"vector": batch.get("vector"), "texture": batch.get("texture")}
-        cond = regression.process.condition(batch["y"], batch["sigma"], **numbers)
+        cond = regression.process.condition_of(batch)
         mean = regression.process.mean(regression.network, cond)
         total, count = total + float(((batch["x0"] - mean) ** 2).double().sum()), count + mean.numel()
     rms: float = (total / count) ** 0.5

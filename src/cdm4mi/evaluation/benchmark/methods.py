@@ -26,7 +26,7 @@ from cdm4mi.evaluation.benchmark.record import MethodRecord
 from cdm4mi.files import replacing_file
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
-from cdm4mi.measure.noise_level import estimate_noise
+from cdm4mi.measure.noise_level import NONE, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.window import IntensityWindow
 
@@ -146,8 +146,8 @@ class Classical(StudyMethod):
     def restore(self, noisy: NoisyScan, level_given: bool, seed: int, batch: int) -> Restored:
         norm = noisy.scan.norm
         images = norm.normalised(noisy.array)
-        measured = 0.0 if level_given else estimate_noise(noisy.array).sigma * norm.scale
-        sigmas = noisy.sigma if level_given else [measured] * len(images)
+        measured = NONE if level_given else estimate_noise(noisy.array)
+        sigmas = noisy.sigma if level_given else (measured.of_slices(len(images)) * norm.scale).tolist()
         settings = type(self.baseline.default)(**self.settings)
         began = time.process_time()
         out = np.stack([self.baseline(y, sigma, settings) for y, sigma in zip(images, sigmas, strict=True)])

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from cdm4mi.errors import UserError
-from cdm4mi.io.dicom.mosaic import mosaic_of, tile_positions
+from cdm4mi.io.dicom.mosaic import mosaic_of, says_grid, tile_positions
 from cdm4mi.io.dicom.values import items, number, numbers, text, texts, whole
 from cdm4mi.io.quantise import rescale
 
@@ -20,8 +20,6 @@ DISTINGUISHING = [
     ("TemporalPositionIndex", "FrameContentSequence"),
     ("TemporalPositionIdentifier", None),
     ("EchoNumbers", None),
-    ("EffectiveEchoTime", "MREchoSequence"),
-    ("EchoTime", None),
     ("DiffusionBValue", "MRDiffusionSequence"),
     ("TriggerTime", None),
     ("NominalCardiacTriggerDelayTime", "CardiacSynchronizationSequence"),
@@ -140,10 +138,14 @@ def _classic(dataset: Dataset, instance: int, count: int) -> list[Frame]:
     spacing = _spacing(numbers(dataset, "PixelSpacing", 2))
     values = _values_of(dataset, dataset)
     mosaic = mosaic_of(dataset)
+    if says_grid(dataset) and mosaic is None:
+        raise UserError("is a grid of slices (ImageType VFRAME), and (0065,1050) gives no number of them that fits it")
     if mosaic is not None:
         tiles = None
         if orientation is not None:
             tiles = tile_positions(dataset, mosaic, orientation, spacing or (1.0, 1.0))
+        if says_grid(dataset) and tiles is None:
+            raise UserError(f"is a grid of {mosaic.count} slices, and (0065,1051) does not give the position of each")
         return [
             Frame(instance, n, None if tiles is None else tiles[n], orientation, spacing, *values, groups=(dataset,))
             for n in range(mosaic.count)

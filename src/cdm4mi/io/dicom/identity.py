@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.dicom.deidentify import new_uid
 from cdm4mi.io.dicom.values import item_of, text
 
 NOT_FOR_CLINICAL_USE = "NOT FOR CLINICAL USE"
@@ -30,13 +29,13 @@ def set_identity(
     derivation: Derivation,
     now: datetime.datetime | None,
     number: int | None = None,
+    public: Callable[[str], str] = str,
 ) -> None:
     """Who made this instance from what: new UIDs, image type, derivation, source, equipment.
 
-    ``now`` is None for a de-identified data set, which gets no times, and UIDs of the de-identified study. ``number``
-    tells images apart that share the source's UID; None where it has that alone.
+    ``now`` is None for a de-identified data set, which gets no times; ``public`` makes its UIDs of the source's.
+    ``number`` tells images apart that share the source's UID; None where it has that alone.
     """
-    public = new_uid if now is None else str
     source_uid, source_series = text(source, "SOPInstanceUID"), text(source, "SeriesInstanceUID")
     dataset.SOPInstanceUID = public(derivation.uid("instance", source_uid, *([] if number is None else [str(number)])))
     dataset.SeriesInstanceUID = public(derivation.uid("series", source_series))

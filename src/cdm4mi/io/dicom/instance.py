@@ -22,11 +22,12 @@ from pydicom.uid import (
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.values import text, where
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import GZIP, ScanFile
 
 # Where a file without a preamble may begin.
 _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
 _MAX_INFLATED = 2**30
+_PREAMBLE = 128
 
 
 class _Bounded(io.BufferedReader):
@@ -43,11 +44,15 @@ class _Bounded(io.BufferedReader):
 
 @dataclass
 class Instance:
-    """Header of one DICOM file (no pixels), and where in the file its pixel data begin."""
+    """Header of one DICOM file (no pixels), and where in the file its pixel data begin.
+
+    size: bytes of the file, of a packed or deflated one unpacked.
+    """
 
     file: ScanFile
     dataset: Dataset
     offset: int
+    size: int
     syntax: UID
     inflated: tuple[int, bytes] | None = None
     """(tag, value) of the pixel data of a deflated file, which is read as a whole."""
@@ -89,6 +94,10 @@ def looks_like_dicom(head: bytes) -> bool:
 
 
 def _open(file: ScanFile) -> BinaryIO:
+    """The file to read from; what a gzip file packs."""
+    head = file.head(_PREAMBLE + 4)  # a preamble may begin with anything
+    if head.startswith(GZIP) and head[_PREAMBLE:] != b"DICM":
+        return file.unpacked()
     return file.open() if file.path is None else _Bounded(file.path)
 
 
@@ -103,6 +112,7 @@ def open_instance(file: ScanFile) -> Instance:
             opened.seek(0)
             read = pydicom.dcmread(opened, stop_before_pixels=not deflated, force=True)
             offset = opened.tell()
+            size = opened.seek(0, os.SEEK_END)
     except UserError:
         raise
     except OSError as error:
@@ -119,8 +129,9 @@ def open_instance(file: ScanFile) -> Instance:
     for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009):
         if deflated and tag in dataset:
             inflated = (tag, dataset[tag].value)
+            size = max(size, len(inflated[1] or b""))
             del dataset[tag]
-    return Instance(file, dataset, offset, _transfer_syntax(dataset), inflated)
+    return Instance(file, dataset, offset, size, _transfer_syntax(dataset), inflated)
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:

@@ -33,12 +33,10 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
     shape = (frames, whole(dataset, "Rows"), whole(dataset, "Columns"))
     tag, data = instance.pixel_data()
     bits = _FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
-    if bits not in (1, 8, 16, 32, 64):
-        raise UserError(f"{name}: BitsAllocated is {bits}, expected 1, 8, 16 or 32")
     if not data:
         raise UserError(f"{name}: has no pixel data, expected an image")
+    check_claims(instance, frames, len(data), bits)
     compressed = instance.syntax.is_encapsulated
-    check_memory(name, shape, len(data) * 8 // bits, _MAX_GAIN if compressed else 1)
     if tag == _PIXEL_DATA and not compressed and (bits == 16 or (bits == 8 and instance.syntax.is_little_endian)):
         kind = "i" if whole(dataset, "PixelRepresentation") else "u"
         order = "<" if instance.syntax.is_little_endian else ">"
@@ -64,6 +62,16 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
     if array.shape != shape:
         raise UserError(f"{name}: decodes to {array.shape}, expected {shape} as its header says")
     return array
+
+
+def check_claims(instance: Instance, frames: int, size: int, bits: int = 0) -> None:
+    """Refuse a header that claims more pixels than ``size`` bytes can hold; ``bits`` of each: BitsAllocated."""
+    dataset = instance.dataset
+    bits = bits or whole(dataset, "BitsAllocated", 16)
+    if bits not in (1, 8, 16, 32, 64):
+        raise UserError(f"{instance.name}: BitsAllocated is {bits}, expected 1, 8, 16 or 32")
+    shape = (frames, whole(dataset, "Rows"), whole(dataset, "Columns"))
+    check_memory(instance.name, shape, size * 8 // bits, _MAX_GAIN if instance.syntax.is_encapsulated else 1)
 
 
 def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:

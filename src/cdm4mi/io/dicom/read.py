@@ -26,10 +26,10 @@ from cdm4mi.io.dicom.frames import (
 )
 from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size, says_mosaic
-from cdm4mi.io.dicom.pixels import decode
+from cdm4mi.io.dicom.pixels import check_claims, decode
 from cdm4mi.io.dicom.scan import PARALLEL, DicomScan
 from cdm4mi.io.dicom.values import number, numbers, text, whole
-from cdm4mi.io.quantity import quantity_of
+from cdm4mi.io.padding import nan_as_padding
 from cdm4mi.io.volume import Source, Volume, check_free_memory
 
 
@@ -48,12 +48,14 @@ def read_dicom(scan: DicomScan) -> Volume:
     instances = without_copies(scan.instances, warnings)
     for instance in instances:
         _check_grey(instance)
-    instances, frames = _without_repeats(instances, scan.quantity, warnings)
+    instances, frames = _without_repeats(instances, scan, warnings)
     first = instances[0]
     order, stacked, notes = _arrange(frames, instances)
     warnings += notes
     geometry.require_independent_axes(stacked.affine, first.name, "PixelSpacing and ImagePositionPatient")
     shape = (*order.shape, *plane_size(first.dataset))
+    for instance in instances:
+        check_claims(instance, frame_count(instance.dataset), instance.size)
     check_free_memory(first.name, shape)
     ordered = [frames[n] for n in order.reshape(-1)]
     slots: dict[int, list[int]] = {}
@@ -82,7 +84,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     if padding is not None:
         warnings.append(f"{padded / array.size:.1%} of the pixels are padding")
     modality = text(first.dataset, "Modality")
-    return Volume(
+    volume = Volume(
         array.reshape(shape),
         stacked.affine,
         modality if modality in {"CT", "MR", "PT"} else None,
@@ -101,6 +103,7 @@ def read_dicom(scan: DicomScan) -> Volume:
         stacked.origins,
         quantity=scan.quantity,
     )
+    return nan_as_padding(volume, first.name) if stored.dtype.kind == "f" else volume
 
 
 def _check_grey(instance: Instance) -> None:
@@ -112,27 +115,27 @@ def _check_grey(instance: Instance) -> None:
         )
 
 
-def _frames(instances: list[Instance], quantity: str) -> list[Frame]:
-    """The frames of all instances that hold ``quantity``."""
+def _frames(instances: list[Instance], scan: DicomScan) -> list[Frame]:
+    """The frames of these instances that belong to the scan."""
     frames = []
     for n, instance in enumerate(instances):
         count = frame_count(instance.dataset)
-        if count > max(1, instance.file.size):  # each has a byte at least, however well it is packed
-            raise UserError(f"{instance.name}: NumberOfFrames is {count}, the file has {instance.file.size} bytes")
+        if count > max(1, instance.size):  # each has a byte at least, however well it is packed
+            raise UserError(f"{instance.name}: NumberOfFrames is {count}, the file has {instance.size} bytes")
         try:
             found = frames_of(instance.dataset, n)
         except UserError as error:
             raise UserError(f"{instance.name}: {error}") from None
         several = len(found) > 1
-        frames += [frame for frame in found if not several or quantity_of(frame.groups) == quantity]
+        frames += [frame for frame in found if not several or scan.holds(frame.groups)]
     return frames
 
 
 def _without_repeats(
-    instances: list[Instance], quantity: str, warnings: list[str]
+    instances: list[Instance], scan: DicomScan, warnings: list[str]
 ) -> tuple[list[Instance], list[Frame]]:
     """Where some places hold more slices than others, drop those that repeat another's pixels under another UID."""
-    frames = _frames(instances, quantity)
+    frames = _frames(instances, scan)
     if len(frames) > len(instances) or any(frame.position is None or frame.orientation is None for frame in frames):
         return instances, frames
     labels = _labels(frames)
@@ -146,7 +149,7 @@ def _without_repeats(
         return instances, frames
     repeats = len(instances) - len(kept)
     warnings.append(f"{repeats} file(s) repeat the place and pixels of another under another UID and were left out")
-    return kept, _frames(kept, quantity)
+    return kept, _frames(kept, scan)
 
 
 def _labels(frames: list[Frame]) -> NDArray[Any]:

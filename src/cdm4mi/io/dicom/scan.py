@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -15,7 +16,7 @@ from cdm4mi.io.dicom.frames import frame_count
 from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size
 from cdm4mi.io.dicom.values import items, numbers, text, whole
-from cdm4mi.io.quantity import quantity_of
+from cdm4mi.io.quantity import echo_time, quantity_of
 
 # Objects of these modalities hold no scan, even where they have pixels (dose grids, segmentations).
 NOT_SCANS = {
@@ -36,22 +37,29 @@ _StackKey = tuple[str, str, int, int, str, str]
 class DicomScan:
     """Instances that make one stack; ``part`` of ``parts`` where one series was split.
 
-    quantity: which of their frames belong to it (``io.quantity``).
+    quantity, echo: which of their frames belong to it (``io.quantity``); the echo time (ms) of a series of several
+    echoes, else None.
     """
 
     instances: list[Instance]
     part: int = 1
     parts: int = 1
     quantity: str = ""
+    echo: float | None = None
 
     def slices(self) -> int:
         """How many slices it has, of all time points together."""
         return sum(self._slices_of(instance.dataset) for instance in self.instances)
 
+    def holds(self, groups: Sequence[Dataset]) -> bool:
+        """Whether a frame that these data sets describe belongs to it."""
+        return quantity_of(groups) == self.quantity and self.echo in (None, echo_time(groups))
+
     def _slices_of(self, dataset: Dataset) -> int:
         mosaic = mosaic_of(dataset)
-        found = _quantities(dataset)
-        return mosaic.count if mosaic else found.count(self.quantity) if len(found) > 1 else frame_count(dataset)
+        described = _descriptions(dataset)
+        several = len(described) > 1
+        return mosaic.count if mosaic else sum(map(self.holds, described)) if several else frame_count(dataset)
 
 
 def is_directory(dataset: Dataset) -> bool:
@@ -65,7 +73,7 @@ def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Cou
     passed_over: Counter[str] = Counter()
     for instance in instances:
         if is_scan(instance.dataset):
-            for quantity in sorted(set(_quantities(instance.dataset))):
+            for quantity in sorted({quantity_of(groups) for groups in _descriptions(instance.dataset)}):
                 groups.setdefault(_key(instance.dataset, quantity), []).append(instance)
         else:
             passed_over[_kind(instance.dataset)] += 1
@@ -75,12 +83,38 @@ def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Cou
         stack = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
         stacks = _parallel(stack) if not alone else _numbered(stack) if alone == _UNPLACED else alike(stack)
         parts.setdefault(series, []).extend((quantity, one) for one in stacks)
-    scans = [
-        DicomScan(stack, n, len(stacks), quantity)
-        for stacks in parts.values()
-        for n, (quantity, stack) in enumerate(stacks, 1)
-    ]
+    scans = []
+    for in_series in parts.values():
+        of_series = [one for quantity, images in in_series for one in _by_echo(images, quantity)]
+        scans += [replace(scan, part=n, parts=len(of_series)) for n, scan in enumerate(of_series, 1)]
     return sorted(scans, key=_listing_order), passed_over
+
+
+def _by_echo(instances: list[Instance], quantity: str) -> list[DicomScan]:
+    """The scans of a stack: one, or one for each echo where a place was imaged at several echo times."""
+    places: dict[float | None, set[tuple[float, ...]]] = {}
+    members: dict[float | None, list[Instance]] = {}
+    for instance in instances:
+        for groups in _descriptions(instance.dataset):
+            if quantity_of(groups) != quantity:
+                continue
+            echo = echo_time(groups)
+            places.setdefault(echo, set()).add(_position(groups))
+            of_echo = members.setdefault(echo, [])
+            if not of_echo or of_echo[-1] is not instance:
+                of_echo.append(instance)
+    at = Counter(place for of_echo in places.values() for place in of_echo)
+    times = sorted(echo for echo in members if echo is not None)
+    if len(times) < len(members) or max(at.values(), default=1) == 1:
+        return [DicomScan(instances, quantity=quantity)]
+    return [DicomScan(members[echo], quantity=quantity, echo=echo) for echo in times]
+
+
+def _position(groups: Sequence[Dataset]) -> tuple[float, ...]:
+    """ImagePositionPatient of a frame to 0.01 mm, () where it has none."""
+    holders = (holder for group in groups for holder in (*items(group, "PlanePositionSequence")[:1], group))
+    found = (numbers(holder, "ImagePositionPatient", 3) for holder in holders)
+    return next((tuple(np.round(position, 2).tolist()) for position in found if position is not None), ())
 
 
 def _parallel(instances: list[Instance]) -> list[list[Instance]]:
@@ -120,10 +154,10 @@ def _numbered(instances: list[Instance]) -> list[list[Instance]]:
     return stacks
 
 
-def _quantities(dataset: Dataset) -> list[str]:
-    """What an image holds (``io.quantity``): one entry, or one for each frame of an enhanced image."""
+def _descriptions(dataset: Dataset) -> list[tuple[Dataset, ...]]:
+    """The data sets that describe an image, the most specific first; those of each frame of an enhanced one."""
     shared, per_frame = (items(dataset, f"{which}FunctionalGroupsSequence") for which in ("Shared", "PerFrame"))
-    return [quantity_of((group, *shared[:1], dataset)) for group in per_frame] or [quantity_of((*shared[:1], dataset))]
+    return [(group, *shared[:1], dataset) for group in per_frame] or [(*shared[:1], dataset)]
 
 
 def scans_of(instance: Instance) -> list[DicomScan]:
@@ -138,10 +172,12 @@ def is_scan(dataset: Dataset) -> bool:
 
 
 def description(scan: DicomScan) -> str:
-    """SeriesDescription, with what it holds where that is no magnitude, and the part where one series was split."""
+    """SeriesDescription, with what it holds (no magnitude, one of several echoes) and the part of the series."""
     first = scan.instances[0].dataset
     named = text(first, "SeriesDescription") or text(first, "ProtocolName")
-    named = f"{named} [{scan.quantity}]".strip() if scan.quantity else named
+    echo = "" if scan.echo is None else f"echo at {scan.echo:g} ms"
+    held = ", ".join(filter(None, (scan.quantity, echo)))
+    named = f"{named} [{held}]".strip() if held else named
     return f"{named} (part {scan.part} of {scan.parts})".strip() if scan.parts > 1 else named
 
 

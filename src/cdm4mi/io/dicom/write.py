@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.derivation import Derivation
-from cdm4mi.io.dicom.deidentify import deidentify
+from cdm4mi.io.dicom.deidentify import Deidentification
 from cdm4mi.io.dicom.frames import only_frames
 from cdm4mi.io.dicom.identity import set_identity
 from cdm4mi.io.dicom.read import DicomHeader
@@ -33,7 +33,7 @@ _STALE = (
 
 
 def derived_datasets(
-    volume: Volume, header: DicomHeader, derivation: Derivation | None, deidentified: bool = False
+    volume: Volume, header: DicomHeader, derivation: Derivation | None, deidentified: Deidentification | None = None
 ) -> list[Dataset]:
     """Make the data sets of a derived series, one for each of the source. ``volume`` lies on the header's grid."""
     planes = volume.slices()
@@ -41,8 +41,6 @@ def derived_datasets(
         raise UserError(
             f"the volume has {len(planes)} slices, its DICOM template {len(header.frames)}, expected as many"
         )
-    if not np.isfinite(planes).all():
-        raise UserError("the volume holds values that are not finite, which DICOM cannot store")
     if derivation is None:
         # Without a model and settings the values themselves tell one derived series from another.
         digest = hashlib.sha256(np.ascontiguousarray(planes).tobytes()).hexdigest()
@@ -64,13 +62,14 @@ def derived_datasets(
             dataset = _copy(source)
             only_frames(dataset, [header.frames[n].index for n in order])
             if deidentified:
-                deidentify(dataset)
+                deidentified.apply(dataset)
             if floating:
                 set_float_pixels(dataset, planes[order], header.dtype)
             else:
                 set_pixels(dataset, planes, order, grids, header)
             number = instance if shared[text(source, "SOPInstanceUID")] > 1 else None
-            set_identity(dataset, source, derivation, None if deidentified else now, number)
+            public = deidentified.uid if deidentified else str
+            set_identity(dataset, source, derivation, None if deidentified else now, number, public)
         except UserError:
             raise
         except Exception as error:
@@ -80,11 +79,15 @@ def derived_datasets(
 
 
 def write_dicom(
-    volume: Volume, path: Path, header: DicomHeader, derivation: Derivation | None, deidentified: bool = False
+    volume: Volume,
+    path: Path,
+    header: DicomHeader,
+    derivation: Derivation | None,
+    deidentified: Deidentification | None = None,
 ) -> None:
     """Write the derived series: a folder of instances named by slice, or one file where ``path`` ends in .dcm.
 
-    ``deidentified`` applies the Basic Profile (``deidentify``) to each data set.
+    ``deidentified``: how the Basic Profile is applied to each data set; None: it is not.
     """
     datasets = derived_datasets(volume, header, derivation, deidentified)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):

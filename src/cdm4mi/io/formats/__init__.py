@@ -18,6 +18,7 @@ MODULES = (
     "png",
 )
 _DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
+"""Of files that are written; each is read with .gz after it too."""
 
 
 def entries(modules: Iterable[str]) -> Iterator[Format]:
@@ -47,7 +48,7 @@ def format_of_ending(path: Path) -> str | None:
 
 
 def is_data_file(path: Path) -> bool:
-    """Whether the ending is that of voxels whose header is another file (.img, .raw, .zraw, .raw.gz)."""
+    """Whether the ending is that of voxels whose header is another file (.img, .img.gz, .raw, .zraw, .raw.gz)."""
     return any(ending(path) == data for entry in FORMATS.values() for _, data in entry.data_endings)
 
 
@@ -56,7 +57,8 @@ def files_of(path: Path) -> tuple[Path, ...]:
     pairs = [pair for entry in FORMATS.values() for pair in entry.data_endings]
     others = [data for header, data in pairs if header == ending(path)]
     others += [header for header, data in pairs if data == ending(path)]
-    beside = (path.with_suffix(other) for other in others)
+    stem = path.name[: len(path.name) - len(ending(path))]
+    beside = (path.with_name(stem + other) for other in others)
     return (path, *(file for file in beside if file.is_file()))
 
 

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
 from cdm4mi.io.formats.format import Format
-from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.geometry import require_independent_axes
 from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import as_type
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
 
 _DATASETS = ("data", "reconstruction_rss", "reconstruction_esc")
@@ -157,8 +156,9 @@ def _read(file: ScanFile) -> tuple[NDArray[Any], np.dtype[Any], Hdf5Header]:
                 raise UserError(f"{name}: {key} is {found.dtype}, expected numbers stored in this file")
             shape = tuple(int(n) for n in found.shape)
             compressed = found.id.get_create_plist().get_nfilters() > 0
-            stored = found.id.get_storage_size() // max(1, found.dtype.itemsize)
-            check_memory(name, shape, stored, DEFLATE_GAIN if compressed else 1)
+            stored = min(found.id.get_storage_size(), file.size) // max(1, found.dtype.itemsize)
+            for claimed in filter(None, (shape, found.chunks)):
+                check_memory(name, claimed, stored, DEFLATE_GAIN if compressed else 1)
             raw = found[()]
             attributes = {
                 k: v for k, v in opened.attrs.items() if isinstance(v, (str, int, float, np.generic, np.ndarray))

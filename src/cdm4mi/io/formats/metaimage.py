@@ -30,6 +30,8 @@ _NAMES = {code: name for name, code in _TYPES.items() if name not in ("MET_LONG"
 _OFFSET, _MATRIX = ("Offset", "Position", "Origin"), ("TransformMatrix", "Rotation", "Orientation")
 _SPACING = ("ElementSpacing", "ElementSize")
 _MAX_HEADER = 65536
+_TEXT = ("utf-8", "surrogateescape")
+"""Names of data files may be any bytes."""
 
 
 def _recognise(head: bytes, file: ScanFile) -> bool:
@@ -61,7 +63,7 @@ def read_metaimage(file: ScanFile) -> Volume:
     if data_file.split()[0].upper() == "LIST":
         with file.open() as opened:
             opened.seek(end)
-            lines = [line.decode("latin-1").strip() for line in opened.readlines(_MAX_HEADER)]
+            lines = [line.decode(*_TEXT).strip() for line in opened.readlines(_MAX_HEADER)]
         files = [file.beside(line) for line in lines if line]
     elif "%" in data_file:
         files = listed_files(file, data_file, name)
@@ -122,7 +124,7 @@ def write_metaimage(
     ours = {*fields, *_OFFSET, *_MATRIX, *_SPACING, "CompressedDataSize", "ElementByteOrderMSB", "HeaderSize"}
     extra = {key: value for key, value in kept.items() if key not in ours and key != "ElementDataFile"}
     lines = {**fields, **extra, "ElementDataFile": raw.name if detached else "LOCAL"}
-    header = "".join(f"{key} = {value}\n" for key, value in lines.items()).encode("latin-1", "replace")
+    header = "".join(f"{key} = {value}\n" for key, value in lines.items()).encode(*_TEXT)
     write_header_and_data(path, header, data, raw if detached else None)
     return notes
 
@@ -132,7 +134,7 @@ def _header(file: ScanFile) -> tuple[dict[str, str], int]:
     fields: dict[str, str] = {}
     with file.open() as opened:
         while opened.tell() < _MAX_HEADER:
-            line = opened.readline(_MAX_HEADER).decode("latin-1")
+            line = opened.readline(_MAX_HEADER).decode(*_TEXT)
             key, equals, value = line.partition("=")
             if not equals:
                 break

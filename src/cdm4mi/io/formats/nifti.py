@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
@@ -15,44 +14,70 @@ from numpy.typing import NDArray
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.io.formats.format import HEAD, Format
-from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.geometry import LEAST_DETERMINANT, require_independent_axes
 from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import ScanFile, ending
 from cdm4mi.io.volume import Source, Volume, check_memory
 
+_KINDS = {
+    b"n+1\0": nib.Nifti1Image, b"ni1\0": nib.Nifti1Pair, b"n+2\0": nib.Nifti2Image, b"ni2\0": nib.Nifti2Pair,
+}  # fmt: skip
+_ANALYZE = 348
+"""Bytes of a header of NIfTI 1 and of Analyze, which it begins with."""
+_HEADERS, _DATA = (".hdr", ".hdr.gz"), (".img", ".img.gz")
 _NEXT_DTYPES = [np.dtype(t) for t in (np.int16, np.int32)]
 
 
 def recognise_nifti(head: bytes, file: ScanFile) -> bool:
     """Whether the magic is that of NIfTI 1 (offset 344) or 2 (offset 4), or the file is the data file of a pair."""
-    if head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0"):
+    if head[344:348] in _KINDS or head[4:8] in _KINDS:
         return True
-    path = file.path
-    return path is not None and path.suffix.lower() == ".img" and path.with_suffix(".hdr").is_file()
+    kind = "" if file.path is None else ending(file.path)
+    if kind in _HEADERS:  # of Analyze 7.5, which has no magic but its length
+        return len(head) >= 4 and _ANALYZE in (int.from_bytes(head[:4], order) for order in ("little", "big"))
+    return kind in _DATA and _half(file, _HEADERS) is not None
 
 
 def read_nifti(file: ScanFile) -> Volume:
-    """Read a NIfTI file of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i)."""
-    opener: Any = gzip.open if _is_gzip(file) else contextlib.nullcontext
-    with file.open() as stored, opener(stored) as opened:
-        return _read(_load(file, opened), file)
+    """Read a NIfTI file, or a pair, of 2 to 4 axes; stored axes (i, j, k, t) become (t, k, j, i)."""
+    of_pair = file.path is not None and ending(file.path) in _DATA
+    headed = (_half(file, _HEADERS) if of_pair else None) or file
+    with headed.unpacked() as opened:
+        head = opened.read(HEAD)
+        opened.seek(0)
+        kind = _kind(head, headed)
+        warnings = _scaling(kind, head)
+        if kind in (nib.Nifti1Image, nib.Nifti2Image):
+            return _read(_load(kind, file, {"image": opened}), file.name, file.paths, opened, warnings)
+        if file.path is None:
+            raise UserError(f"{file.name}: is one of the two files of a NIfTI pair, expected the path of one of them")
+        data_file = _half(file, _DATA)
+        if data_file is None:
+            raise UserError(f"{file.name}: the image data file (.img) that belongs to the header is missing")
+        paths = dict.fromkeys((*file.paths, *headed.paths, *data_file.paths))
+        with data_file.unpacked() as data:
+            image = _load(kind, file, {"header": opened, "image": data})
+            return _read(image, file.name, tuple(paths), data, warnings)
 
 
-def _read(image: Any, file: ScanFile) -> Volume:
-    name, header = file.name, image.header
+def _half(file: ScanFile, endings: tuple[str, ...]) -> ScanFile | None:
+    """Of a pair, the file that has one of these endings, first one packed as the given is; None where there is none."""
+    assert file.path is not None
+    stem = file.path.name[: len(file.path.name) - len(ending(file.path))]
+    upper = file.path.suffix.isupper()
+    alike = sorted(endings, key=lambda other: Path(other).suffix == ".gz", reverse=file.path.suffix.lower() == ".gz")
+    paths = (file.path.with_name(stem + (other.upper() if upper else other)) for other in alike)
+    return next((ScanFile(file.name, path) for path in paths if path.is_file()), None)
+
+
+def _read(image: Any, name: str, paths: tuple[Path, ...], data: BinaryIO, warnings: list[str]) -> Volume:
+    header = image.header
     shape = _squeezed_shape(header.get_data_shape(), name)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
         what = "colour" if dtype.names else str(dtype)
         raise UserError(f"{name}: the voxels are {what}, expected one grey value each")
-    pair = image.file_map["image"].filename
-    data_file = ScanFile(name, Path(pair)) if pair else file
-    try:
-        stored_bytes = data_file.size
-    except OSError:
-        raise UserError(f"{name}: the image data file (.img) that belongs to the header is missing") from None
-    check_memory(name, shape, stored_bytes // dtype.itemsize + 1, DEFLATE_GAIN if _is_gzip(data_file) else 1)
+    check_memory(name, shape, data.seek(0, os.SEEK_END) // dtype.itemsize)
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # the header's are reset by nibabel
     try:
         raw = np.asarray(image.dataobj.get_unscaled())
@@ -64,14 +89,11 @@ def _read(image: Any, file: ScanFile) -> Volume:
     for out, plane in zip(array.reshape(-1, *array.shape[-2:]), _planes(raw), strict=True):
         with np.errstate(over="ignore", invalid="ignore"):
             rescale(plane, slope, intercept, out)
-    warnings = []
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
     affine = _millimetres(header) @ _affine(image, warnings)
     require_independent_axes(affine, name, "qform or sform")
-    source = Source(
-        "nifti", tuple(dict.fromkeys((*file.paths, *data_file.paths))), header.copy(), dtype, slope, intercept
-    )
+    source = Source("nifti", paths, header.copy(), dtype, slope, intercept)
     return Volume(array, affine, None, source, warnings)
 
 
@@ -122,6 +144,13 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     return notes
 
 
+def _scaling(kind: Any, head: bytes) -> list[str]:
+    """A warning where scl_slope is not finite, which nibabel and NIfTI's own library take for 0: no scaling."""
+    layout = kind.header_class
+    found = float(layout(head[: layout.template_dtype.itemsize], check=False)["scl_slope"])
+    return [] if np.isfinite(found) else [f"scl_slope is {found}: taken as 0, the values are those stored"]
+
+
 def _millimetres(header: nib.Nifti1Header) -> NDArray[Any]:
     """Matrix (4 x 4) from the header's units of length to millimetres; unknown units count as millimetres."""
     units = int(header["xyzt_units"]) & 7  # 1: metres, 2: millimetres, 3: micrometres
@@ -152,31 +181,21 @@ def _stated_axis(volume: Volume) -> int | None:
     return None if stated is None else 2 - int(stated)
 
 
-def _is_gzip(file: ScanFile) -> bool:
-    return file.head(2) == b"\x1f\x8b"
+def _kind(head: bytes, file: ScanFile) -> Any:
+    """nibabel's class for a file that begins so."""
+    kind = _KINDS.get(head[344:348]) or _KINDS.get(head[4:8])
+    if kind is None:
+        raise UserError(f"{file.name}: is no NIfTI; of Analyze 7.5, which does not tell left from right, expected none")
+    return kind
 
 
-def _load(file: ScanFile, opened: Any) -> Any:
-    """Load with nibabel: a single file by its content, a pair (.hdr, .img) by its two names."""
+def _load(kind: Any, file: ScanFile, opened: Mapping[str, Any]) -> Any:
+    """Load with nibabel from open files: the image, and the header where it is another file."""
     try:
-        head = opened.read(HEAD)
-        opened.seek(0)
-        single = {b"n+1\0": nib.Nifti1Image, b"n+2\0": nib.Nifti2Image}
-        kind: Any = single.get(head[344:348]) or single.get(head[4:8])
-        image: Any
-        if kind is not None:
-            image = kind.from_file_map({"image": nib.FileHolder(fileobj=opened)})
-        elif file.path is not None:
-            image = nib.load(file.path)
-        else:
-            raise UserError(f"{file.name}: is one of the two files of a NIfTI pair, expected the path of one of them")
-        if not isinstance(image, nib.Nifti1Pair):
-            raise UserError(f"{file.name}: is {type(image).__name__.removesuffix('Image')}, expected NIfTI 1 or 2")
+        image = kind.from_file_map({part: nib.FileHolder(fileobj=of) for part, of in opened.items()})
         image.header.get_data_shape()
         image.header.get_data_dtype()
         _ = image.affine
-    except UserError:
-        raise
     except Exception as error:
         raise UserError(f"{file.name}: not a readable NIfTI file ({_one_line(error)})") from None
     return image
@@ -252,10 +271,10 @@ def _one_line(error: BaseException) -> str:
 FORMAT = Format(
     name="nifti",
     title="NIfTI",
-    endings=(".nii.gz", ".nii", ".hdr", ".img"),
+    endings=(".nii.gz", ".nii", *_HEADERS, *_DATA),
     read=read_nifti,
     write=write_nifti,
     recognise=recognise_nifti,
     stated_axis=_stated_axis,
-    data_endings=((".hdr", ".img"), (".hdr", ".img.gz")),
+    data_endings=tuple((header, data) for header in _HEADERS for data in _DATA),
 )

@@ -38,6 +38,8 @@ _SPACES = {
 }  # fmt: skip
 _TIMED = {"left-posterior-superior-time": "lps", "right-anterior-superior-time": "ras", "lpst": "lps", "rast": "ras"}
 _MAX_HEADER = 1 << 20
+_TEXT = ("utf-8", "surrogateescape")
+"""Names of data files may be any bytes."""
 
 
 def read_nrrd(file: ScanFile) -> Volume:
@@ -125,7 +127,7 @@ def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dt
         fields["measurement frame"] = kept["measurement frame"]
     lines = ["NRRD0005", *(f"{key}: {value}" for key, value in fields.items())]
     lines += [f"{key}{value}" for key, value in kept.items() if value.startswith(":=")]
-    header = ("\n".join(lines) + "\n\n").encode("utf-8")
+    header = ("\n".join(lines) + "\n\n").encode(*_TEXT)
     data = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
     if gzip:
         packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
@@ -141,7 +143,7 @@ def _data_files(file: ScanFile, data_file: str | None, end: int) -> list[ScanFil
     if data_file.split()[0].upper() == "LIST":
         with file.open() as opened:
             opened.seek(end)
-            return [file.beside(line.decode("utf-8", "replace").strip()) for line in opened.readlines(_MAX_HEADER)]
+            return [file.beside(line.decode(*_TEXT).strip()) for line in opened.readlines(_MAX_HEADER)]
     return listed_files(file, data_file, file.name) if "%" in data_file else [file.beside(data_file)]
 
 
@@ -151,7 +153,7 @@ def _header(file: ScanFile) -> tuple[dict[str, str], int]:
     with file.open() as opened:
         opened.readline(16)
         while opened.tell() < _MAX_HEADER:
-            line = opened.readline(_MAX_HEADER).decode("utf-8", "replace").rstrip("\r\n")
+            line = opened.readline(_MAX_HEADER).decode(*_TEXT).rstrip("\r\n")
             if not line:
                 break
             if re.fullmatch(r"data ?file: *list( \d+)? *", line, re.IGNORECASE):  # the names follow to the end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,8 @@ from PIL import Image
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.io.formats.format import Format
-from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.quantise import Grid
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
 
 _MODES: dict[str, np.dtype[Any]] = {
@@ -22,6 +22,7 @@ _MODES: dict[str, np.dtype[Any]] = {
     "I;16B": np.dtype(np.uint16),
     "I": np.dtype(np.uint16),
 }
+_MAGIC = b"\x89PNG\r\n\x1a\n"
 _DEPTH_AT = 24
 """Where a PNG says how many bits a sample has; Pillow makes 8 of 16 in colour without a word."""
 
@@ -29,6 +30,7 @@ _DEPTH_AT = 24
 def read_png(file: ScanFile) -> Volume:
     """Read one image: (1, rows, columns) of grey values 0 to 255 or 0 to 65535, or (1, rows, columns, 3) of colour."""
     depth = file.head(_DEPTH_AT + 1)[-1]
+    _check_chunks(file)
     with Image.open(file.handle, formats=["PNG"]) as image:
         colour = image.mode == "RGB" and depth == 8 and "transparency" not in image.info
         dtype = np.dtype(np.uint8) if colour else _MODES.get(image.mode)
@@ -44,6 +46,19 @@ def read_png(file: ScanFile) -> Volume:
     warning = "PNG has no geometry and no units: 1 mm pixels were assumed"
     source = Source("png", file.paths, None, dtype)
     return Volume(array, np.eye(4), None, source, [warning], channel_axis=-1 if colour else None)
+
+
+def _check_chunks(file: ScanFile) -> None:
+    """Refuse a file of which a part does not fit its checksum; Pillow looks at that of the header's parts alone."""
+    with file.open() as opened:
+        opened.seek(len(_MAGIC))
+        while head := opened.read(8):
+            length = int.from_bytes(head[:4], "big")
+            data = opened.read(min(length, file.size))
+            if len(data) < length or zlib.crc32(head[4:] + data).to_bytes(4, "big") != opened.read(4):
+                raise UserError(f"{file.name}: the PNG is damaged or cut short (a checksum does not fit)")
+            if head[4:] == b"IEND":
+                return
 
 
 def _check(volume: Volume, path: Path) -> None:
@@ -63,8 +78,6 @@ def write_png(volume: Volume, path: Path, template: Source | None, dtype: np.dty
     wanted = dtype or (source.dtype if source is not None else None)
     kept = np.dtype(np.uint8) if wanted == np.uint8 or volume.channels > 1 else np.dtype(np.uint16)
     grid = Grid(kept)
-    if not np.isfinite(planes).all():
-        raise UserError(f"{path}: the image holds values that are not finite, which a PNG cannot store")
     low, high = grid.limits
     notes = []
     if planes.min() < low - 0.5 or planes.max() > high + 0.5:
@@ -82,7 +95,7 @@ FORMAT = Format(
     endings=(".png",),
     read=read_png,
     write=write_png,
-    magic=(b"\x89PNG\r\n\x1a\n",),
+    magic=(_MAGIC,),
     check=_check,
     colour=True,
     positioned=False,

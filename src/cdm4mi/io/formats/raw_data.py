@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import DEFLATE_GAIN, GZIP, ScanFile
 from cdm4mi.io.volume import check_memory
-
-DEFLATE_GAIN = 1040
-"""More bytes than deflate can make of one (about 1032): the bound for what the header of a packed file may claim."""
 
 MOST_FILES = 100_000
 """More files than any list of slices has."""
@@ -39,16 +36,30 @@ def read_raw_data(
     needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     with file.open() as opened:
         opened.seek(file.size - needed if from_end else offset)
-        if not compressed:
-            data = opened.read(needed)
-        else:
-            try:
-                data = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(opened.read(), needed)
-            except zlib.error:
-                raise UserError(f"{file.name}: the compressed voxel data are damaged") from None
+        data = _inflated(opened.read(), needed, file.name) if compressed else opened.read(needed)
     if len(data) < needed:
         raise UserError(f"{file.name}: holds {len(data)} bytes of voxel data, expected {needed} as its header says")
     return np.frombuffer(data, dtype).reshape(shape)
+
+
+def _inflated(packed: bytes, needed: int, name: str) -> bytes:
+    """The first ``needed`` bytes of zlib or gzip data, which are read to their end, so that their checksum counts."""
+    parts, left = [], needed
+    try:
+        while packed:
+            inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            while not inflater.eof:
+                part = inflater.decompress(packed, left or 2**20)
+                if not part and not inflater.eof:
+                    raise zlib.error("cut short")
+                parts.append(part[:left])
+                left -= len(parts[-1])
+                packed = inflater.unconsumed_tail
+            # gzip may come in several members; what else follows is none of it
+            packed = inflater.unused_data if inflater.unused_data.startswith(GZIP) else b""
+    except zlib.error:
+        raise UserError(f"{name}: the compressed voxel data are damaged or cut short") from None
+    return b"".join(parts)
 
 
 def read_data_files(

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.io.formats.format import Format
-from cdm4mi.io.formats.raw_data import DEFLATE_GAIN
 from cdm4mi.io.quantise import Grid, refine, rescale
-from cdm4mi.io.scan_file import ScanFile
+from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
 from cdm4mi.io.volume import Source, Volume, check_memory
 
 # Millimetres of the units that ImageJ and OME name
