@@ -1,8 +1,10 @@
 """Training in two processes is the training in one with batches twice as large, and ends as one."""
 
 import csv
+import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import psutil
 import pytest
 import torch
 import training_runs as runs
+from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from cdm4mi.config.load import save_config
@@ -36,25 +39,61 @@ def patches(tmp_path_factory):
 def config(patches, **training):
     """Without dropout, whose masks are drawn for a micro-batch as a whole; shares of validation that are not equal."""
     keys = {"log_every": 1, "val_every": 2, "checkpoint_every": 2, "lr_decay": "constant", "accelerator": "cpu"}
+    unet = {"dropout": 0.0, "attn_strides": []}
     return runs.tiny_config(
-        patches, model={"unet": {"dropout": 0.0}}, data={"val_patches": 7}, **{**keys, "gradient_clip": 0.5, **training}
+        patches, model={"unet": unet}, data={"val_patches": 7}, **{**keys, "gradient_clip": 0.5, **training}
     )
 
 
-@contextmanager
+def in_one(patches, out, steps, *, resume=False):
+    train(config(patches, batch_size=4, max_tsteps=steps), out, resume=resume, progress=False)
+    return out
+
+
 def in_two(patches, out, steps, *, resume=False):
-    """``cdm4mi train`` with devices=2 as it runs."""
+    """Train in two processes, which are forked and told what torchrun tells."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cdm4mi.training.run", "training_runs"])
+    settings = config(patches, batch_size=2, max_tsteps=steps)
+    both = [context.Process(target=one_of_two, args=(rank, port, settings, out, resume)) for rank in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(LIMIT)
+    assert [process.exitcode for process in both] == [0, 0]
+    return out
+
+
+def one_of_two(rank, port, settings, out, resume):
+    torch.set_num_threads(1)
+    numbers = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0}
+    os.environ |= {name: str(n) for name, n in numbers.items()}
+    os.environ |= {"TORCHELASTIC_RUN_ID": "run", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    rank_zero_only.rank = rank  # which Lightning takes from the environment as it is imported
+    train(settings, out, resume=resume, progress=False)
+
+
+@contextmanager
+def command_in_two(patches, out):
+    """``cdm4mi train`` with devices=2 and without an end, as it runs, from its first checkpoint on."""
     file = out.with_suffix(".yaml")
-    save_config(config(patches, devices=2, batch_size=2, max_tsteps=steps), file)
-    command = [sys.executable, "-m", "cdm4mi", "train", str(file), "--out", str(out), "--no-progress"]
+    save_config(config(patches, devices=2, batch_size=2, max_tsteps=100_000), file)
     process = subprocess.Popen(
-        [*command, *["--resume"] * resume],
+        [sys.executable, "-m", "cdm4mi", "train", str(file), "--out", str(out), "--no-progress"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
+        limit = time.monotonic() + LIMIT
+        while not (out / "checkpoints" / "last.ckpt").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < limit
+            time.sleep(0.05)
         yield process
     finally:
         for one in [*psutil.Process(process.pid).children(recursive=True), process] if process.poll() is None else ():
@@ -64,21 +103,6 @@ def in_two(patches, out, steps, *, resume=False):
 def runs_on(process):
     """Whether a process has not ended; one that nobody asks for its exit code is a zombie."""
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-
-
-def until(process, found):
-    """Wait for what ``found`` returns once it is there."""
-    limit = time.monotonic() + LIMIT
-    while not (value := found()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    return value
-
-
-def in_one(patches, out, steps, *, resume=False):
-    train(config(patches, devices=1, batch_size=4, max_tsteps=steps), out, resume=resume, progress=False)
-    return out
 
 
 def logged(out):
@@ -93,55 +117,34 @@ def logged(out):
     return found
 
 
-def assert_same_training(out, reference):
-    values = logged(reference)
+@gloo
+def test_two_processes_go_on_as_one_would_and_one_goes_on_from_them(patches, tmp_path):
+    alone = in_one(patches, tmp_path / "alone", 6)
+    out = in_one(patches, tmp_path / "run", 2)
+    in_two(patches, out, 4, resume=True)
+    assert runs.checkpoint(out)["PairData"] == {"step": 4, "pairs": 16}
+    in_one(patches, out, 6, resume=True)
+    assert len(list((out / "logs").iterdir())) == 3  # one for each run, not for each process
+    values = logged(alone)
+    assert len(values["train/loss"]) == 6
     assert logged(out) == {column: pytest.approx(values[column], rel=1e-3) for column in values}
-    found, expected = runs.checkpoint(out), runs.checkpoint(reference)
-    assert (found["global_step"], found["PairData"]) == (expected["global_step"], expected["PairData"])
+    found, expected = runs.checkpoint(out), runs.checkpoint(alone)
+    assert found["PairData"] == expected["PairData"]
     for key, weights in expected["state_dict"].items():
         torch.testing.assert_close(found["state_dict"][key], weights, rtol=1e-3, atol=1e-4)
     for key, weights in expected["ema"]["weights"].items():
         torch.testing.assert_close(found["ema"]["weights"][key], weights, rtol=1e-3, atol=1e-4)
 
 
-@pytest.fixture(scope="module")
-def alone(patches, tmp_path_factory):
-    """The run in one process with batches of four."""
-    return in_one(patches, tmp_path_factory.mktemp("alone"), 4)
-
-
-@gloo
-def test_two_processes_train_as_one_and_one_goes_on_from_them(patches, alone, tmp_path):
-    out = tmp_path / "run"
-    with in_two(patches, out, 2) as process:
-        printed, errors = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, errors
-    assert errors.splitlines() == ["2 processes (cpu), 4 pairs a step in all"]
-    assert printed.count("trained: ") == 1
-    assert len(list((out / "logs").iterdir())) == 1
-    assert runs.checkpoint(out)["PairData"] == {"step": 2, "pairs": 8}
-    in_one(patches, out, 4, resume=True)
-    assert_same_training(out, alone)
-
-
-@gloo
-def test_two_go_on_from_one(patches, alone, tmp_path):
-    out = in_one(patches, tmp_path / "run", 2)
-    with in_two(patches, out, 4, resume=True) as process:
-        _, errors = process.communicate(timeout=LIMIT)
-    assert process.returncode == 0, errors
-    assert_same_training(out, alone)
-
-
 @gloo
 def test_sigterm_to_the_first_saves_and_ends_all(patches, tmp_path):
     out = tmp_path / "run"
-    with in_two(patches, out, 100_000) as process:
-        until(process, (out / "checkpoints" / "last.ckpt").exists)
+    with command_in_two(patches, out) as process:
         others = psutil.Process(process.pid).children()
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=LIMIT)
     assert process.returncode == 143, errors
+    assert errors.splitlines()[0] == "2 processes (cpu), 4 pairs a step in all"
     assert errors.splitlines()[-1] == "stopped (SIGTERM)"
     assert errors.count("stopped: ") == 1
     step = runs.checkpoint(out)["global_step"]
@@ -154,8 +157,7 @@ def test_sigterm_to_the_first_saves_and_ends_all(patches, tmp_path):
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_death_of_one_ends_all(rank, patches, tmp_path):
     out = tmp_path / "run"
-    with in_two(patches, out, 100_000) as process:
-        until(process, (out / "checkpoints" / "last.ckpt").exists)
+    with command_in_two(patches, out) as process:
         (other,) = psutil.Process(process.pid).children()
         (other if rank else process).kill()
         _, errors = process.communicate(timeout=LIMIT)  # until both have closed their standard error
