@@ -203,6 +203,9 @@ class AugmentConfig(Section):
     shrink: Fraction = Field(
         0.0, description="share of the patches that are cut twice as large, where a slice is, and averaged over 2 x 2"
     )
+    leaves: Fraction = Field(
+        0.0, description="share of the patches that are replaced by ellipses in their intensities (data.dead_leaves)"
+    )
     lesions: Fraction = Field(
         0.0, description="share of the patches to which a few ellipses of low contrast are added (data.lesions)"
     )
