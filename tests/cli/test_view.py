@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from scans_on_disk import SECRETS, dicom_series
 
+from cdm4mi import io
+
 
 @pytest.fixture
 def scans(tmp_path, save_nifti):
@@ -37,6 +39,20 @@ def test_no_patient_data_of_a_dicom_series(command, tmp_path):
     code, _, _ = command("view", dicom_series(tmp_path / "series"), "--out", tmp_path / "page.html")
     assert code == 0
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert not any(secret in text for secret in SECRETS)
+
+
+def test_the_uncertainty_of_a_dicom_series_as_denoise_writes_it(command, tmp_path):
+    series = dicom_series(tmp_path / "series")
+    scan = io.read(series)
+    io.write_map(scan.with_array(np.full(scan.shape, 12.5, np.float32)), tmp_path / "sd.dcm", "Standard deviation")
+    io.write(scan.with_array(scan.array + 3), tmp_path / "restored")
+    code, _, err = command(
+        "view", series, tmp_path / "restored", "--uncertainty", tmp_path / "sd.dcm", "--out", tmp_path / "page.html"
+    )
+    assert (code, err) == (0, "")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '"role": "uncertainty", "low": 12.5' in text and '"difference": 3.0' in text
     assert not any(secret in text for secret in SECRETS)
 
 

@@ -21,7 +21,7 @@ LARGE = 100_000_000
 def view(
     scan: Annotated[Path, typer.Argument(metavar="SCAN", help="a scan: NIfTI, a DICOM file, a series' folder ...")],
     restored: Annotated[
-        list[Path] | None, typer.Argument(metavar="[RESTORED]...", help="scans of the same voxels, to compare with it")
+        list[Path] | None, typer.Argument(metavar="RESTORED", help="scans of the same voxels, to compare with it")
     ] = None,
     uncertainty: Annotated[
         Path | None, typer.Option(help="a map of standard deviations, as denoise --uncertainty writes it")
@@ -38,8 +38,7 @@ def view(
 ) -> None:
     """Show a scan, what was restored from it, their difference and its uncertainty in a browser.
 
-    Without --out, a server that this machine alone can reach shows them until Ctrl-C. No names of patients are on the
-    page. Not for clinical use.
+    Without --out, a server that only this machine can reach shows them until Ctrl-C. Not for clinical use.
     """
     from cdm4mi.files import refuse_inputs
     from cdm4mi.intensity import guess_notice
