@@ -14,6 +14,7 @@ FLAGS = (
     "--no-sandbox",  # the tests may run as root
     "--remote-debugging-pipe",
     "--disable-gpu",
+    "--disable-dev-shm-usage",  # it is small in containers
     "--no-first-run",
     "--disable-extensions",
     "--disable-background-networking",
