@@ -257,6 +257,19 @@ def test_a_phone_scrolls_slices_with_a_finger(browser, tmp_path):
     assert page.run("document.documentElement.scrollWidth") == 390
 
 
+def test_two_fingers_zoom_about_the_point_between_them(browser, tmp_path):
+    page = open_page(browser, tmp_path, lps_volume(corner_phantom()), width=390, height=844, mobile=True)
+    page.run("set('mode', 'side')")
+    drawn(page)
+    at = page.run("panels[0].voxel(150, 400)")
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": 150 + side * apart, "y": 400, "id": side} for side in (-1, 1)]
+        page.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    drawn(page)
+    assert page.run("state.zoom") == pytest.approx(2, abs=0.1)
+    assert np.abs(np.subtract(page.run("panels[0].voxel(150, 400)"), at)).max() <= 1
+
+
 def test_time_points_of_mr_and_percentiles(browser, tmp_path):
     rng = np.random.default_rng(0)
     array = np.stack([rng.uniform(0, 100, (4, 16, 16)), np.full((4, 16, 16), 77.0)]).astype(np.float32)
