@@ -90,6 +90,7 @@ def denoise(
     from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
     from cdm4mi.io import refuse_existing
+    from cdm4mi.locks import sole_writer
     from cdm4mi.models.checkpoint import load_model
 
     for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
@@ -116,9 +117,8 @@ def denoise(
     )
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal
-    ) as bar:
+    bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
+    with sole_writer(out, "denoise"), bar:
         task = bar.add_task("restoring", total=None)
 
         def restore(number: int | None, target: Path) -> DenoiseRecord:
