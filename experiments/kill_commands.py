@@ -307,19 +307,20 @@ def killed(command: Command, place: Path, reference: dict[str, str], seconds: fl
         wrong.append(f"called again: ended with {again.code}: {again.errors[-300:]}")
     wrong += [f"called again: left {name}" for name in hidden(place)]
     wrong += [f"called again: is not whole: {name}" for name in damaged(place)]
-    found = _content(command, place)
-    wrong += [f"called again: {name} differs" for name in reference if found.get(name) != reference[name]]
-    wrong += [f"called again: {name} is new" for name in found if name not in reference]
+    wrong += [f"called again: {what}" for what in differences(_content(command, place), reference)]
     return Kill(seen, wrong, ended.orphans)
 
 
-def two_at_once(command: Command, place: Path, reference: dict[str, str]) -> list[str]:
-    """Begin a command where another process is at work, which is halted meanwhile: what is wrong."""
+def two_at_once(command: Command, place: Path) -> tuple[dict[str, str], list[str]]:
+    """Begin a command where another process is at work, which is halted meanwhile: (content at the end, what is wrong).
+
+    The first has to go through, the second is refused in one line that names the first.
+    """
     first, wrong = start(command, place), []
     until, lock = time.monotonic() + SECONDS, command.lock(place)
     while not (lock.exists() and lock.read_text()):
         if first.exitcode is not None or time.monotonic() > until:
-            return [f"never held {lock.name}", *end(first, place).wrong]
+            return {}, [f"never held {lock.name}", *end(first, place).wrong]
         time.sleep(0.002)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGSTOP)
@@ -337,9 +338,7 @@ def two_at_once(command: Command, place: Path, reference: dict[str, str]) -> lis
     wrong += [*second.wrong, *ended.wrong]
     if ended.code:
         wrong.append(f"the first ended with {ended.code}: {ended.errors[-300:]}")
-    found = _content(command, place)
-    wrong += [f"{name} differs" for name in reference if found.get(name) != reference[name]]
-    return wrong + [f"left {name}" for name in hidden(place)]
+    return _content(command, place), wrong + [f"left {name}" for name in hidden(place)]
 
 
 def _content(command: Command, place: Path) -> dict[str, str]:
@@ -348,6 +347,12 @@ def _content(command: Command, place: Path) -> dict[str, str]:
         return command.content(place)
     except (OSError, KeyError):
         return {}
+
+
+def differences(found: dict[str, str], expected: dict[str, str]) -> list[str]:
+    """What differs between two contents, a line each."""
+    lines = [f"{name} differs" for name in expected if found.get(name) != expected[name]]
+    return lines + [f"{name} is new" for name in found if name not in expected]
 
 
 def hidden(place: Path) -> list[str]:

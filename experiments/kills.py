@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.kill_commands import Command, commands, killed, moments, two_at_once, undisturbed
+from experiments.kill_commands import Command, commands, differences, killed, moments, two_at_once, undisturbed
 
 
 def tried(command: Command, folder: Path, count: int, seed: int) -> tuple[str, list[str]]:
@@ -43,7 +43,8 @@ def tried(command: Command, folder: Path, count: int, seed: int) -> tuple[str, l
         outlived = max(outlived, result.orphans)
         failures += [f"{command.name}, {by.name} after {moment:.2f} s: {what}" for what in result.wrong]
         shutil.rmtree(place)
-    twice = two_at_once(command, folder / "twice", reference)
+    content, twice = two_at_once(command, folder / "twice")
+    twice += differences(content, reference)
     failures += [f"{command.name}, two at once: {what}" for what in twice]
     found = ", ".join(f"{what} {number}" for what, number in seen.most_common())
     second = "refused" if not twice else "FAILED"
