@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import PLANES, enhanced, save, save_one, set_pixels, slices, stored_values, uid
+from dicom_series import PLANES, enhanced, save, save_one, set_pixels, slices, uid
 from external import needs_dcm2niix, niftis_of
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -152,9 +152,8 @@ def parts_of_a_series(kind):
     """Magnitude and phase, or two echoes, in one series: lists of data sets of each part."""
     made = []
     for part in range(2):
-        for ds in slices(
-            modality="MR", bits=12, signed=False, slope=1.0 + part, intercept=-4.0 * part, seed=part, plane="oblique"
-        ):
+        scaled = {"slope": 1.0 + part, "intercept": -4.0 * part}
+        for ds in slices(modality="MR", bits=12, signed=False, seed=part, plane="oblique", **scaled):
             ds.InstanceNumber += 100 * part
             if kind == "phase":
                 letter = "MP"[part]

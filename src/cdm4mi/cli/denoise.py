@@ -11,6 +11,7 @@ from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
 from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
+from cdm4mi.errors import counted
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
@@ -164,8 +165,8 @@ def _report(out: Path, record: DenoiseRecord) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
-        f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
-        f"noise {_noise_text(record)}"
+        f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
+        f"{record.seconds} s; noise {_noise_text(record)}"
     )
 
 
