@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,9 +57,9 @@ class Case:
     rng: np.random.Generator
 
     @classmethod
-    def number(cls, n: int) -> Case:
-        of = scan(NAMES[n % len(NAMES)])
-        k = n // len(NAMES) % len(of.volume.array)
+    def number(cls, n: int, names: Sequence[str]) -> Case:
+        of = scan(names[n % len(names)])
+        k = n // len(names) % len(of.volume.array)
         rng = np.random.default_rng(n)
         clean = Volume(of.volume.array[k : k + 1], of.volume.affine, of.window.modality)
         return cls(clean, float(np.exp(rng.uniform(*np.log(LEVELS)))), rng)
@@ -135,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=100, help="slices with noise, in turn over the scans")
     parser.add_argument("--model", default="shipped", help="a checkpoint, or shipped")
+    parser.add_argument("--scans", nargs="+", default=NAMES, help="names of experiments/real_noise/scans.py")
     parser.add_argument("--reasons", action="store_true", help="print the reasons of each report")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -142,13 +144,13 @@ def main() -> None:
     restorer = Restorer(model)
     counts: dict[tuple[str, str], Counter[str]] = {}
     for n in range(options.cases):
-        case = Case.number(n)
+        case = Case.number(n, options.scans)
         for kind, report in reports(case, model, restorer).items():
             counted = counts.setdefault((kind, case.clean.modality), Counter())
             counted.update([report.verdict, *(["refused"] if report.refused else [])])
             if options.reasons:
                 texts = "; ".join(f"{r.colour}: {r.text}" for r in report.reasons)
-                print(f"{n} {NAMES[n % len(NAMES)]}, {kind}: {texts}", flush=True)
+                print(f"{n} {options.scans[n % len(options.scans)]}, {kind}: {texts}", flush=True)
     print("| kind | scans | cases | good | caution | bad | refused by --strict |\n|---|---|---|---|---|---|---|")
     for (kind, modality), found in sorted(counts.items(), key=lambda item: KINDS.index(item[0][0])):
         total = found["good"] + found["caution"] + found["bad"]

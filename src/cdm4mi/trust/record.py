@@ -96,7 +96,7 @@ class Place(Record):
 
     position: (slice, row, column); position_mm: RAS. change: for "structure" in the scan's units, positive where
     something bright was removed; for "contrast" the share of the contrast that is missing. change_in_sigma: the
-    contrast over the noise level, None for a share.
+    contrast over the noise level; change_scaled: on [-1, 1] by the scan's intensity window; None for a share.
     """
 
     kind: str
@@ -105,6 +105,7 @@ class Place(Record):
     score: float
     change: float
     change_in_sigma: float | None
+    change_scaled: float | None
     size_mm: float
 
 

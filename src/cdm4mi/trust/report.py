@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
@@ -22,6 +21,7 @@ from cdm4mi.records import read_record_as
 from cdm4mi.trust.fidelity import fidelity
 from cdm4mi.trust.record import FoundNoise, ModelRange, Origin, Place, Residual, Trained, TrustReport
 from cdm4mi.trust.residual import ResidualTest, residual_test
+from cdm4mi.trust.structure import Finding
 from cdm4mi.trust.verdict import reasons, verdict_of
 from cdm4mi.window import IntensityWindow
 
@@ -68,9 +68,9 @@ def trust_report(
     test = residual_test(y, output, noise, spacing=scan.spacing, body=body if kind == "CT" else None)
     measured = fidelity(y, output, noise, body, kind, scan.padding)
     trained = _model_of(record, model)
-    window = record.normalisation if record is not None else None
+    window = record.normalisation if record is not None else _window(scan, trained)
     unit = scan.units or IntensityWindow(0.0, 1.0, kind).unit
-    found, places = _found(noise, len(y)), [_place(f, scan, noise) for f in test.findings]
+    found, places = _found(noise, len(y)), [_place(f, scan, noise, window.scale) for f in test.findings]
     known = None if trained is None else _known(trained, scan, window, noise)
     about = io.input_record(scan)
     origin = None if record is None else _origin(record, about.sha256)
@@ -140,9 +140,14 @@ def _model_of(record: DenoiseRecord | None, model: TrainedModel | str | Path | N
     return trained
 
 
-def _known(model: TrainedModel, scan: Volume, window: IntensityWindow | None, noise: NoiseEstimate) -> ModelRange:
-    data = model.config.data
-    window = window or window_for(scan, data.window, data.percentiles)
+def _window(scan: Volume, model: TrainedModel | None) -> IntensityWindow:
+    """That of the model's training for this scan, where the model is known; else the usual one."""
+    return (
+        window_for(scan) if model is None else window_for(scan, model.config.data.window, model.config.data.percentiles)
+    )
+
+
+def _known(model: TrainedModel, scan: Volume, window: IntensityWindow, noise: NoiseEstimate) -> ModelRange:
     trained = NoiseRange.of(model.config, window)
     sigma = correlation = None
     if trained.sigma is not None:
@@ -194,19 +199,22 @@ def _origin(record: DenoiseRecord, input_hash: str | None) -> Origin:
     )
 
 
-def _place(finding: Any, scan: Volume, noise: NoiseEstimate) -> Place:
+def _place(finding: Finding, scan: Volume, noise: NoiseEstimate, scale: float) -> Place:
+    """scale: of the intensity window."""
     slice_, row, column = finding.position
     right, anterior, superior, _ = scan.slice_affine(slice_) @ [column, row, 0, 1]
     level = noise.of_slices(len(scan.slices()))[slice_]
     if noise.map is not None:
         level *= noise.map[row, column] / noise.sigma
+    is_contrast = finding.kind == "structure"
     return Place(
         kind=finding.kind,
         position=finding.position,
         position_mm=(float(right), float(anterior), float(superior)),
         score=finding.score,
         change=finding.change,
-        change_in_sigma=float(finding.change / level) if finding.kind == "structure" else None,
+        change_in_sigma=float(finding.change / level) if is_contrast else None,
+        change_scaled=finding.change * scale if is_contrast else None,
         size_mm=finding.size,
     )
 

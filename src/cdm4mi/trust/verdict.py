@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from cdm4mi.trust.record import Colour, Fidelity, FoundNoise, ModelRange, Origin, Place, Reason
 from cdm4mi.trust.residual import MOST_LEVEL, ResidualTest
 
-LEAST_LEVEL = 0.7
-"""Residual over noise level, for the whole of the noise, under which most of the noise's power stays in the scan."""
+LEAST_LEVEL = 0.5
+"""Residual over noise level, for the whole of the noise, under which three quarters of its power stay in the scan. An
+estimate of least squared error E leaves sqrt(1 - E / sigma^2), which is 0.6 for little noise in fine anatomy."""
 LEVELS_ALIKE = 1.5
 """Ratio of the level that was given for the restoration and the measured one: estimates err by up to a third in small
 images full of edges."""
-LEAST_CONTRAST = 0.5
-"""Noise levels of a finding's contrast from which it counts as structure and not as a trace: half of what a single
-pixel varies by, which over a blob of many pixels is seen by eye."""
-LEAST_SHARE = 0.2
-"""Share of a structure's contrast that has to be missing for the same."""
+LEAST_CONTRAST = 0.25, 0.5
+"""Noise levels of a finding's contrast from which it is faint, and from which it is clear: half of what a single pixel
+varies by, over a blob of many pixels, is seen by eye; a quarter hardly."""
+LEAST_SCALED = 0.01, 0.025
+"""The same on [-1, 1], 10 and 25 HU of the usual window, the latter a lesion of 40 HU and 10 mm, whatever the noise."""
+LEAST_SHARE = 0.05, 0.2
+"""The same for the share of a structure's contrast that is missing."""
 MOST_GAIN = 0.05
 """Error of the scale of intensities from which they were rescaled; 5 % of 1000 HU is the contrast of a lesion."""
 MOST_SHIFT = 0.25
@@ -46,7 +49,12 @@ def reasons(
         *_of_model(model, unit),
     ]
     found.sort(key=lambda reason: -ORDER.index(reason.colour))
-    return found or [Reason(colour="good", text="nothing but noise is seen in what was taken away")]
+    return found or [
+        Reason(
+            colour="good",
+            text=f"{'only traces are' if places else 'nothing is'} seen beside noise in what was taken away",
+        )
+    ]
 
 
 def verdict_of(found: list[Reason]) -> Colour:
@@ -77,20 +85,25 @@ def _of_residual(test: ResidualTest, strength: float) -> Iterator[Reason]:
 
 
 def _of_places(places: list[Place], unit: str) -> Iterator[Reason]:
-    """One reason for the clear findings, one for the faint ones, each with the most striking of them."""
-    clear = [p for p in places if _is_clear(p)]
-    faint = [p for p in places if not _is_clear(p)]
-    for these, colour, what in ((clear, "bad", "structure"), (faint, "caution", "faint structure")):
+    """One reason for the clear findings, one for the faint ones, each with the most striking of them; none for traces.
+
+    Traces are real, but every network leaves some: they are among the findings alone.
+    """
+    weights = [_weight(place) for place in places]
+    kinds: tuple[tuple[int, Colour, str], ...] = ((2, "bad", "structure"), (1, "caution", "faint structure"))
+    for weight, colour, what in kinds:
+        these = [place for place, its in zip(places, weights, strict=True) if its == weight]
         if these:
             more = f" and {len(these) - 1} more" if len(these) > 1 else ""
-            text = f"{what} was changed: {described(these[0], unit)}{more}"
-            yield Reason.model_validate({"colour": colour, "text": text})
+            yield Reason(colour=colour, text=f"{what} was changed: {described(these[0], unit)}{more}")
 
 
-def _is_clear(place: Place) -> bool:
-    if place.change_in_sigma is not None:
-        return abs(place.change_in_sigma) >= LEAST_CONTRAST
-    return abs(place.change) >= LEAST_SHARE
+def _weight(place: Place) -> int:
+    """0 for a trace, 1 for a faint finding, 2 for a clear one: the most of what its contrast is in either measure."""
+    if place.change_in_sigma is None or place.change_scaled is None:
+        return sum(abs(place.change) >= least for least in LEAST_SHARE)
+    in_sigma = sum(abs(place.change_in_sigma) >= least for least in LEAST_CONTRAST)
+    return max(in_sigma, sum(abs(place.change_scaled) >= least for least in LEAST_SCALED))
 
 
 def described(place: Place, unit: str) -> str:
