@@ -252,7 +252,7 @@ def end(process: BaseProcess, place: Path) -> Ended:
             with suppress(psutil.NoSuchProcess):
                 orphan.kill()
     errors = Path(f"{place}.txt").read_text() if Path(f"{place}.txt").exists() else ""
-    if "Traceback" in errors:
+    if "Traceback" in errors and process.exitcode != -signal.SIGKILL:  # whose workers may say that they lost it
         wrong.append(f"ended in a traceback: {errors.strip().splitlines()[-1]}")
     return Ended(process.exitcode, errors, wrong, orphans)
 
