@@ -18,6 +18,14 @@ def calibrate(
     steps: Annotated[int | None, typer.Option(help="steps of a sample")] = None,
     samples: Annotated[int | None, typer.Option(help="samples whose spread is calibrated")] = None,
     patches: Annotated[int, typer.Option(min=4, help="how many noisy patches of the validation patients")] = 64,
+    unread_slices: Annotated[
+        bool,
+        typer.Option(
+            "--unread-slices",
+            help="take also slices that data.slice_step left out of training patients, "
+            "for modalities without a validation patient",
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="decides patches and samples")] = 0,
 ) -> None:
     """Fit the uncertainty of a model on its validation patients and keep it in the checkpoint, for denoise to use."""
@@ -45,14 +53,15 @@ def calibrate(
                 config,
                 sampling,
                 patches=patches,
+                unread_slices=unread_slices,
                 seed=seed,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
         path = annotate(checkpoint, calibration=result)
     echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
-    echo(f"{100 * result.coverage_after:.1f} % after it, measured on patients that the fit did not see:")
+    echo(f"{100 * result.coverage_after:.1f} % after it, measured where the fit did not look:")
     for kind, its in result.kinds.items():
-        echo(f"  {kind} noise: {100 * its.coverage:.1f} %, standard deviation scaled by {its.scale:.3g}")
+        echo(f"  {kind}: {100 * its.coverage:.1f} % ({its.measured_on}), standard deviation scaled by {its.scale:.3g}")
     echo(
         f"standard deviation: scale x sqrt(spread^2 + ({result.floor:g} noise levels)^2), "
         f"spread smoothed over {result.smoothing:g} pixels"

@@ -203,6 +203,7 @@ class Restorer:
                 np.repeat(sigma, self.channels),
                 np.repeat(used, self.channels),
                 measured,
+                norm.modality,
             )
             array = volume.arranged((planes / scale).reshape(y.shape))
             deviation = volume.with_array(array, derivation=derivation)
@@ -244,10 +245,15 @@ class Restorer:
         return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
 
     def _calibrated(
-        self, spread: NDArray[Any], sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate
+        self,
+        spread: NDArray[Any],
+        sigma: NDArray[Any],
+        used: NDArray[Any],
+        measured: NoiseEstimate,
+        modality: str | None,
     ) -> tuple[NDArray[Any], Uncertainty]:
         """The calibrated standard deviation where there is one, and what the record says of it."""
-        calibration, kind = self.model.about.calibration, noise_kind(measured.texture)
+        calibration, kind = self.model.about.calibration, noise_kind(modality, measured.texture)
         why = None
         if calibration is None:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
@@ -255,7 +261,7 @@ class Restorer:
             why = "the calibration is for other sampling settings"
         elif kind not in calibration.kinds:
             known = " or ".join(calibration.kinds) or "no noise"
-            why = f"the noise is {kind}, and the calibration is for {known}"
+            why = f"the scan has {kind}, and the calibration is for {known}"
         elif np.any(np.abs(used - sigma) > 0.01 * sigma):
             why = "the noise level is outside the model's training range"
         if calibration is None or why is not None:
@@ -265,7 +271,8 @@ class Restorer:
             kind=kind,
             interval=INTERVAL,
             half_width_in_standard_deviations=HALF_WIDTH,
-            coverage_on_validation_patients=calibration.kinds[kind].coverage,
+            coverage=calibration.kinds[kind].coverage,
+            measured_on=calibration.kinds[kind].measured_on,
         )
 
     def restore_slices(
