@@ -308,12 +308,13 @@ class DDPM(L.LightningModule):
         training = self.config.training
         beta1, beta2 = training.betas
         learnt = [p for p in self.parameters() if p.requires_grad]
+        clipped = training.gradient_clip > 0 and training.precision != "32"  # which Lightning refuses for fused ones
         return torch.optim.AdamW(
             learnt,
             training.learning_rate,
             betas=(beta1, beta2),
             weight_decay=training.weight_decay,
-            fused=all(p.is_cuda for p in learnt),
+            fused=not clipped and all(p.is_cuda for p in learnt),
         )
 
     def configure_optimizers(self) -> Any:
