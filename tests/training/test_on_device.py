@@ -13,6 +13,7 @@ from cdm4mi.config import parse_config
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation.noises.speckle import Speckle
+from cdm4mi.errors import UserError
 from cdm4mi.training.modules import ConditionDDPM
 from cdm4mi.training.run import train
 
@@ -110,7 +111,9 @@ def test_a_training_is_the_same_wherever_its_pairs_are_made(tmp_path):
     patches = runs.patch_folder(tmp_path / "patches")
 
     def losses(on_device):
-        config = runs.tiny_config(patches, data={"on_device": on_device}, max_tsteps=4, log_every=1)
+        config = runs.tiny_config(
+            patches, data={"on_device": on_device, "workers": int(on_device)}, max_tsteps=4, log_every=1
+        )
         out = tmp_path / str(on_device)
         train(config, out, progress=False)
         with (out / "logs" / "version_0" / "metrics.csv").open() as file:
@@ -122,3 +125,10 @@ def test_a_training_is_the_same_wherever_its_pairs_are_made(tmp_path):
 def test_noise_made_image_by_image_stays_on_the_cpu(dataset):
     assert dataset.tied_to_cpu() is None
     assert PairDataset(list(patients()), Speckle(), 24, 0).tied_to_cpu() == "noise speckle is made image by image"
+
+
+def test_what_cannot_be_made_there_is_refused_where_it_is_asked_for(tmp_path):
+    patches = runs.patch_folder(tmp_path / "patches")
+    config = runs.tiny_config(patches, data={"on_device": True, "patches_per_slice": 4})
+    with pytest.raises(UserError, match=r"data\.on_device: found true, but whole slices .*, expected auto or false"):
+        train(config, tmp_path / "run", progress=False)
