@@ -35,28 +35,29 @@ def calibrate(
     from cdm4mi.config.load import parse_config
     from cdm4mi.inference.calibrate import calibrate as fit
     from cdm4mi.inference.settings import changed
+    from cdm4mi.locks import sole_writer
     from cdm4mi.models.annotate import annotate
-    from cdm4mi.models.checkpoint import load_model
+    from cdm4mi.models.checkpoint import checkpoint_file, load_model
 
     model = load_model(checkpoint)
     config = parse_config(model.config.model_dump(mode="json"), overrides or [], where=str(checkpoint))
     sampling = changed(config.sampling, estimate="mean-of-k", steps=steps, samples=samples)
     columns = (TextColumn("sampling"), BarColumn(), TextColumn("{task.completed}/{task.total} patches"))
     console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("sampling", total=None)
-        result = fit(
-            model,
-            config,
-            sampling,
-            patches=patches,
-            unread_slices=unread_slices,
-            seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    path = annotate(checkpoint, calibration=result)
+    bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
+    with sole_writer(checkpoint_file(checkpoint), "calibrate"):
+        with bar:
+            task = bar.add_task("sampling", total=None)
+            result = fit(
+                model,
+                config,
+                sampling,
+                patches=patches,
+                unread_slices=unread_slices,
+                seed=seed,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        path = annotate(checkpoint, calibration=result)
     echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
     echo(f"{100 * result.coverage_after:.1f} % after it, measured where the fit did not look:")
     for kind, its in result.kinds.items():

@@ -25,13 +25,14 @@ def nan_as_padding(volume: Volume, name: str) -> Volume:
         raise UserError(f"{name}: all voxels are NaN, expected an image")
     if volume.channel_axis is not None or volume.source is None:
         raise UserError(f"{name}: {int((~finite).sum())} value(s) of a colour image are NaN, expected finite values")
-    padding = ~finite
-    background = min(0.0, float(volume.array[finite].min()))
+    padding, stated = ~finite, volume.padding
+    image = finite if stated is None else finite & ~stated
+    background = min(0.0, float(volume.array[image].min())) if image.any() else 0.0
     warning = f"{int(padding.sum())} voxel(s), {padding.mean():.1%}, are NaN: taken as padding and kept"
     return replace(
         volume,
         array=np.where(padding, np.float32(background), volume.array),
-        padding=padding,
+        padding=padding if stated is None else padding | stated,
         source=replace(volume.source, nan_padding=True),
         warnings=[*volume.warnings, warning],
     )

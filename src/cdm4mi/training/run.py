@@ -37,6 +37,7 @@ from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.processes import Processes, is_first, joined, processes_of, quiet_unless_first
 from cdm4mi.training.progress import StepProgress
+from cdm4mi.workers import end_with_parent
 
 log = logging.getLogger("cdm4mi.training")
 
@@ -155,7 +156,8 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _outlive_signals(worker: int) -> None:
-    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached every process of the job."""
+    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached all processes, and no longer."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(MOST_SECONDS_AFTER_SIGTERM))
 
