@@ -13,11 +13,11 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGTransferSyntaxes
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import check_memory
 from cdm4mi.io.dicom.codestream import coded_sizes
 from cdm4mi.io.dicom.frames import frame_count
 from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.values import text, whole
-from cdm4mi.io.volume import check_memory
 
 _PIXEL_DATA = 0x7FE00010
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.valuerep import format_number_as_ds
 
+from cdm4mi.io.arrays import limits
 from cdm4mi.io.dicom.frames import Frame, padding_range
 from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.read import DicomHeader
@@ -52,10 +53,10 @@ def _grid(values: NDArray[Any], dataset: Dataset, frame: Frame) -> Grid:
     if not has_rescale:
         # An MR image has no rescale by the standard: plain integers where their step is small against the span.
         for candidate in [Grid(candidates[0].dtype, 1.0, 0.0, bits), *candidates]:
-            if candidate.fits(float(values.min()), float(values.max())) and fine_enough(candidate, values, 1.0):
+            if candidate.fits(*limits(values)) and fine_enough(candidate, values, 1.0):
                 return candidate
     if dataset.get("Modality") != "PT":  # PET demands an intercept of 0
-        low = float(values.min())
+        low, _ = limits(values)
         steps = np.floor((low - kept.intercept) / kept.slope) if kept.slope > 0 else 0.0
         candidates.append(Grid(np.dtype(f"u{width}"), kept.slope, _ds(kept.intercept + steps * kept.slope)))
     return refine(values, candidates, _ds) or _fallback(values, candidates[0].dtype, frame)
@@ -63,8 +64,8 @@ def _grid(values: NDArray[Any], dataset: Dataset, frame: Frame) -> Grid:
 
 def _fallback(values: NDArray[Any], dtype: np.dtype[Any], frame: Frame) -> Grid:
     """Grid with the finest slope at which the type holds the values, at the source's intercept."""
-    reach = float(np.abs(values - frame.intercept).max()) or 1.0
-    low = float((values - frame.intercept).min())
+    low, high = (float(np.float32(end) - np.float32(frame.intercept)) for end in limits(values))
+    reach = max(abs(low), abs(high)) or 1.0
     if low < 0 and dtype.kind == "u":
         dtype = np.dtype(f"i{dtype.itemsize}")
     top = (1 << (dtype.itemsize * 8 - (dtype.kind == "i"))) - 1
