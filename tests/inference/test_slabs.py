@@ -158,6 +158,21 @@ def test_samples_do_not_depend_on_the_slabs(source, tiny):
     np.testing.assert_allclose(one.spread.array, many.spread.array, atol=0.05)
 
 
+@pytest.mark.parametrize("error, kept", [(OSError(28, "No space left on device"), True), (UserError("bad"), False)])
+def test_what_is_finished_outlives_a_full_disk_and_no_other_mistake(error, kept, source, tiny, tmp_path, monkeypatch):
+    target, begun = tmp_path / "out.nii", []
+
+    def fails(*arguments, **keys):
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(io, "write", fails)
+        denoise_file(source, target, tiny, modality="CT", batch=1)
+    assert state_folder(target).exists() == kept
+    denoise_file(source, target, tiny, modality="CT", batch=1, on_slab=lambda k, *_: begun.append(k))
+    assert begun == ([] if kept else list(range(SLICES)))
+
+
 def test_one_process_at_a_time_works_on_an_output(source, tiny, tmp_path):
     target = tmp_path / "out.nii"
     script = "import sys; from pathlib import Path; from cdm4mi.inference.slabs import kept_beside\n"

@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from dicom_series import enhanced, save_one
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from scans_on_disk import dicom_series
 
 from cdm4mi import io
@@ -88,6 +91,20 @@ def test_a_series_is_read_and_written_as_in_memory(tmp_path):
     io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory")
     np.testing.assert_array_equal(volume.array, expected.array)
     np.testing.assert_array_equal(io.read(tmp_path / "disk").array, io.read(tmp_path / "memory").array)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_the_frames_of_one_file_are_read_and_written_as_in_memory(syntax, tmp_path):
+    source = save_one(enhanced("CT", count=6), tmp_path / "frames.dcm", syntax)
+    expected = io.read(source)
+    with arrays.arrays_in(tmp_path):
+        volume = io.read(source)
+        assert arrays.in_file(volume.array)
+        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk.dcm")
+    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory.dcm")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    disk, memory = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in ("disk", "memory"))
+    assert disk.PixelData == memory.PixelData and disk.LargestImagePixelValue == memory.LargestImagePixelValue
 
 
 def test_a_packed_meta_image_keeps_its_packing(tmp_path):

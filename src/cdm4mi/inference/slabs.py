@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import TEMPORARY, replacing_file, writing
+from cdm4mi.files import TEMPORARY, disk_error, replacing_file, writing
 from cdm4mi.io.arrays import empty, from_file, reserve
 from cdm4mi.locks import sole_run
 from cdm4mi.records import Record, read_record_as
@@ -151,20 +151,25 @@ class Slabs:
 
 @contextmanager
 def kept_beside(output: Path) -> Iterator[Slabs]:
-    """Slabs in the state folder of an output, which is removed when the block ends well, or before the first slab.
+    """Slabs in the state folder of an output, which is removed when the block ends, but for a kill and a full disk.
 
     Raises UserError where another process is at work on the output, or where nothing can be written beside it.
     """
     folder = state_folder(output)
     with writing(output), sole_run(folder, "denoise"):
         slabs = Slabs(folder)
-        ended = False
+        keep = False
         try:
             yield slabs
-            ended = True
+        except UserError as error:  # the same command would only fail again, but where the disk has room then
+            keep = disk_error(error) is not None
+            raise
+        except BaseException:
+            keep = True
+            raise
         finally:
             slabs.close()
-            if ended or not slabs.done:
+            if not (keep and slabs.done):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -81,6 +81,7 @@ def read_dicom(scan: DicomScan) -> Volume:
             held += array[slot].nbytes
             if held >= HELD:
                 release(array)
+                release(stored)
                 if padding is not None:
                     release(padding)
                 held = 0
