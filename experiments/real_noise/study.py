@@ -54,6 +54,7 @@ class Judged:
 
     psnr: list[float] = field(default_factory=list)
     true: list[float] = field(default_factory=list)
+    over_patient: list[float] = field(default_factory=list)
     measured: list[float] = field(default_factory=list)
     used: list[float] = field(default_factory=list)
     covered: list[float] = field(default_factory=list)
@@ -73,6 +74,9 @@ def judge(model: TrainedModel, row: Row, told: bool = False) -> Judged:
         level = restoration.record.noise_level
         for values, sigma in ((out.true, case.sigma), (out.measured, level.value), (out.used, level.used)):
             values.append(unit * sigma)
+        if row.modality == "CT":
+            body = foreground(case.reference, row.modality)
+            out.over_patient.append(unit * float(np.sqrt(np.mean(np.square((case.y - case.reference)[body])))))
         for name, error in tissue_errors(x, reference, of.window).items():
             out.errors.setdefault(name, []).append(unit * error)
         if len(out.covered) < SAMPLED_SCANS:
@@ -166,7 +170,7 @@ def row_tables(models: dict[str, TrainedModel], rows: list[Row], told: bool) -> 
             details[title].append([row.title, *described(judged)])
         lines.append([row.title, *best(scores)])
     out = ["PSNR in dB, mean over the scans\n\n" + table(["", "input", *METHODS.values(), *models], lines)]
-    heads = ["", "sigma", "measured", "used", "coverage of the 90 % interval", "mean error by tissue"]
+    heads = ["", "sigma in the square", "measured", "used", "coverage of the 90 % interval", "mean error by tissue"]
     for title, its in details.items():
         units = "sigma and mean error in HU (CT) or percent of the window's upper end (MR)"
         out.append(f"{title}: {units}\n\n{table(heads, its)}")
@@ -218,6 +222,8 @@ def loaded(names: list[str]) -> dict[str, TrainedModel]:
 def described(judged: Judged) -> list[str]:
     """The cells of one row of a model's own table."""
     sigmas = [f"{np.mean(values):.1f}" for values in (judged.true, judged.measured, judged.used)]
+    if judged.over_patient and abs(np.mean(judged.over_patient) / np.mean(judged.true) - 1) > 0.05:
+        sigmas[0] += f" ({np.mean(judged.over_patient):.1f} over the patient)"
     bias = ", ".join(f"{name} {np.mean(errors):+.1f}" for name, errors in judged.errors.items())
     return [*sigmas, f"{100 * np.mean(judged.covered):.0f} %{'' if judged.calibrated else ' (not calibrated)'}", bias]
 

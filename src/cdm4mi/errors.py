@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 slice", "2 slices": a count in a message; ``what``: one of them."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class UserError(Exception):
     """Bad input, stated in one line: the file or field, what was found, what was expected.
 

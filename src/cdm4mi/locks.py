@@ -1,4 +1,4 @@
-"""One run at a time in a folder, by a lock that the system drops when its process ends, however it ends."""
+"""One run at a time in a folder or on an output, by a lock that the system drops when its process ends in any way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if sys.platform != "win32":
     import fcntl
 
 NAME = "cdm4mi.lock"
-"""The file that is locked, in the folder; it says who holds it, and is removed at the end."""
+"""The locked file, in the folder or hidden beside the output: it says who holds it, and is removed at the end."""
 
 
 @contextmanager
@@ -29,10 +29,23 @@ def sole_run(folder: Path, command: str) -> Iterator[None]:
     system has no such locks, none is held. Raises UserError where another process holds the folder, which it names, or
     where nothing can be written there.
     """
-    made = not folder.exists()
-    make_folder(folder)
-    file = folder / NAME
-    descriptor = _locked(file)
+    with _holding(folder / NAME, folder, "one run in it at a time", command):
+        yield
+
+
+@contextmanager
+def sole_writer(output: Path, command: str) -> Iterator[None]:
+    """Hold the place of one output, a file or a folder, as ``sole_run`` holds a folder: by a file beside it."""
+    with _holding(output.with_name(f".{output.name}.{NAME}"), output, "one run that writes it at a time", command):
+        yield
+
+
+@contextmanager
+def _holding(file: Path, what: Path, expected: str, command: str) -> Iterator[None]:
+    """Hold the lock ``file`` of ``what``, which the message names."""
+    made = not file.parent.exists()
+    make_folder(file.parent)
+    descriptor = _locked(file, what, expected)
     try:
         with writing(file):
             os.ftruncate(descriptor, 0)
@@ -45,10 +58,10 @@ def sole_run(folder: Path, command: str) -> Iterator[None]:
         os.close(descriptor)
         if made:
             with suppress(OSError):
-                folder.rmdir()  # where nothing came of the run
+                file.parent.rmdir()  # where nothing came of the run
 
 
-def _locked(file: Path) -> int:
+def _locked(file: Path, what: Path, expected: str) -> int:
     """A descriptor of the file, which is locked and still has its name."""
     while True:
         try:
@@ -62,7 +75,7 @@ def _locked(file: Path) -> int:
         except (BlockingIOError, PermissionError):
             holder = os.read(descriptor, 1000).decode(errors="replace") or "another process"
             os.close(descriptor)
-            raise UserError(f"{file.parent}: in use by {holder}, expected one run in it at a time") from None
+            raise UserError(f"{what}: in use by {holder}, expected {expected}") from None
         except OSError:
             return descriptor
         with suppress(FileNotFoundError):

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from scans_on_disk import dicom_slice
 
 from cdm4mi import io
 from cdm4mi.data.sources import load_patients
+from cdm4mi.errors import UserError
+from cdm4mi.inference.calibrate import _unread
 from cdm4mi.models.checkpoint import load_model
 
 WAY = ("--steps", 2, "--samples", 3)
@@ -35,7 +39,7 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
     # nowhere surer than the floor: it is in the scan's units, HU here
-    floor = calibration.kinds["white"].scale * calibration.floor * record["noise_level"]["used"]
+    floor = calibration.kinds["white noise in CT images"].scale * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
     for path in (out, deviation, tmp_path / "out.dcm.cdm4mi.json"):
         path.unlink()
@@ -52,6 +56,21 @@ def test_patients_of_the_training_are_refused(command, run):
     assert code == 2 and "were trained on" in err and len(err.strip().splitlines()) == 1
 
 
+def test_slices_that_the_training_left_out_stand_in_for_a_modality_that_nobody_validates(run):
+    model = load_model(run)
+    seen = set(model.about.data.slice_hashes[::2])
+    data = model.about.data.model_copy(update={"slice_hashes": sorted(seen)})
+    model = replace(model, about=model.about.model_copy(update={"data": data}))
+    found = _unread(model, model.config, {"MR"})
+    every = load_patients(model.config.data, model.config.model.image_size, model.config.seed)
+    left_out = [image for p in every for image, digest in zip(p.slices, p.hashes, strict=True)
+                if digest[:8].hex() not in seen]  # fmt: skip
+    assert 0 < len(left_out) < sum(len(p.slices) for p in every)
+    np.testing.assert_array_equal([image for p in found for image in p.slices], left_out)
+    with pytest.raises(UserError, match="found no slices"):
+        _unread(model, model.config, {"CT"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -59,6 +78,7 @@ def test_patients_of_the_training_are_refused(command, run):
         (("RUN", "--samples", 1), "samples: found 1, expected at least 2"),
         (("RUN", "paths=nowhere"), "nowhere"),
         (("RUN", "--patches", 0), "patches"),
+        (("RUN", "--unread-slices"), "found no slices that the training left out"),
     ],
 )
 def test_a_mistake_is_one_line(command, run, tmp_path, arguments, message):

@@ -36,7 +36,7 @@ def test_nifti_in_nifti_out(command, trained_run, save_nifti, tmp_path):
         0,
         "warning: the scan does not state its modality: CT by its values (another: --modality)\n",
     )
-    assert "out.nii.gz: 2 slices, 1 network calls a slice" in out
+    assert "out.nii.gz: 2 slices, 1 network call a slice" in out
     assert re.search(
         r"noise measured: sigma 1\d\d(\.\d)? HU, correlation of neighbours -?0\.\d\d \(rows\), -?0\.\d\d \(columns\)$",
         out.strip(),

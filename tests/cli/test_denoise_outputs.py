@@ -59,11 +59,14 @@ def test_all_series_go_on_where_they_were_killed(options, command, trained_run, 
     (out / ".cdm4mi-0-0-left").mkdir()  # of another machine's run
     code, printed, err = command(*arguments)
     assert code == 0, err
-    assert len(restored) == 3 and printed.count("network calls") == 2
+    assert len(restored) == 3 and printed.count("1 network call a slice") == 2 and printed.count(" 1 slice,") == 2
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert len(list(out.glob("*.cdm4mi.json"))) == 2
     code, _, err = command(*arguments, "--seed", 1)  # not the same outputs
     assert code == 2 and err.count("not restored") == 2 and "not an empty folder" in err
+    used = json.loads(next(out.glob("*.cdm4mi.json")).read_text())["precision"]
+    code, _, err = command(*arguments, "--precision", "bf16" if used == "float32" else "fp32")
+    assert code == 2 and err.count("not restored") == 2
     (out / "notes.txt").write_text("of the user")
     assert command(*arguments)[0] == 2
 

@@ -124,7 +124,7 @@ def test_the_command_prints_draws_and_writes_what_denoise_then_uses(command, few
     assert model.weight_hash == load_model(trained_run).weight_hash
     scan, out = folder / "sub-07.nii.gz", tmp_path / "out.nii.gz"
     code, said, err = command("denoise", scan, out, "--model", run, "--estimate", "sample", "--noise", 150)
-    assert code == 0 and f"{best['calls']} network calls a slice" in said, err
+    assert code == 0 and f"{best['calls']} network call" in said, err
     assert io.read(out).shape == (2, 64, 64)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cdm4mi.config.schema import AugmentConfig
+from cdm4mi.data.ellipses import Ellipse
 from cdm4mi.data.lesions import AIR, CONTRAST, MOST, RADIUS, Lesion, draw_lesions, with_lesions
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
@@ -14,8 +15,8 @@ from cdm4mi.degradation import GaussianNoise
 
 
 def test_the_profile_is_an_ellipse():
-    lesion = Lesion(0.5, 0.25, (12.0, 5.0), math.pi / 2, 0.1, 0.3)  # long axis along the rows' index
-    profile = lesion.profile(80, 120)
+    ellipse = Ellipse(0.5, 0.25, (12.0, 5.0), math.pi / 2, 0.3)  # long axis along the rows' index
+    profile = ellipse.profile(80, 120)
     assert float(profile.sum()) == pytest.approx(math.pi * 12 * 5, rel=0.02)
     assert float(profile[40, 30]) == pytest.approx(1, abs=1e-3)
     rows, columns = torch.nonzero(profile > 0.5, as_tuple=True)
@@ -27,7 +28,7 @@ def test_what_is_drawn_is_in_range():
     drawn = [draw_lesions(np.random.default_rng(k)) for k in range(300)]
     assert {len(lesions) for lesions in drawn} == set(range(1, MOST + 1))
     each = [lesion for lesions in drawn for lesion in lesions]
-    assert all(RADIUS[0] <= min(lesion.radii) <= RADIUS[1] for lesion in each)
+    assert all(RADIUS[0] <= min(lesion.ellipse.radii) <= RADIUS[1] for lesion in each)
     assert all(CONTRAST[0] <= abs(lesion.contrast) <= CONTRAST[1] for lesion in each)
     assert 0.4 < np.mean([lesion.contrast > 0 for lesion in each]) < 0.6
 
@@ -35,10 +36,10 @@ def test_what_is_drawn_is_in_range():
 def test_tissue_gets_them_and_air_does_not():
     image = torch.full((1, 40, 40), AIR)
     image[..., 20:] = 0.0
-    out = with_lesions(image, (Lesion(0.5, 0.5, (8.0, 8.0), 0.0, -0.1, 0.3),))
+    out = with_lesions(image, (Lesion(Ellipse(0.5, 0.5, (8.0, 8.0), 0.0, 0.3), -0.1),))
     assert torch.equal(out[..., :20], image[..., :20])
     assert float(out[0, 20, 21]) == pytest.approx(-0.1, abs=1e-3)
-    assert float(with_lesions(torch.ones(8, 8), (Lesion(0.5, 0.5, (3.0, 3.0), 0.0, 0.2, 0.3),)).max()) == 1.0
+    assert float(with_lesions(torch.ones(8, 8), (Lesion(Ellipse(0.5, 0.5, (3.0, 3.0), 0.0, 0.3), 0.2),)).max()) == 1.0
 
 
 def test_the_share_of_training_patches_that_asked_for_them_has_them():

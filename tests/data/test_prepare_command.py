@@ -102,19 +102,6 @@ def test_a_cut_manifest_is_named_and_written_anew(command, scans, whole, tmp_pat
     assert made.content(store) == made.content(whole)
 
 
-def test_a_second_prepare_of_one_store_is_refused(command, scans, whole, tmp_path):
-    store = shutil.copytree(whole, tmp_path / "store")
-    hold = "import sys, pathlib; from cdm4mi.locks import sole_run\n"
-    hold += "with sole_run(pathlib.Path(sys.argv[1]), 'prepare'): print(flush=True); sys.stdin.read()"
-    with subprocess.Popen([sys.executable, "-c", hold, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        holder.stdout.readline()
-        code, _, err = command("prepare", scans, store, "--workers", 1)
-        assert code == 2
-        assert f"store: in use by process {holder.pid} on " in err
-        holder.communicate()
-    assert command("prepare", scans, store, "--workers", 1)[0] == 0
-
-
 FULL = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)  # as a full disk
@@ -181,19 +168,6 @@ def test_killed_and_started_again_is_the_store_of_one_run(stops, scans, whole, t
         assert not (tmp_path / "store" / "manifest.json").exists()
     subprocess.run([sys.executable, "-c", STOP, "never", "1", *arguments], check=True, capture_output=True)
     assert made.content(tmp_path / "store") == made.content(whole)
-
-
-def test_workers_end_with_a_killed_parent(scans, tmp_path):
-    script = "import sys; sys.argv[0] = 'cdm4mi'\nfrom cdm4mi.cli.main import run\nif __name__ == '__main__': run()"
-    (tmp_path / "run.py").write_text(script)
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "run.py", "prepare", scans, tmp_path / "store", "--workers", "2"],
-        stdout=subprocess.PIPE,
-    )
-    while not list((tmp_path / "store").glob("scans/*.h5")):
-        assert process.poll() is None
-    process.kill()
-    process.communicate(timeout=60)  # its output ends when the last process that holds it has ended
 
 
 def test_a_damaged_file_of_the_store_is_made_anew(command, scans, whole, tmp_path):

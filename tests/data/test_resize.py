@@ -106,6 +106,12 @@ def test_so_many_slices_are_trained_on_spread_over_the_patients(tmp_path):
     assert sum(len(p.slices) for p in limited(people, 7)) == 7
     assert limited(people, 50) == people
     assert limited(people, None) == people
+    beside = patient(name="a", count=4)
+    beside.neighbours = [[plane, plane] for plane in beside.slices]
+    beside.contrasts = [[plane] for plane in beside.slices]
+    (less,) = limited([beside], 2)
+    assert all(above is plane for plane, (above, _) in zip(less.slices, less.neighbours, strict=True))
+    assert all(other is plane for plane, (other,) in zip(less.slices, less.contrasts, strict=True))
     data = {"paths": [str(volumes(tmp_path, people=3))], "train_slices": 1, "val_patches": 2, "val_fraction": 0.3}
     pairs = PairData(parse_config({"model": {"image_size": 32}, "data": data}))
     assert pairs.summary.slices_train == 1

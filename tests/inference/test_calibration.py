@@ -60,10 +60,10 @@ def test_it_is_for_the_settings_it_was_fitted_on_and_survives_a_checkpoint():
 
 
 def test_noise_is_named_by_its_texture():
-    assert noise_kind((0.0, 0.1, 0.0)) == "white"
-    assert noise_kind((0.5, 0.0, 0.0)) == "correlated"
-    assert noise_kind((-0.1, 0.0, 1.0)) == "white magnitude"
-    assert noise_kind((0.3, 0.3, 1.0)) == "correlated magnitude"
+    assert noise_kind("CT", (0.0, 0.1, 0.0)) == "white noise in CT images"
+    assert noise_kind("PT", (0.5, 0.0, 0.0)) == "correlated noise in PT images"
+    assert noise_kind("MR", (-0.1, 0.0, 1.0)) == "white noise in MR magnitudes"
+    assert noise_kind("MR", (0.3, 0.3, 1.0)) == "correlated noise in MR magnitudes"
 
 
 def test_each_kind_of_noise_has_intervals_of_its_own():

@@ -167,6 +167,22 @@ def test_nan_in_float_pixels_is_padding(tmp_path):
         assert np.isfinite(np.frombuffer(pydicom.dcmread(path).FloatPixelData, "<f4")).all()
 
 
+@pytest.mark.parametrize("limit", [None, -900.0])
+def test_the_padding_that_float_pixels_state(limit, tmp_path):
+    folder = float_series(tmp_path / "in", -1000.5)
+    for path in folder.iterdir():
+        ds = pydicom.dcmread(path)
+        ds.FloatPixelPaddingValue = -1000.5
+        if limit is not None:
+            ds.FloatPixelPaddingRangeLimit = limit
+        ds.save_as(path)
+    read = io.read(folder)
+    assert read.padding.sum() == 3 * 2 * 18 and (read.array[read.padding] == -1000.5).all()
+    assert any("14.3% of the pixels are padding" in warning for warning in read.warnings)
+    io.write(read, tmp_path / "out")
+    np.testing.assert_array_equal(io.read(tmp_path / "out").padding, read.padding)
+
+
 def test_infinite_float_pixels_are_one_line(tmp_path):
     folder = float_series(tmp_path / "in", np.inf)
     with pytest.raises(UserError, match=r"voxel\(s\) are infinite"):

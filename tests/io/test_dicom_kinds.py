@@ -82,6 +82,18 @@ def test_parts_of_a_series_are_scans_of_their_own(image_type, quantity, tmp_path
     assert [quantity in info.description for info in io.list_scans(folder).scans] == [False, True]
 
 
+def test_echoes_that_only_their_numbers_tell_apart(tmp_path):
+    first, second = mr(bits=12), mr(bits=12, seed=1)
+    for number, made in enumerate((first, second), 1):
+        for ds in made:
+            ds.EchoNumbers, ds.InstanceNumber = number, ds.InstanceNumber + 100 * number
+    folder = save([*first, *second], tmp_path / "in")
+    scans = list(io.read_all(folder))
+    assert ["[echo 1]" in scans[0][0].description, "[echo 2]" in scans[1][0].description] == [True, True]
+    for (_, volume), made in zip(scans, (first, second), strict=True):
+        np.testing.assert_array_equal(volume.array, values(made))
+
+
 def test_a_rescale_in_hertz_makes_a_field_map(tmp_path):
     made = slices(modality="MR")
     for ds in made:

@@ -37,6 +37,17 @@ def test_four_axes_of_another_format_are_scalars_to_itk(tmp_path):
     np.testing.assert_array_equal(io.read(tmp_path / "out.nrrd").array, volume.array)
 
 
+def test_an_nhdr_and_an_mhd_of_one_stem_leave_each_other_alone(tmp_path):
+    volume = io.Volume(voxels(5, 9, 8), np.eye(4))
+    io.write(volume, tmp_path / "scan.mhd")
+    io.write(volume.with_array(volume.array + 1), tmp_path / "scan.nhdr")
+    with pytest.raises(UserError, match="exists"):
+        io.write(volume, tmp_path / "scan.nhdr")
+    np.testing.assert_array_equal(io.read(tmp_path / "scan.mhd").array, volume.array)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "scan.nhdr"))).max() == volume.array.max() + 1
+    assert [info.kind for info in io.list_scans(tmp_path).scans] == ["mha", "nrrd"]
+
+
 HEADS = {
     "nhdr": (
         "NRRD0004\ntype: short\ndimension: 3\nspace: LPS\nsizes: 8 9 5\nspace directions: (1,0,0) (0,1,0) (0,0,3)\n"

@@ -1,9 +1,6 @@
-"""Bad days of a training: a folder that is taken, no memory, files that are damaged or made to harm."""
+"""Bad days of a training: a folder made for nothing, no memory, files that are damaged or made to harm."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,43 +12,6 @@ from cdm4mi.locks import sole_run
 from cdm4mi.models.checkpoint import load_model, save_model
 from cdm4mi.training.limits import memory_errors
 from cdm4mi.training.run import train
-
-HOLD = """
-import sys
-from pathlib import Path
-from cdm4mi.locks import sole_run
-with sole_run(Path(sys.argv[1]), "train"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    """A process that holds the folder ``tmp_path / "run"``."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"held\n"
-    yield process
-    process.kill()
-    process.communicate()
-
-
-def test_a_second_training_is_refused_and_told_who_holds_the_folder(holder, tmp_path):
-    patches = runs.patch_folder(tmp_path / "patches")
-    who = rf"process {holder.pid} on {os.uname().nodename} \(train, since"
-    with pytest.raises(UserError, match=rf"run: in use by {who}"):
-        train(runs.tiny_config(patches), tmp_path / "run", progress=False)
-
-
-def test_the_lock_of_a_process_that_was_killed_is_seen_through(holder, tmp_path):
-    holder.kill()
-    holder.wait()
-    assert (tmp_path / "run" / "cdm4mi.lock").exists()
-    with sole_run(tmp_path / "run", "train"):
-        assert f"process {os.getpid()} on" in (tmp_path / "run" / "cdm4mi.lock").read_text()
-    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_folder_that_was_made_for_nothing_is_taken_away(tmp_path):

@@ -118,8 +118,8 @@ def validation_loss(config, weights):
     module = ConditionDDPM(config=config, wrapper=network).eval()
     total, count = 0.0, 0
     with torch.no_grad():
-        for i, batch in enumerate(PairData(config).val_dataloader()):
-            loss, _ = module.validation_losses(batch, i)
+        for batch in PairData(config).val_dataloader():
+            loss, _ = module.validation_losses(batch)
             total, count = total + float(loss.sum()), count + len(loss)
     return total / count
 

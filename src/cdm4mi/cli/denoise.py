@@ -11,6 +11,7 @@ from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
 from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
+from cdm4mi.errors import counted
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
@@ -93,6 +94,7 @@ def denoise(
     from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
     from cdm4mi.io import refuse_existing
+    from cdm4mi.locks import sole_writer
     from cdm4mi.models.checkpoint import load_model
 
     for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
@@ -119,9 +121,8 @@ def denoise(
     )
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal
-    ) as bar:
+    bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
+    with sole_writer(out, "denoise"), bar:
         task = bar.add_task("restoring", total=None)
 
         def restore(number: int | None, target: Path) -> DenoiseRecord:
@@ -168,8 +169,8 @@ def _report(out: Path, record: DenoiseRecord) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
-        f"{out}: {record.slices} slices, {record.network_calls} network calls a slice, {record.seconds} s; "
-        f"noise {_noise_text(record)}"
+        f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
+        f"{record.seconds} s; noise {_noise_text(record)}"
     )
 
 

@@ -29,11 +29,14 @@ def distill(
     from cdm4mi.models.checkpoint import load_model
     from cdm4mi.training.distill import distill as run_distillation
     from cdm4mi.training.distill import student_config
+    from cdm4mi.training.processes import is_first
 
     teacher = load_model(checkpoint)
     config = student_config(teacher, steps, calls, overrides or [])
     folder = out or below(Path("runs"), config.name)
     last = run_distillation(teacher, folder, config, teacher_steps=teacher_steps, resume=resume, progress=progress)
+    if not is_first():
+        return
     times = ", ".join(map(str, config.sampling.times or []))
     echo(f"student: {last}, one sample in {config.sampling.steps} network call(s), at times {times}")
     echo(f"best:    {last.with_name('best.ckpt')}")

@@ -13,6 +13,7 @@ from cdm4mi.choices import ModalityName
 from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
 from cdm4mi.degradation.registry import SIMULATED
+from cdm4mi.errors import counted
 
 
 def _help_of_type() -> str:
@@ -98,4 +99,4 @@ def noise(
         echo(f"warning: {with_options(warning)}", err=True)
     unit = record.input.units or record.normalisation.unit
     message = f"{record.noise['type']} noise of level {record.noise_level:.4g} {unit}"
-    echo(f"{out}: {record.slices} slices, {message}")
+    echo(f"{out}: {counted(record.slices, 'slice')}, {message}")

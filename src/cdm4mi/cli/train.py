@@ -28,9 +28,12 @@ def train(
     settings = settings_of(config, overrides or [])
     folder = out or below(Path("runs"), settings.name)
 
+    from cdm4mi.training.processes import is_first
     from cdm4mi.training.run import train as run_training
 
     last = run_training(settings, folder, resume=resume, progress=progress)
+    if not is_first():
+        return
     echo(f"trained: {last}")
     echo(f"best:    {last.with_name('best.ckpt')}")
     echo(f"logs:    {folder / 'logs'} (CSV), tensorboard --logdir {folder / 'tensorboard'}")

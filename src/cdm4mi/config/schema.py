@@ -203,6 +203,9 @@ class AugmentConfig(Section):
     shrink: Fraction = Field(
         0.0, description="share of the patches that are cut twice as large, where a slice is, and averaged over 2 x 2"
     )
+    leaves: Fraction = Field(
+        0.0, description="share of the patches that are replaced by ellipses in their intensities (data.dead_leaves)"
+    )
     lesions: Fraction = Field(
         0.0, description="share of the patches to which a few ellipses of low contrast are added (data.lesions)"
     )
@@ -284,8 +287,13 @@ class TrainingConfig(Section):
     """Optimisation, schedule, logging and checkpoints. Steps are optimizer steps."""
 
     max_tsteps: Count = 100_000
-    batch_size: Count = 16
+    batch_size: Count = Field(16, description="pairs of a micro-batch in each process")
     accumulate: Count = 1
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU where there is one")
+    devices: Literal["auto"] | Count = Field(
+        1, description="processes on a machine, one on each GPU; auto: as many as GPUs, or as the launcher started"
+    )
+    nodes: Count = Field(1, description="machines; torchrun or SLURM starts the processes on them")
     learning_rate: Positive = 2e-6
     lr_decay: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cdm4mi.config.schema import AugmentConfig
+from cdm4mi.data.dead_leaves import Leaf, dead_leaves, draw_leaves
 from cdm4mi.data.lesions import Lesion, draw_lesions, with_lesions
 from cdm4mi.data.patient import Plane
 
@@ -46,7 +47,7 @@ class Change:
     angle: degrees, anticlockwise; contrast: factor of the differences from the image's mean; sharpness: share of the
     difference from a 3 x 3 blur that is added (negative: subtracted); shrink: number of pixels along each axis that
     are averaged; curve: new values for those at equal distances from -1 to 1, linear between (None: unchanged);
-    lesions: ellipses that are added.
+    leaves: ellipses that are laid over the whole image; lesions: ellipses that are added.
     """
 
     angle: float = 0.0
@@ -54,6 +55,7 @@ class Change:
     sharpness: float = 0.0
     shrink: int = 1
     curve: tuple[float, ...] | None = None
+    leaves: tuple[Leaf, ...] = ()
     lesions: tuple[Lesion, ...] = ()
 
     def cut(self, plane: Plane, crop: Crop) -> NDArray[Any]:
@@ -82,10 +84,12 @@ class Change:
         return spacing[0] * self.shrink, spacing[1] * self.shrink
 
     def intensity(self, image: Tensor) -> Tensor:
-        """Apply curve, lesions, contrast, then sharpness to an image (..., H, W) on [-1, 1], and clip it to that."""
+        """Apply curve, leaves, lesions, contrast, then sharpness to an image (..., H, W) on [-1, 1], clipped."""
         if self.curve is not None:
             knots = np.linspace(-1, 1, len(self.curve))
             image = torch.from_numpy(np.interp(image.numpy(), knots, self.curve).astype(np.float32))
+        if self.leaves:
+            image = dead_leaves(image, self.leaves)
         if self.lesions:
             image = with_lesions(image, self.lesions)
         if self.contrast == 1.0 and self.sharpness == 0.0:
@@ -121,8 +125,9 @@ def draw_change(
     if config.curve > 0 and rng.random() < config.curve and modality in ("MR", "PT"):
         values = rng.random(KNOTS - 1)
         curve = (BACKGROUND, *(float(v) for v in 2 * values / values.max() - 1))
+    leaves = draw_leaves(rng) if config.leaves > 0 and rng.random() < config.leaves else ()
     lesions = draw_lesions(rng) if config.lesions > 0 and rng.random() < config.lesions else ()
-    return Change(angle, contrast, sharpness, shrink, curve, lesions)
+    return Change(angle, contrast, sharpness, shrink, curve, leaves, lesions)
 
 
 def _shrunk(image: NDArray[Any], factor: int) -> NDArray[Any]:

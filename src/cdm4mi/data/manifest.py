@@ -16,7 +16,7 @@ import numpy as np
 from cdm4mi import __version__
 from cdm4mi.data.names import SPLITS
 from cdm4mi.data.records import FORMAT, Manifest, ManifestContent, ManifestScan, ScanRecord, StoreSettings
-from cdm4mi.errors import UserError
+from cdm4mi.errors import UserError, counted
 from cdm4mi.files import replacing_file
 from cdm4mi.records import read_record_as
 
@@ -151,7 +151,7 @@ def facts_of(manifest: Manifest, size: int) -> list[tuple[str, str]]:
     doubled = sum(len(scan.doubled) for scan in scans)
     real = sum(scan.pair is not None for scan in scans)
     facts = [
-        ("store", f"{len(scans)} scans, {manifest.slices} slices, {size / 2**20:.1f} MiB"),
+        ("store", f"{counted(len(scans), 'scan')}, {counted(manifest.slices, 'slice')}, {size / 2**20:.1f} MiB"),
         ("patients", ", ".join(f"{manifest.patients[name]} {name}" for name in SPLITS)),
     ]
     for source in sorted({scan.source for scan in scans}):
@@ -164,13 +164,13 @@ def facts_of(manifest: Manifest, size: int) -> list[tuple[str, str]]:
             for a, b in zip(finest, coarsest, strict=True)
         )
         counts = ", ".join(f"{count} {name}" for name, count in people.items())
-        facts.append((source, f"patients {counts}; {sum(s.slices for s in alike)} slices, {mm} mm"))
+        facts.append((source, f"patients {counts}; {counted(sum(s.slices for s in alike), 'slice')}, {mm} mm"))
     facts += [
         ("foreground", f"{min(shares):.0%} to {max(shares):.0%} of a scan's slices"),
         ("stored as", ", ".join(sorted({how.dtype for scan in scans for how in scan.stored.values()}))),
         ("quantisation error", f"at most {worst[0]:.3g} ({worst[1]})" if worst[0] else "none"),
         ("doubled slices", f"{doubled}, left out of training" if doubled else "none"),
-        ("real pairs", f"{real} of {len(scans)} scans" if real else "none (noise is simulated)"),
+        ("real pairs", f"{real} of {counted(len(scans), 'scan')}" if real else "none (noise is simulated)"),
         ("licence", manifest.licence or "not stated"),
         ("manifest (SHA-256)", manifest.sha256),
     ]

@@ -291,7 +291,7 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation, aug
     real = {patient.conditions is not None for patient in patients}
     if real == {True, False}:
         raise UserError("data: found real noisy scans for some patients, expected them for all or none")
-    for key in ("rotation", "contrast", "sharpness", "curve", "shrink", "lesions") if real == {True} else ():
+    for key in ("rotation", "contrast", "sharpness", "curve", "shrink", "leaves", "lesions") if real == {True} else ():
         if (found := getattr(augment, key)) not in ("quarter", 0):  # it would change noise that is real
             raise UserError(f"data.augment.{key}: found {found:g} with real noisy scans, expected none")
     if real == {True} and degradation.type != "identity":

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +35,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import make_folder, remove_abandoned
 from cdm4mi.locks import NAME as LOCK
 from cdm4mi.locks import sole_run
+from cdm4mi.workers import start_worker
 
 MEMORY_A_WORKER = 3 * 2**30
 """Bytes that a large scan takes while it is prepared."""
@@ -288,7 +285,7 @@ def _outcomes(
         return
     # spawned, not forked: the readers' libraries hold threads and locks
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(count, context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(count, context, initializer=start_worker)
     try:
         futures = [pool.submit(prepare_scan, task, out, settings) for task in work.tasks]
         for done, future in enumerate(as_completed(futures), 1):
@@ -301,20 +298,6 @@ def _outcomes(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Initialise a worker: it ignores Ctrl-C, which the parent handles, and ends when the parent ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.disable()  # of the libraries that read: what matters of a scan is in its outcome
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _out_of_line(scan: PreparedScan) -> str:

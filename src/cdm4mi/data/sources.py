@@ -82,13 +82,13 @@ def limited(patients: Sequence[Patient], count: int | None) -> list[Patient]:
         return list(patients)
     chosen = {indices[i] for i in np.linspace(0, len(indices) - 1, count).round().astype(int)}
     return [
-        _with_slices(patient, kept)
+        with_slices(patient, kept)
         for number, patient in enumerate(patients)
         if (kept := [k for k in range(len(patient.slices)) if (number, k) in chosen])
     ]
 
 
-def _with_slices(patient: Patient, kept: Sequence[int]) -> Patient:
+def with_slices(patient: Patient, kept: Sequence[int]) -> Patient:
     """The patient with these slices only; all hashes stay, since the patient as a whole counts as seen by a model."""
     return replace(
         patient,
@@ -96,6 +96,8 @@ def _with_slices(patient: Patient, kept: Sequence[int]) -> Patient:
         foregrounds=[patient.foregrounds[k] for k in kept],
         frames=None if patient.frames is None else [patient.frames[k] for k in kept],
         conditions=None if patient.conditions is None else [patient.conditions[k] for k in kept],
+        neighbours=None if patient.neighbours is None else [patient.neighbours[k] for k in kept],
+        contrasts=None if patient.contrasts is None else [patient.contrasts[k] for k in kept],
     )
 
 

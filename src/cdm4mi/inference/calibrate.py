@@ -9,6 +9,8 @@ import numpy as np
 
 from cdm4mi.config.schema import Config, SamplingConfig
 from cdm4mi.data.pairs import PairDataset
+from cdm4mi.data.patient import Patient
+from cdm4mi.data.sources import load_patients, with_slices
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import LEAST_IMAGES, fit_calibration, noise_kind
 from cdm4mi.inference.restorer import Restorer
@@ -25,17 +27,19 @@ def calibrate(
     sampling: SamplingConfig | None = None,
     *,
     patches: int = 64,
+    unread_slices: bool = False,
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Restore noisy patches of the validation patients and fit a calibration to the errors.
 
-    The patches are varied as those of training are (contrast, resolution, wrong levels), so that intervals are not too
-    narrow for what differs from the validation scans.
+    The patches are varied as those of training are (contrast, resolution, wrong levels, but no dead leaves), so that
+    intervals are not too narrow for what differs from the validation scans.
 
     config: where the data are (the model's own configuration when None); sampling: how samples are drawn (the model's
-    own, as a mean of K); patches: how many, spread evenly over the patients; progress: called with (done, all). Raises
-    UserError where the patients are not those that the model kept for validation.
+    own, as a mean of K); patches: how many, spread evenly over the patients; unread_slices: take also the slices that
+    ``data.slice_step`` left out of training patients whose modality no validation patient has; progress: called with
+    (done, all). Raises UserError where the patients are not those that the model kept for validation.
     """
     from cdm4mi.training.run import PairData
 
@@ -46,7 +50,9 @@ def calibrate(
     restorer = Restorer(model, sampling)
     data = PairData(config)
     _check_unseen(model, data.summary)
-    patients = [patient for source in data.val_pairs.sources for patient in source]
+    validation = [patient for source in data.val_pairs.sources for patient in source]
+    unread = _unread(model, config, {patient.frame(0).modality for patient in validation}) if unread_slices else []
+    patients = [*validation, *unread]
     each = max(1, patches // len(patients))
     errors, spreads, levels, inside, groups, kinds = [], [], [], [], [], []
     for number, patient in enumerate(patients):
@@ -58,7 +64,7 @@ def calibrate(
             least_foreground=max(config.data.foreground, 0.1),
             length=each,
             channels=config.model.channels,
-            augment=config.data.augment,
+            augment=config.data.augment.model_copy(update={"leaves": 0.0}),
             level_jitter=config.data.level_jitter,
             texture=True,
             texture_jitter=config.data.texture_jitter,
@@ -81,7 +87,7 @@ def calibrate(
             levels += [sigma] * len(x0)
             inside.append(x0 > FOREGROUND)
             groups += [patient.name] * len(x0)
-            kinds += [noise_kind((rows, columns, magnitude))] * len(x0)
+            kinds += [noise_kind(patient.frame(0).modality, (rows, columns, magnitude))] * len(x0)
             if progress is not None:
                 progress(len(errors), each * len(patients))
     if max(Counter(kinds).values()) < LEAST_IMAGES:
@@ -94,6 +100,7 @@ def calibrate(
         groups,
         kinds,
         restorer.sampling,
+        trained_on={patient.name for patient in unread},
     )
 
 
@@ -107,3 +114,20 @@ def _check_unseen(model: TrainedModel, data: TrainingData) -> None:
             f"{model.name}: {len(known)} of the validation patients were trained on, "
             "expected others (the data section or the seed is not the one of its training)"
         )
+
+
+def _unread(model: TrainedModel, config: Config, modalities: set[str | None]) -> list[Patient]:
+    """Patients of other modalities, with the slices only that the training left out."""
+    every = config.data.model_copy(update={"slice_step": 1})
+    read = set(model.about.data.slice_hashes)
+    found = []
+    for patient in load_patients(every, config.model.image_size, config.seed):
+        unread = [k for k, digest in enumerate(patient.hashes) if digest[:8].hex() not in read]
+        if unread and patient.frame(0).modality not in modalities:
+            found.append(with_slices(patient, unread))
+    if not found:
+        raise UserError(
+            f"{model.name}: found no slices that the training left out of a modality without a validation patient, "
+            "expected some (data.slice_step above 1)"
+        )
+    return found

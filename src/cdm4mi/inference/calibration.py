@@ -10,7 +10,7 @@ are those of least width over all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from typing import Any
 
@@ -46,11 +46,15 @@ SETTINGS = (
 """What of the sampling settings decides the spread of the samples."""
 
 
-def noise_kind(texture: Sequence[float]) -> str:
-    """White or correlated, magnitude or not, of noise with this texture (``measure.noise_level``)."""
+def noise_kind(modality: str | None, texture: Sequence[float]) -> str:
+    """What a calibration is for: white or correlated noise, by modality, magnitudes of MR by themselves.
+
+    texture: of the noise (``measure.noise_level``).
+    """
     rows, columns, magnitude = texture
-    kind = "correlated" if (rows + columns) / 2 > CORRELATED else "white"
-    return f"{kind} magnitude" if magnitude > 0.5 else kind
+    colour = "correlated" if (rows + columns) / 2 > CORRELATED else "white"
+    image = f"{modality or 'unknown'} {'magnitudes' if magnitude > 0.5 else 'images'}"
+    return f"{colour} noise in {image}"
 
 
 def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any], kind: str) -> NDArray[Any]:
@@ -80,11 +84,13 @@ def fit_calibration(
     groups: Sequence[str],
     kinds: Sequence[str],
     sampling: SamplingConfig,
+    trained_on: Collection[str] = (),
 ) -> Calibration:
     """Fit on images that the model was not trained on.
 
     error, spread: mean of the samples minus truth, and their standard deviation, (N, rows, columns) on [-1, 1]; levels:
-    the noise level of each image; inside: the foreground, bool; groups: whose image it is; kinds: of its noise.
+    the noise level of each image; inside: the foreground, bool; groups: whose image it is; kinds: of its noise;
+    trained_on: groups of whom the model saw other slices.
     The coverages after are measured on each group by what the others give (on the odd images by the even ones where
     there is one group only).
     """
@@ -111,7 +117,13 @@ def fit_calibration(
     for kind in counted:
         if hits[kind]:
             at, coverage = which == kind, float(np.concatenate(hits[kind]).mean())
-            found[kind] = KindCalibration(scale=_scale(error[at], predicted[at], inside[at]), coverage=coverage)
+            found[kind] = KindCalibration(
+                scale=_scale(error[at], predicted[at], inside[at]),
+                coverage=coverage,
+                measured_on="unread slices of training patients"
+                if {group for group, here in zip(groups, at, strict=True) if here} & set(trained_on)
+                else "validation patients",
+            )
     every = [covered for kind in found for covered in hits[kind]]
     return Calibration(
         smoothing=smoothing,

@@ -194,6 +194,7 @@ def _finished(
             and record.seed == seed
             and record.settings == restorer.settings(level.used * record.normalisation.scale)
             and record.input == (about.without_hash() if deidentify else about)
+            and record.precision == str(restorer.dtype).removeprefix("torch.")
             and level.estimated == (noise is None)
             and (noise is None or math.isclose(level.value, noise, rel_tol=1e-6))
         )

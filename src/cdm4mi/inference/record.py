@@ -61,8 +61,8 @@ class NoiseLevel(Record):
 class Uncertainty(Record):
     """Of the map of the standard deviation: whether it is calibrated, for which kind of noise, and if not, why.
 
-    interval: the share of voxels within the half width, in standard deviations; coverage_on_validation_patients: what
-    was measured of it.
+    interval: the share of voxels within the half width, in standard deviations; coverage: the share that was measured,
+    and on whom.
     """
 
     calibrated: bool
@@ -70,7 +70,8 @@ class Uncertainty(Record):
     kind: str | None = None
     interval: float | None = None
     half_width_in_standard_deviations: float | None = None
-    coverage_on_validation_patients: float | None = None
+    coverage: float | None = None
+    measured_on: str | None = None
 
 
 class DenoiseRecord(OutputRecord):

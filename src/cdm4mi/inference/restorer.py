@@ -334,7 +334,7 @@ class Restorer:
             beside,
             _least(volume, norm),
             spreads,
-            self._uncertainty(sigma, used, measured) if spreads and measured is not None else None,
+            self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
             typical,
             NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
@@ -449,9 +449,11 @@ class Restorer:
             settings["tile"] = self.tile
         return settings
 
-    def _uncertainty(self, sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate) -> Uncertainty:
+    def _uncertainty(
+        self, sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate, modality: str | None
+    ) -> Uncertainty:
         """Whether the samples' standard deviation is calibrated for noise of this level and kind, and if not, why."""
-        calibration, kind = self.model.about.calibration, noise_kind(measured.texture)
+        calibration, kind = self.model.about.calibration, noise_kind(modality, measured.texture)
         why = None
         if calibration is None:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
@@ -459,7 +461,7 @@ class Restorer:
             why = "the calibration is for other sampling settings"
         elif kind not in calibration.kinds:
             known = " or ".join(calibration.kinds) or "no noise"
-            why = f"the noise is {kind}, and the calibration is for {known}"
+            why = f"the scan has {kind}, and the calibration is for {known}"
         elif np.any(np.abs(used - sigma) > 0.01 * sigma):
             why = "the noise level is outside the model's training range"
         if calibration is None or why is not None:
@@ -469,7 +471,8 @@ class Restorer:
             kind=kind,
             interval=INTERVAL,
             half_width_in_standard_deviations=HALF_WIDTH,
-            coverage_on_validation_patients=calibration.kinds[kind].coverage,
+            coverage=calibration.kinds[kind].coverage,
+            measured_on=calibration.kinds[kind].measured_on,
         )
 
     def restore_slices(

@@ -27,8 +27,11 @@ def nan_as_padding(volume: Volume, name: str) -> Volume:
         raise UserError(f"{name}: all voxels are NaN, expected an image")
     if volume.channel_axis is not None or volume.source is None:
         raise UserError(f"{name}: {missing} value(s) of a colour image are NaN, expected finite values")
-    padding = converted(array, bool, np.isnan)
-    background = min(0.0, *(float(np.nanmin(plane)) for plane in planes(array) if not np.isnan(plane).all()))
+    padding, background = empty(array.shape, bool), 0.0
+    stated = padding if volume.padding is None else volume.padding
+    for mask, known, plane in zip(planes(padding), planes(stated), planes(array), strict=True):
+        mask[...] = np.isnan(plane) | (known if volume.padding is not None else False)
+        background = min(background, float(plane.min(initial=0.0, where=~mask)))
     warning = f"{missing} voxel(s), {missing / array.size:.1%}, are NaN: taken as padding and kept"
     return replace(
         volume,

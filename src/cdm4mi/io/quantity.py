@@ -66,6 +66,11 @@ def echo_time(groups: Sequence[Dataset]) -> float | None:
     return number(groups[-1], "EchoTime")
 
 
+def echo_number(groups: Sequence[Dataset]) -> float | None:
+    """EchoNumbers of an MR image, None where it is not stated. ``groups`` as ``quantity_of``."""
+    return number(groups[-1], "EchoNumbers") if text(groups[-1], "Modality") == "MR" else None
+
+
 def quantity_of_name(name: str) -> str:
     """The same for a file whose header does not say, by the names that BIDS and dcm2niix give; "" where none fits."""
     stem = name.rsplit("/", 1)[-1].split(".")[0]

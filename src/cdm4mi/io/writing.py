@@ -16,7 +16,7 @@ from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.write import write_dicom
-from cdm4mi.io.formats import FORMATS, files_of, format_of_ending, is_positioned, output_endings
+from cdm4mi.io.formats import FORMATS, files_written, format_of_ending, is_positioned, output_endings
 from cdm4mi.io.padding import padding_as_nan
 from cdm4mi.io.planes import as_stored
 from cdm4mi.io.quiet import quiet
@@ -82,7 +82,7 @@ def write(
 
 def refuse_existing(path: Path) -> None:
     """UserError for an output whose place, or that of the data beside its header, is taken by a file."""
-    taken = [file for file in files_of(path) if file.is_file()]
+    taken = [file for file in files_written(path) if file.is_file()]
     if taken:
         raise UserError(f"{taken[0]}: exists, expected a new name for the output (`force` replaces the file)")
 

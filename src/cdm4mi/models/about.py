@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -26,10 +26,14 @@ class TrainingData(Record):
 
 
 class KindCalibration(Record):
-    """The scale for one kind of noise, and the coverage of the 90 % interval that was measured with it."""
+    """The scale for one kind of noise, and the coverage of the 90 % interval that was measured with it.
+
+    measured_on: validation patients, or slices that the training left out of the patients that it read.
+    """
 
     scale: float
     coverage: float
+    measured_on: Literal["validation patients", "unread slices of training patients"] = "validation patients"
 
 
 class Calibration(Record):

@@ -17,6 +17,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.config.yaml_text import read_file, read_value, yaml_text
 from cdm4mi.data.fingerprint import write_fingerprint
 from cdm4mi.data.manifest import read_manifest
+from cdm4mi.errors import counted
 from cdm4mi.files import replacing_file
 from cdm4mi.planning.cost import seconds_a_step
 from cdm4mi.planning.machine import Machine, this_machine
@@ -109,7 +110,7 @@ def _facts(plan: Plan, fingerprint: Mapping[str, Any], machine: Machine) -> list
     facts = [
         "",
         f"Data: {', '.join(fingerprint['modalities'])}; "
-        + ", ".join(f"{people[split]} patient(s) and {slices[split]} slices in {split}" for split in people)
+        + ", ".join(f"{people[split]} patient(s) and {counted(slices[split], 'slice')} in {split}" for split in people)
         + f"; {len(fingerprint['sources'])} source(s), foreground {fingerprint['foreground_fraction'][1]:.0%}.",
         f"Noise of the scans on [-1, 1]: {noise['on_unit_scale'][0]:.2g} to {noise['on_unit_scale'][2]:.2g}.",
         f"Machine: {machine.described()}.",

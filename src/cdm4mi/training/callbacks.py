@@ -19,7 +19,7 @@ from cdm4mi.training.modules import DDPM
 class EMACallback(L.Callback):
     """What a run does with its module's EMA: updated once an optimizer step, used in validation, saved and resumed.
 
-    ``val/loss`` is that of the averaged weights; ``val/loss_raw``, logged here, that of the weights as trained.
+    ``val/loss`` is that of the averaged weights; ``val/loss_raw``, computed here, that of the weights as trained.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,8 @@ class EMACallback(L.Callback):
     ) -> None:
         self._averaged.close()
         with trainer.precision_plugin.val_step_context():  # hooks run outside it, unlike validation_step
-            loss, _ = pl_module.validation_losses(batch, batch_idx)
-        pl_module.log("val/loss_raw", loss.mean(), on_epoch=True, batch_size=len(loss), sync_dist=True)
+            loss, _ = pl_module.validation_losses(batch)
+        pl_module.add_validation("val/loss_raw", loss)
         self.on_validation_start(trainer, pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

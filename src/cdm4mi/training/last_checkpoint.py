@@ -6,6 +6,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from cdm4mi.errors import Terminated, UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.models.checkpoint import read_ckpt
+from cdm4mi.training.processes import Agreement
 
 log = logging.getLogger("cdm4mi.training")
 
 LAST, PREVIOUS, BEST, DAMAGED = "last.ckpt", "previous.ckpt", "best.ckpt", "damaged.ckpt"
+SECOND = 1.0
+"""Seconds from a signal in which another is the same stop: of a terminal, and of torchrun that passes it on."""
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -72,7 +76,8 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, path: Path, every: int) -> None:
         self.path, self.every = path, every
         self._seen = 0
-        self._signal: int | None = None
+        self._signal = 0
+        self._since = 0.0
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -87,7 +92,7 @@ class LastCheckpoint(Checkpoint):
         try:
             yield
         except SystemExit:
-            if self._signal is not None:  # what Lightning makes of either
+            if self._signal:  # what Lightning makes of either
                 raise self._ending() from None
             raise
         finally:
@@ -95,9 +100,11 @@ class LastCheckpoint(Checkpoint):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, *_: Any) -> None:
-        if self._signal is not None:
-            raise self._ending()
-        self._signal = number
+        if self._signal:
+            if time.monotonic() - self._since > SECOND:
+                raise self._ending()
+            return
+        self._signal, self._since = number, time.monotonic()
         again = "press Ctrl-C again" if number == signal.SIGINT else "a second SIGTERM is needed"
         log.warning("stopping after this step; %s to stop at once", again)
 
@@ -105,6 +112,7 @@ class LastCheckpoint(Checkpoint):
         return Terminated() if self._signal == signal.SIGTERM else KeyboardInterrupt()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._agreement = Agreement()
         self._seen = trainer.global_step
         if signal.getsignal(signal.SIGINT) == self._stop:  # Lightning's handler ends a run between micro-batches
             signal.signal(signal.SIGTERM, self._stop)
@@ -122,8 +130,9 @@ class LastCheckpoint(Checkpoint):
         self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        if self._signal is not None or trainer.global_step % self.every == 0:
+        self._signal = self._agreement.greatest(self._signal)  # a scheduler may have sent it to one process only
+        if self._signal or trainer.global_step % self.every == 0:
             trainer.save_checkpoint(self.path)
-        if self._signal is not None:
+        if self._signal:
             log.warning("stopped: %s holds step %d, and `resume` goes on from it", self.path, trainer.global_step)
             raise self._ending()

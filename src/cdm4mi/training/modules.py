@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,8 +26,10 @@ from cdm4mi.training.ema import EMA
 
 Batch = dict[str, Tensor]
 QUARTERS = 4
+VALIDATION = ("val/loss", "val/loss_raw", *(f"val/loss_t{q + 1}of{QUARTERS}" for q in range(QUARTERS)))
+"""Means over the validation pairs of all processes that a run logs."""
 GOLDEN = (5**0.5 - 1) / 2
-_TIMES, _NOISE, _DROPOUT = 2, 3, 4
+_TIMES, _NOISE, _DROPOUT, _VALIDATION = 2, 3, 4, 5
 """Second part of the keys of training's random streams; ``data.pairs`` has 0 and 1."""
 
 
@@ -225,11 +228,16 @@ class DDPM(L.LightningModule):
         if index is None:
             return self.times(torch.rand(len(x0), 2, dtype=torch.float64)).to(x0.device), torch.randn_like(x0)
         uniform = torch.empty(len(x0), 2, dtype=torch.float64)
-        eps = torch.empty_like(x0, memory_format=torch.contiguous_format)
         for k, i in enumerate(index.tolist()):
             uniform[k].uniform_(generator=generator(self.config.seed, _TIMES, i))
-            eps[k].normal_(generator=generator(self.config.seed, _NOISE, i, device=x0.device))
-        return self.times(uniform).to(x0.device), eps
+        return self.times(uniform).to(x0.device), self._noise(x0, index, _NOISE)
+
+    def _noise(self, x0: Tensor, index: Tensor, stream: int) -> Tensor:
+        """Unit noise like x0 (N, C, H, W), decided by the seed, the stream and the pairs' numbers (N,)."""
+        eps = torch.empty_like(x0, memory_format=torch.contiguous_format)
+        for k, i in enumerate(index.tolist()):
+            eps[k].normal_(generator=generator(self.config.seed, stream, i, device=x0.device))
+        return eps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # what is left to the global stream is dropout, whose masks torch draws for a micro-batch as a whole
@@ -238,34 +246,55 @@ class DDPM(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         x0 = batch["x0"]
         loss = self.losses(batch, *self.draw(x0, batch["index"])).mean()
-        self.log("train/loss", loss.detach(), on_step=True, on_epoch=False, prog_bar=True, batch_size=len(x0))
+        shown = loss.detach()
+        if self._is_logged():  # the mean of all processes; at other steps the bar shows that of this one
+            shown = self.trainer.strategy.reduce(shown.clone())
+        self.log("train/loss", shown, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(x0))
         return loss
 
-    def validation_losses(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """(losses, times) of a validation batch: times spread evenly over the path, noise decided by the seed.
+    def _is_logged(self) -> bool:
+        """Whether this step is one of those that the logs show."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its connector, not declared
+        return (self.trainer.global_step + 1) % every == 0
 
-        Within its share of the path a time moves from batch to batch (by the golden ratio), so that batches of one or
-        two samples see all of it too.
+    def validation_times(self, index: Tensor) -> Tensor:
+        """Times (N,) of the validation pairs of these numbers: all pairs together are spread evenly over the path.
+
+        Pairs in a row, which may share a slice, have times far apart (by the golden ratio).
         """
-        x0 = batch["x0"]
-        n, timesteps = len(x0), self.process.path.timesteps
-        t = ((torch.arange(n) + (0.5 + batch_idx * GOLDEN) % 1) / n * timesteps).long().to(x0.device)
-        eps = torch.randn(x0.shape, generator=generator(self.config.seed, 2**31 + batch_idx)).to(x0.device)
-        return self.losses(batch, t, eps), t
+        pairs = self.config.data.val_patches
+        stride = next(k for k in range(round(pairs * GOLDEN), -1, -1) if math.gcd(k, pairs) == 1)
+        return ((index * stride % pairs + 0.5) / pairs * self.process.path.timesteps).long()
+
+    def validation_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(losses, times) of a validation batch: both are decided for each pair by the seed and its number."""
+        index = batch["index"]
+        t = self.validation_times(index)
+        return self.losses(batch, t, self._noise(batch["x0"], index, _VALIDATION)), t
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation = torch.zeros(2, len(VALIDATION), device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        loss, t = self.validation_losses(batch, batch_idx)
-        self.log("val/loss", loss.mean(), on_epoch=True, prog_bar=True, batch_size=len(loss), sync_dist=True)
+        loss, t = self.validation_losses(batch)
+        self.add_validation("val/loss", loss)
         quarter = t * QUARTERS // self.process.path.timesteps
         for q in range(QUARTERS):
-            chosen = loss[quarter == q]
-            if len(chosen):
-                name = f"val/loss_t{q + 1}of{QUARTERS}"
-                self.log(name, chosen.mean(), on_epoch=True, batch_size=len(chosen), sync_dist=True)
+            self.add_validation(f"val/loss_t{q + 1}of{QUARTERS}", loss[quarter == q])
+
+    def add_validation(self, name: str, losses: Tensor) -> None:
+        """Count the losses (N,) of validation pairs for a mean of this name, which is logged when all are done."""
+        self._validation[:, VALIDATION.index(name)] += torch.stack([losses.sum(), losses.new_tensor(len(losses))])
+
+    def on_validation_epoch_end(self) -> None:
+        # Lightning's own mean over processes rounds the counts of pairs, which need not be equal
+        sums, counts = self.trainer.strategy.reduce(self._validation, reduce_op="sum")
+        for name, total, count in zip(VALIDATION, sums, counts, strict=True):
+            if count > 0:
+                self.log(name, total / count, prog_bar=name == "val/loss", batch_size=1, sync_dist=True)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its connector, not declared
-        if (self.trainer.global_step + 1) % every == 0:
+        if self._is_logged():
             norms = [p.grad.detach().norm() for p in self.parameters() if p.grad is not None]
             self.log("train/gradient_norm", torch.stack(norms).norm())
 

@@ -15,7 +15,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from cdm4mi import __version__
@@ -33,10 +32,12 @@ from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
-from cdm4mi.training.last_checkpoint import LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
+from cdm4mi.training.last_checkpoint import BEST, LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
 from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
+from cdm4mi.training.processes import Processes, is_first, joined, processes_of, quiet_unless_first
 from cdm4mi.training.progress import StepProgress
+from cdm4mi.workers import end_with_parent
 
 log = logging.getLogger("cdm4mi.training")
 
@@ -53,6 +54,7 @@ class PairData(L.LightningDataModule):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self._began = 0, 0
         patients = load_patients(config.data, config.model.image_size, config.seed)
         self.train_names, self.val_names = split_names(patients, config.data, config.seed)
         if self.train_names == self.val_names:
@@ -89,8 +91,7 @@ class PairData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Pair]:
         trainer, training = self.trainer, self.config.training
         assert trainer is not None
-        seen = trainer.global_step * training.accumulate * training.batch_size
-        sampler = OrderedFrom(seen * trainer.world_size + trainer.global_rank, trainer.world_size)
+        sampler = OrderedFrom(self.state_dict()["pairs"] + trainer.global_rank, trainer.world_size)
         workers = self.config.data.workers
         return DataLoader(
             self.train_pairs,
@@ -101,11 +102,27 @@ class PairData(L.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Pair]:
-        return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(self.val_pairs)))
+        """This process's share of the validation pairs; all, where no trainer has the data."""
+        rank, count = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        share = range(rank, len(self.val_pairs), count)
+        return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(share)), sampler=share)
+
+    def state_dict(self) -> dict[str, int]:
+        """For a checkpoint: the step, and how many pairs the training has used by then, in all processes."""
+        trainer, training = self.trainer, self.config.training
+        assert trainer is not None
+        step, pairs = self._began
+        pairs_a_step = training.accumulate * training.batch_size * trainer.world_size
+        return {"step": trainer.global_step, "pairs": pairs + (trainer.global_step - step) * pairs_a_step}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there, with as many processes, and as large batches, as there are now."""
+        self._began = state_dict["step"], state_dict["pairs"]
 
 
 def _outlive_signals(worker: int) -> None:
-    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached every process of the job."""
+    """Let a worker serve the step in which Ctrl-C or a scheduler's SIGTERM reached all processes, and no longer."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.alarm(MOST_SECONDS_AFTER_SIGTERM))
 
@@ -141,8 +158,9 @@ def train(
 
 @contextmanager
 def run_folder(config: Config, out: Path, command: str) -> Iterator[None]:
-    """Hold the folder of a run for this process, whose errors for want of memory become one line."""
-    with sole_run(out, command) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext(), memory_errors(config):
+    """Hold the folder of a run for its first process; errors for want of memory become one line in each."""
+    quiet_unless_first()
+    with sole_run(out, command) if is_first() else nullcontext(), memory_errors(config):
         yield
 
 
@@ -150,19 +168,30 @@ def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
     """The checkpoint that the run in a folder goes on from; None where it begins.
 
     Raises UserError for what cannot be run, before the data are read: into a folder with a run that is not resumed,
-    fp16 on no GPU, wandb without its package.
+    fp16 on no GPU, wandb without its package, more processes than devices or validation pairs.
     """
     checkpoints = out / "checkpoints"
+    processes = processes_of(config.training)
+    if processes.count > config.data.val_patches:
+        found = f"{config.data.val_patches} with {processes.count} processes"
+        raise UserError(f"data.val_patches: found {found}, expected at least one for each")
     if not resume and any((checkpoints / name).exists() for name in (LAST, PREVIOUS)):
         raise UserError(f"{out}: holds a run already; give `resume` to go on with it, or another `out`")
-    if config.training.precision == "fp16" and not torch.cuda.is_available():
+    if config.training.precision == "fp16" and processes.accelerator != "cuda":
         raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("training.wandb: found true without the package, expected: pip install cdm4mi[wandb]")
-    start = newest_checkpoint(checkpoints) if resume else None
+    start = None
+    if resume:
+        start = newest_checkpoint(checkpoints) if is_first() else _checkpoint_of_the_first(checkpoints)
     if resume and start is None:
         log.warning("%s: holds no checkpoint yet, so the run begins", out)
     return start
+
+
+def _checkpoint_of_the_first(folder: Path) -> Path | None:
+    """What ``newest_checkpoint`` finds, or makes, in the first process of a run, which alone repairs its folder."""
+    return folder / LAST if any((folder / name).exists() for name in (LAST, PREVIOUS, BEST)) else None
 
 
 def check_sampling(config: Config, process: ConditionalProcess) -> None:
@@ -187,15 +216,21 @@ def fit(
     section: goes into every checkpoint.
     """
     last = out / "checkpoints" / LAST
-    check_disk(module, out)
-    save_config(config, out / "config.yaml")
-    saver = LastCheckpoint(last, config.training.checkpoint_every)
-    trainer = make_trainer(config, out, section, progress, saver)
-    with saver.on_signals(), warnings.catch_warnings():
-        for message in EXPECTED_WARNINGS:
-            warnings.filterwarnings("ignore", message=f".*{message}.*")
-        trainer.fit(module, data, ckpt_path=start and str(start), weights_only=True)
-    trainer.save_checkpoint(last)
+    training, processes = config.training, processes_of(config.training)
+    if is_first():
+        check_disk(module, out)
+        save_config(config, out / "config.yaml")
+    if processes.count > 1:
+        pairs = processes.count * training.batch_size * training.accumulate
+        log.warning("%d processes (%s), %d pairs a step in all", processes.count, processes.accelerator, pairs)
+    saver = LastCheckpoint(last, training.checkpoint_every)
+    trainer = make_trainer(config, out, section, progress, saver, processes)
+    with joined(processes):
+        with saver.on_signals(), warnings.catch_warnings():
+            for message in EXPECTED_WARNINGS:
+                warnings.filterwarnings("ignore", message=f".*{message}.*")
+            trainer.fit(module, data, ckpt_path=start and str(start), weights_only=True)
+        trainer.save_checkpoint(last)
     return last
 
 
@@ -211,8 +246,10 @@ def residual_rms(regression: TrainedModel, data: PairData) -> float:
     return rms
 
 
-def make_trainer(config: Config, out: Path, section: dict[str, Any], progress: bool, last: LastCheckpoint) -> L.Trainer:
-    """The Lightning trainer of a configuration: callbacks, loggers, precision, clipping."""
+def make_trainer(
+    config: Config, out: Path, section: dict[str, Any], progress: bool, last: LastCheckpoint, processes: Processes
+) -> L.Trainer:
+    """The Lightning trainer of a configuration: devices, callbacks, loggers, precision, clipping."""
     training = config.training
     log_every = min(training.log_every, training.max_tsteps)  # a short run says something too
     callbacks: list[L.Callback] = [ConfigInCheckpoint(section)]
@@ -233,7 +270,7 @@ def make_trainer(config: Config, out: Path, section: dict[str, Any], progress: b
     return L.Trainer(
         max_steps=training.max_tsteps,
         max_epochs=-1,
-        accelerator="auto",
+        **processes.trainer_arguments(),
         precision=PRECISION[training.precision],
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.gradient_clip or None,

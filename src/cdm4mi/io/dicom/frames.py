@@ -225,8 +225,18 @@ def physical(stored: NDArray[Any], dataset: Dataset, frame: Frame, out: NDArray[
         rescale(stored, frame.slope, frame.intercept, out)
 
 
+def float_padding_range(dataset: Dataset) -> tuple[float, float] | None:
+    """Lowest and highest stored number that means padding in Float or Double Float Pixel Data, or None."""
+    for kind in ("Float", "DoubleFloat"):
+        found = (number(dataset, f"{kind}PixelPadding{end}") for end in ("Value", "RangeLimit"))
+        ends = [value for value in found if value is not None]
+        if f"{kind}PixelPaddingValue" in dataset and ends:
+            return min(ends), max(ends)
+    return None
+
+
 def padding_range(dataset: Dataset) -> tuple[int, int] | None:
-    """Lowest and highest stored number that means padding, or None."""
+    """Lowest and highest stored integer that means padding, or None."""
     value, limit = number(dataset, "PixelPaddingValue"), number(dataset, "PixelPaddingRangeLimit")
     if value is None:
         return None
@@ -234,9 +244,9 @@ def padding_range(dataset: Dataset) -> tuple[int, int] | None:
     return min(ends), max(ends)
 
 
-def padding_of(stored: NDArray[Any], ends: tuple[int, int] | None) -> NDArray[Any] | None:
-    """Mask of the pixels that are padding (``ends``: ``padding_range``), or None where there are none."""
-    if ends is None or stored.dtype.kind == "f":
+def padding_of(stored: NDArray[Any], ends: tuple[float, float] | None) -> NDArray[Any] | None:
+    """Mask of the pixels that are padding (``ends``: the range of it), or None where there are none."""
+    if ends is None:
         return None
     mask = stored == ends[0] if ends[0] == ends[1] else (stored >= ends[0]) & (stored <= ends[1])
     return mask if mask.any() else None

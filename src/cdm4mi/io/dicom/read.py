@@ -18,6 +18,7 @@ from cdm4mi.io.dicom.frames import (
     DISTINGUISHING,
     Frame,
     clean_bits,
+    float_padding_range,
     frame_count,
     frames_of,
     padding_of,
@@ -69,7 +70,7 @@ def read_dicom(scan: DicomScan) -> Volume:
         stored = decode(instance, frame_count(instance.dataset))
         mosaic = mosaic_of(instance.dataset)
         stored = stored if mosaic is None else mosaic.split(stored[0])
-        ends = padding_range(instance.dataset)
+        ends = (float_padding_range if stored.dtype.kind == "f" else padding_range)(instance.dataset)
         for slot in slots[index]:
             plane = clean_bits(stored[ordered[slot].index], instance.dataset)
             physical(plane, instance.dataset, ordered[slot], array[slot])

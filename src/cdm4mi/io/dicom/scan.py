@@ -16,7 +16,7 @@ from cdm4mi.io.dicom.frames import frame_count
 from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size
 from cdm4mi.io.dicom.values import items, numbers, text, whole
-from cdm4mi.io.quantity import echo_time, quantity_of
+from cdm4mi.io.quantity import echo_number, echo_time, quantity_of
 
 # Objects of these modalities hold no scan, even where they have pixels (dose grids, segmentations).
 NOT_SCANS = {
@@ -37,8 +37,8 @@ _StackKey = tuple[str, str, int, int, str, str]
 class DicomScan:
     """Instances that make one stack; ``part`` of ``parts`` where one series was split.
 
-    quantity, echo: which of their frames belong to it (``io.quantity``); the echo time (ms) of a series of several
-    echoes, else None.
+    quantity, echo: which of their frames belong to it (``io.quantity``); of a series of several echoes the echo time
+    (ms), or the echo's number where the times do not tell them apart (``numbered``), else None.
     """
 
     instances: list[Instance]
@@ -46,6 +46,7 @@ class DicomScan:
     parts: int = 1
     quantity: str = ""
     echo: float | None = None
+    numbered: bool = False
 
     def slices(self) -> int:
         """How many slices it has, of all time points together."""
@@ -53,7 +54,8 @@ class DicomScan:
 
     def holds(self, groups: Sequence[Dataset]) -> bool:
         """Whether a frame that these data sets describe belongs to it."""
-        return quantity_of(groups) == self.quantity and self.echo in (None, echo_time(groups))
+        echo = echo_number(groups) if self.numbered else echo_time(groups)
+        return quantity_of(groups) == self.quantity and self.echo in (None, echo)
 
     def _slices_of(self, dataset: Dataset) -> int:
         mosaic = mosaic_of(dataset)
@@ -91,14 +93,23 @@ def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Cou
 
 
 def _by_echo(instances: list[Instance], quantity: str) -> list[DicomScan]:
-    """The scans of a stack: one, or one for each echo where a place was imaged at several echo times."""
+    """The scans of a stack: one, or one for each echo where a place was imaged at several echo times, or numbers."""
+    for numbered in (False, True):
+        echoes = _members(instances, quantity, numbered)
+        if len(echoes) > 1:
+            return [DicomScan(members, quantity=quantity, echo=echo, numbered=numbered) for echo, members in echoes]
+    return [DicomScan(instances, quantity=quantity)]
+
+
+def _members(instances: list[Instance], quantity: str, numbered: bool) -> list[tuple[float, list[Instance]]]:
+    """(echo time, or number, its instances) in order; nothing where some have none, or no place has several."""
     places: dict[float | None, set[tuple[float, ...]]] = {}
     members: dict[float | None, list[Instance]] = {}
     for instance in instances:
         for groups in _descriptions(instance.dataset):
             if quantity_of(groups) != quantity:
                 continue
-            echo = echo_time(groups)
+            echo = echo_number(groups) if numbered else echo_time(groups)
             places.setdefault(echo, set()).add(_position(groups))
             of_echo = members.setdefault(echo, [])
             if not of_echo or of_echo[-1] is not instance:
@@ -106,8 +117,8 @@ def _by_echo(instances: list[Instance], quantity: str) -> list[DicomScan]:
     at = Counter(place for of_echo in places.values() for place in of_echo)
     times = sorted(echo for echo in members if echo is not None)
     if len(times) < len(members) or max(at.values(), default=1) == 1:
-        return [DicomScan(instances, quantity=quantity)]
-    return [DicomScan(members[echo], quantity=quantity, echo=echo) for echo in times]
+        return []
+    return [(echo, members[echo]) for echo in times]
 
 
 def _position(groups: Sequence[Dataset]) -> tuple[float, ...]:
@@ -175,7 +186,7 @@ def description(scan: DicomScan) -> str:
     """SeriesDescription, with what it holds (no magnitude, one of several echoes) and the part of the series."""
     first = scan.instances[0].dataset
     named = text(first, "SeriesDescription") or text(first, "ProtocolName")
-    echo = "" if scan.echo is None else f"echo at {scan.echo:g} ms"
+    echo = "" if scan.echo is None else f"echo {scan.echo:g}" if scan.numbered else f"echo at {scan.echo:g} ms"
     held = ", ".join(filter(None, (scan.quantity, echo)))
     named = f"{named} [{held}]".strip() if held else named
     return f"{named} (part {scan.part} of {scan.parts})".strip() if scan.parts > 1 else named

@@ -62,6 +62,14 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return (path, *(file for file in beside if file.is_file()))
 
 
+def files_written(path: Path) -> list[Path]:
+    """The files that writing ``path`` makes, or may make beside it: an image's header and its voxels."""
+    pairs = [pair for entry in FORMATS.values() for pair in entry.data_written or entry.data_endings]
+    stem, own = path.name[: len(path.name) - len(ending(path))], ending(path)
+    others = [other for header, data in pairs for name, other in ((header, data), (data, header)) if name == own]
+    return [path, *(path.with_name(stem + other) for other in others)]
+
+
 def is_positioned(kind: str | None) -> bool:
     """Whether files of a format say where in the patient a scan lies, so that two grids can be told apart."""
     return kind not in FORMATS or FORMATS[kind].positioned

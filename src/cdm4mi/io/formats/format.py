@@ -40,6 +40,7 @@ class Format:
         nan: whether it can hold NaN.
         stated_axis: ``stated_axis(volume)`` is the axis of the slices that its header names, or None.
         data_endings: (ending of a header, ending of a file beside it that can hold its voxels).
+        data_written: those of ``data_endings`` that the writer gives; None: all.
         read_folder: ``read_folder(files)`` makes one volume of a folder of one-slice files.
         anonymous: what is left of a header that must name nobody; None: nothing.
     """
@@ -57,6 +58,7 @@ class Format:
     nan: bool = True
     stated_axis: Callable[[Volume], int | None] = lambda volume: None
     data_endings: tuple[tuple[str, str], ...] = ()
+    data_written: tuple[tuple[str, str], ...] | None = None
     read_folder: Callable[[Sequence[ScanFile]], Volume] | None = None
     anonymous: Callable[[Any], Any] = lambda header: None
 

@@ -19,6 +19,7 @@ from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.io.volume import Source, Volume
 
+_WRITTEN = ((".nhdr", ".nhdr.raw"), (".nhdr", ".nhdr.raw.gz"))
 _TYPES = {
     "i1": ("int8", "signed char", "int8_t"),
     "u1": ("uint8", "unsigned char", "uchar", "uint8_t"),
@@ -89,7 +90,7 @@ def read_nrrd(file: ScanFile) -> Volume:
 
 
 def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:
-    """Write .nrrd, or .nhdr with its data in a .raw (.raw.gz) beside it. Key/value pairs of a template are kept."""
+    """Write .nrrd, or .nhdr with its data in .nhdr.raw(.gz) beside it. Key/value pairs of a template are kept."""
     kept = dict(template.header) if template is not None and template.kind == "nrrd" else {}
     notes: list[str] = []
     source = template or volume.source
@@ -122,7 +123,7 @@ def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dt
         "space origin": origin,
     }
     detached = path.suffix.lower() == ".nhdr"
-    raw = path.with_suffix(".raw.gz" if gzip else ".raw")
+    raw = path.with_name(path.name + (".raw.gz" if gzip else ".raw"))  # a .raw of the stem may be a MetaImage's
     if detached:
         fields["data file"] = raw.name
     if "measurement frame" in kept and kept.get("space", "").lower() in ("lps", "left-posterior-superior"):
@@ -241,5 +242,6 @@ FORMAT = Format(
     read=read_nrrd,
     write=write_nrrd,
     magic=(b"NRRD000",),
-    data_endings=((".nhdr", ".raw"), (".nhdr", ".raw.gz"), (".nhdr", ".gz")),
+    data_endings=(*_WRITTEN, (".nhdr", ".raw"), (".nhdr", ".raw.gz"), (".nhdr", ".gz")),
+    data_written=_WRITTEN,
 )
