@@ -59,8 +59,8 @@ def made(folder: Path, form: str, slices: int, side: int) -> Path:
     return path
 
 
-def restored(source: Path, target: Path, network_slices: int) -> None:
-    """Restore in this process; prints JSON: seconds, those of the network, peak memory in bytes."""
+def restored(source: Path, target: Path, network_slices: int, batch: int | None) -> None:
+    """Restore in this process; prints a line, then JSON: seconds, those of the network, peak memory in bytes."""
     import torch
 
     from cdm4mi.inference.denoise import denoise_file
@@ -81,15 +81,17 @@ def restored(source: Path, target: Path, network_slices: int) -> None:
     Restorer.restore_moments = timed  # type: ignore[method-assign]
     torch.set_num_threads(2)
     began = time.perf_counter()
-    denoise_file(source, target, modality="CT", device="cpu", precision="auto")
+    print("begun", flush=True)
+    denoise_file(source, target, modality="CT", device="cpu", precision="auto", batch=batch)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": time.perf_counter() - began, "network": network, "peak": peak}))
 
 
-def child(source: Path, target: Path, network_slices: int) -> subprocess.Popen[str]:
-    options = ["--network-slices", str(network_slices)]
-    arguments = [sys.executable, __file__, "--restore", str(source), str(target), *options]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+def child(source: Path, target: Path, options: argparse.Namespace) -> subprocess.Popen[str]:
+    """A process that restores a scan."""
+    arguments = ["--network-slices", options.network_slices, *(["--batch", options.batch] if options.batch else [])]
+    command = [sys.executable, __file__, "--restore", source, target, *arguments]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
 
 
 def values(path: Path) -> str:
@@ -98,25 +100,32 @@ def values(path: Path) -> str:
         return str(io.input_record(io.read(path)).sha256)
 
 
-def kills(source: Path, target: Path, count: int, seconds: float, network_slices: int) -> None:
-    """Kill a restoration ``count`` times; ``seconds``: what one takes that is left alone."""
-    rng, gone_on = random.Random(0), 0
-    folder = target.with_name(f".cdm4mi-partial-{target.name}")
-    for _ in range(count):
-        process = child(source, target, network_slices)
-        time.sleep(rng.uniform(0, 2 * seconds / count) + 3)
+def kills(source: Path, target: Path, options: argparse.Namespace, seconds: float, slabs: int) -> None:
+    """Kill a restoration of so many slabs at random moments; ``seconds``: what one takes that is left alone."""
+    rng, left = random.Random(0), [0]
+    journal = target.with_name(f".cdm4mi-partial-{target.name}") / "journal"
+    for _ in range(options.kills):
+        process = child(source, target, options)
+        assert process.stdout is not None and process.stdout.readline() == "begun\n"
+        goal = left[-1] + rng.randrange(2 * slabs // options.kills + 1)
+        while process.poll() is None and finished(journal) < goal:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, seconds / slabs))
         process.kill()
-        process.wait()
+        process.communicate()
+        left.append(finished(journal))
         if target.exists():
-            print(f"  finished before kill {count}")
             break
-        gone_on += folder.exists()
-    else:
-        assert not target.exists()
+    print(f"  {len(left) - 1} kills, slabs left by each: {', '.join(map(str, left[1:]))}")
+    print(f"  under the output's name: {'all' if target.exists() else 'nothing'}")
     if not target.exists():
-        assert child(source, target, network_slices).wait() == 0
-    assert not folder.exists()
-    print(f"  {count} kills, {gone_on} of which left finished slices; nothing was under the output's name")
+        assert child(source, target, options).wait() == 0
+    print(f"  state folder removed: {not journal.parent.exists()}")
+
+
+def finished(journal: Path) -> int:
+    """How many slabs a journal names."""
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
 
 
 def main() -> None:
@@ -126,10 +135,11 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", default=["nii", "nii.gz", "dicom"])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--network-slices", type=int, default=10**9)
+    parser.add_argument("--batch", type=int, help="slices at a time")
     parser.add_argument("--restore", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.restore:
-        restored(*options.restore, options.network_slices)
+        restored(*options.restore, options.network_slices, options.batch)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -138,7 +148,7 @@ def main() -> None:
             for slices in (4 * options.slices, options.slices):
                 source = made(folder, form, slices, options.side)
                 target = folder / source.name.replace("ct", "out", 1)
-                found = json.loads(child(source, target, options.network_slices).communicate()[0])
+                found = json.loads(child(source, target, options).communicate()[0].splitlines()[-1])
                 seconds = found["seconds"]
                 peaks.append(found["peak"])
                 print(
@@ -149,7 +159,8 @@ def main() -> None:
             print(f"  four times the slices: {peaks[0] / peaks[1] - 1:+.1%} memory")
             if options.kills:
                 killed = target.with_name(f"killed-{target.name}")
-                kills(source, killed, options.kills, seconds, options.network_slices)
+                slabs = -(-options.slices // (options.batch or max(1, 2**18 // options.side**2)))
+                kills(source, killed, options, seconds, slabs)
                 print(f"  bit-equal: {values(killed) == values(target)}", flush=True)
 
 

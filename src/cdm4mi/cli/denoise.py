@@ -76,7 +76,8 @@ def denoise(
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="slices at a time (default: what is fastest)")] = None,
     memory: Annotated[
-        str | None, typer.Option(help="that the process may take, such as 2G (default: half of what is free)")
+        str | None,
+        typer.Option(help="that the process may take, such as 2G (default: half of a GPU's, little on a CPU)"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     precision: Annotated[

@@ -96,7 +96,7 @@ def denoise_file(
     (estimate mean-of-k only). contrasts: the patient's other scans, in the order of the training's ``data.contrasts``.
     phase: restore a phase or a field map too. force: replace an output that exists. resume: keep one of the same
     scan, model and settings, and return its record. device, precision: as for ``denoise``. memory: bytes that the
-    process may take, or a text as "2G" (half of what is free if None). on_slab: called with each finished slab
+    process may take, or a text as "2G" (None: as for ``Restorer``). on_slab: called with each finished slab
     (``restorer.OnSlab``). The record is written beside the output as JSON. Raises UserError for what the user can mend,
     before anything is written.
 

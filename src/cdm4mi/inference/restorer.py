@@ -16,20 +16,20 @@ from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
-from cdm4mi.data.beside import ContrastSlices, neighbours_of
+from cdm4mi.data.beside import ContrastSlices
 from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
-from cdm4mi.inference.bright import excess
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits, noise_kind
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named, release_device
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
 from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
+from cdm4mi.inference.scan import Scan, Slab, Texture, least_value
 from cdm4mi.inference.slabs import Pace, Slabs, Totals
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import guess_notice, modality_of, window_for
-from cdm4mi.io import Derivation, InputRecord, Volume, arrays, input_record
+from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
@@ -38,19 +38,13 @@ from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
-Texture = tuple[float, float, float]
-"""Of noise: correlation with the next row and the next column, -1 to 1, and 1 for a magnitude (MR), else 0."""
 WHITE: Texture = (0.0, 0.0, 0.0)
 CORRELATION_MARGIN = 0.2
 """How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
-METAL = 3000.0
-"""HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
 PIXELS_AT_A_TIME = 2**18, 2**22
 """Of a batch on a CPU, whose caches hold no more, and on a GPU, which needs as many."""
 PROBED = 64
 """Pixels along a side of the image from which the memory that the network takes is measured."""
-OUTSIDE = 4.0
-"""A voxel further from the window, or from the tissue around it, than this many noise levels is no noise."""
 
 
 @dataclass
@@ -73,43 +67,6 @@ standard deviation (None without samples), in the scan's units."""
 
 
 @dataclass(frozen=True)
-class _Scan:
-    """What is decided of a whole scan before its first slice is restored; sigma, used, strength: of each slice."""
-
-    volume: Volume
-    norm: IntensityWindow
-    seed: int
-    sigma: NDArray[np.float64]
-    used: NDArray[np.float64]
-    strength: NDArray[np.float64]
-    texture: Texture
-    beside: list[ContrastSlices]
-    least: float
-    spreads: bool
-    uncertainty: Uncertainty | None
-    one_by_one: bool
-    typical: float
-    noise_level: NoiseLevel
-    about: InputRecord
-    derivation: Derivation
-    key: dict[str, Any]
-    warnings: list[str]
-
-
-@dataclass(frozen=True)
-class _Slab:
-    """Some slices of a scan: as they were found (physical units), as the network is given them, what is beyond its
-    window, which pixels are left as found, and how many lie above the window."""
-
-    index: list[int]
-    images: NDArray[Any]
-    condition: NDArray[Any]
-    beyond: NDArray[Any]
-    left: NDArray[np.bool_]
-    above: int
-
-
-@dataclass(frozen=True)
 class _Estimate:
     """Mean and standard deviation of the samples of a slab, on [-1, 1], and the pace at which its last slices went."""
 
@@ -123,7 +80,8 @@ class Restorer:
 
     model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device, precision:
     where, and in which number format the network computes (``inference.compute``); memory: bytes that the process may
-    take (or a text, "2G"), half of what is free if None: fewer slices or windows go through the network at a time.
+    take (or a text, "2G"): fewer slices or windows go through the network at a time. None: on a GPU half of what is
+    free; on a CPU, whose caches ask for less, some 300 MB for a network such as the shipped one.
     A model without a condition is a prior: the scan, scaled, is x_t at the time whose noise is the scan's, and what is
     drawn from there is a sample of the posterior for white noise. It always starts there (``start_from`` y).
     """
@@ -210,23 +168,23 @@ class Restorer:
         )
         self.pixels_at_a_time, first, before = pace.pixels, slabs.done, slabs.totals
 
-        def prepare(start: int) -> _Slab:
-            return self._slab(scan, list(range(start, min(start + pace.slab, count))))
+        def prepare(start: int) -> Slab:
+            return scan.slab(list(range(start, min(start + pace.slab, count))), self.neighbours)
 
-        def work(slab: _Slab) -> _Estimate:
+        def work(slab: Slab) -> _Estimate:
             nonlocal pace
             estimate, pace = self._estimate(scan, slab, pace)
             return estimate
 
-        def finish(slab: _Slab, estimate: _Estimate) -> None:
-            restored, spread = self._physical(scan, slab, estimate)
+        def finish(slab: Slab, estimate: _Estimate) -> None:
+            restored, spread = scan.physical(slab, estimate.mean, estimate.spread, self.model.about.calibration)
             totals = Totals(
                 above=slabs.totals.above + slab.above,
                 left=slabs.totals.left + int(np.count_nonzero(slab.left)),
                 seconds=before.seconds + time.monotonic() - began,
             )
             slabs.put(restored, spread, estimate.pace, totals)
-            arrays.release(volume.array)
+            scan.release()
             if on_slab is not None:
                 on_slab(slab.index[0], slab.images, restored, spread)
             if progress is not None:
@@ -267,7 +225,7 @@ class Restorer:
         seed: int,
         normalisation: IntensityWindow | None,
         contrasts: Sequence[Volume],
-    ) -> _Scan:
+    ) -> Scan:
         """Measure and decide what holds for all slices. Raises UserError for a scan that the model cannot restore."""
         if seed < 0:
             raise UserError(f"seed: found {seed}, expected a number of at least 0")
@@ -323,7 +281,7 @@ class Restorer:
             "sigma": sigma.tolist(),
             "given": given,
         }
-        return _Scan(
+        return Scan(
             volume,
             norm,
             seed,
@@ -332,7 +290,7 @@ class Restorer:
             self.sampling.strength * quiet,
             WHITE if measured is None else measured.texture,
             beside,
-            _least(volume, norm),
+            least_value(volume, norm),
             spreads,
             self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
@@ -346,7 +304,7 @@ class Restorer:
 
     def _fit_into_memory(self) -> None:
         """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""
-        if self.measured_memory:
+        if self.measured_memory or (self.memory is None and self.device.type == "cpu"):
             return
         side = max(self.least, min(self.tile, PROBED) // self.multiple * self.multiple)
         most = pixels_in(self.memory, self.device, partial(self._call_once, side), side**2, self.tile**2)
@@ -360,33 +318,7 @@ class Restorer:
         last = torch.full((1,), self.process.path.timesteps - 1, device=self.device)
         return self.process.denoiser(self._precise(self.network), cond)(self.process.noisy_image(cond.y), last)
 
-    def _slab(self, scan: _Scan, index: list[int]) -> _Slab:
-        """What the network is given of some slices: their own, their neighbours', those of other contrasts."""
-        images, length = scan.volume.images(), len(scan.used) // scan.volume.times
-        beside = [[k // length * length + p for p in neighbours_of(k % length, length, self.neighbours)] for k in index]
-        seen = sorted({*index, *(k for positions in beside for k in positions)})
-        at = {k: n for n, k in enumerate(seen)}
-        sigma = scan.sigma[seen]
-        y = scan.norm.normalised(images[seen])
-        limit = (1 + OUTSIDE * np.maximum(scan.used[seen], sigma)).astype(y.dtype)[:, None, None, None]
-        above = excess(y, sigma)
-        clipped = (y - above).clip(-limit, limit)
-        further = [clipped[[at[k] for k in positions]] for positions in zip(*beside, strict=True)]
-        others = [contrast[index][:, None] for contrast in scan.beside]
-        own, found = [at[k] for k in index], images[index]
-        left = ((y[own] < -limit[own]) | (found > METAL)) & (scan.norm.modality == "CT")
-        if scan.volume.padding is not None:
-            left |= scan.volume.padding.reshape(images.shape)[index]
-        return _Slab(
-            index,
-            found,
-            np.concatenate([clipped[own], *further, *others], 1),
-            (y - clipped)[own],
-            left,
-            int(np.count_nonzero(above[own] > 0)),
-        )
-
-    def _estimate(self, scan: _Scan, slab: _Slab, pace: Pace) -> tuple[_Estimate, Pace]:
+    def _estimate(self, scan: Scan, slab: Slab, pace: Pace) -> tuple[_Estimate, Pace]:
         """Run the network on a slab, on half as many slices or windows at a time whenever the memory does not suffice.
 
         Returns the pace that was kept to at the end. Raises UserError where the memory is too small for one window.
@@ -428,19 +360,6 @@ class Restorer:
             raise UserError(f"the memory does not suffice for one window of the network, expected {expected}")
         self.pixels_at_a_time = max(window, pace.pixels // 2)
         return Pace(slab=pace.slab, slices=max(1, pace.slices // 2), pixels=self.pixels_at_a_time)
-
-    def _physical(self, scan: _Scan, slab: _Slab, estimate: _Estimate) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """The restored images of a slab and their standard deviation, in the scan's units."""
-        restored = np.maximum(scan.norm.physical(estimate.mean + slab.beyond), scan.least)
-        restored[slab.left] = slab.images[slab.left]
-        if not scan.spreads:
-            return restored, None
-        spread, calibration = estimate.spread, self.model.about.calibration
-        if scan.uncertainty is not None and scan.uncertainty.kind is not None and calibration is not None:
-            planes = spread.reshape(-1, *spread.shape[-2:])
-            levels = np.repeat(scan.used[slab.index], self.channels)
-            spread = calibrated(calibration, planes, levels, scan.uncertainty.kind).reshape(spread.shape)
-        return restored, spread / scan.norm.scale
 
     def settings(self, sigma: float) -> dict[str, Any]:
         """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
@@ -632,20 +551,6 @@ class Restorer:
                 message += f", and {share} of what that takes away is taken away"
             warnings.append(message)
         return used
-
-
-def _least(volume: Volume, norm: IntensityWindow) -> float:
-    """The value under which no restored voxel lies; -inf where there is no such value.
-
-    Magnitudes and activities, which begin at 0, stay there, and numbers stored without a sign stay in their type; the
-    scan's own values, of whatever reason, are never under it.
-    """
-    (least, _), source = arrays.limits(volume.array), volume.source
-    if norm.modality != "CT" and not volume.quantity:
-        return min(0.0, least)
-    if source is not None and source.dtype is not None and source.dtype.kind == "u" and source.slope > 0:
-        return min(least, source.intercept)
-    return -np.inf
 
 
 def _rms(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
