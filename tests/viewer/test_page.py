@@ -122,7 +122,7 @@ def test_four_pictures_side_by_side_with_their_values(page):
     assert titles(page) == ["input", "restored", "difference", "uncertainty"]
     assert grey(40) == top_right(page, 0) and grey(90) == top_right(page, 1)
     text = page.run('document.getElementById("values").textContent')
-    assert text.startswith("input 140 · restored 190 · difference 50 · uncertainty 12.5 HU")
+    assert text.startswith("input: 140 · restored: 190 · difference: 50 · uncertainty: 12.5 HU")
     box = page.run(
         "(() => { const b = panels[0].box.getBoundingClientRect(); return [b.x, b.y, b.width, b.height] })()"
     )
@@ -130,7 +130,7 @@ def test_four_pictures_side_by_side_with_their_values(page):
     corner = (box[0] + box[2] / 2 - 6 * scale + 0.2 * scale, box[1] + box[3] / 2 - 10 * scale + 0.4 * scale)
     page.mouse("mouseMoved", *corner)
     text = page.run('document.getElementById("values").textContent')
-    assert text == "input 44 · restored 94 · difference 50 · uncertainty 12.5 HU · L 10.0  P 20.0  S 39.0 mm"
+    assert text == "input: 44 · restored: 94 · difference: 50 · uncertainty: 12.5 HU · L 10.0  P 20.0  S 39.0 mm"
     assert "NOT FOR CLINICAL USE" in page.run('document.getElementById("notice").textContent')
 
 
@@ -257,6 +257,19 @@ def test_a_phone_scrolls_slices_with_a_finger(browser, tmp_path):
     assert page.run("document.documentElement.scrollWidth") == 390
 
 
+def test_two_fingers_zoom_about_the_point_between_them(browser, tmp_path):
+    page = open_page(browser, tmp_path, lps_volume(corner_phantom()), width=390, height=844, mobile=True)
+    page.run("set('mode', 'side')")
+    drawn(page)
+    at = page.run("panels[0].voxel(150, 400)")
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", None)):
+        points = [] if apart is None else [{"x": 150 + side * apart, "y": 400, "id": side} for side in (-1, 1)]
+        page.send("Input.dispatchTouchEvent", type=kind, touchPoints=points)
+    drawn(page)
+    assert page.run("state.zoom") == pytest.approx(2, abs=0.1)
+    assert np.abs(np.subtract(page.run("panels[0].voxel(150, 400)"), at)).max() <= 1
+
+
 def test_time_points_of_mr_and_percentiles(browser, tmp_path):
     rng = np.random.default_rng(0)
     array = np.stack([rng.uniform(0, 100, (4, 16, 16)), np.full((4, 16, 16), 77.0)]).astype(np.float32)
@@ -265,9 +278,25 @@ def test_time_points_of_mr_and_percentiles(browser, tmp_path):
     page.key("ArrowRight")
     page.wait('document.body.dataset.complete === "1"')
     drawn(page)
-    assert "input 77" in page.run('document.getElementById("values").textContent')
+    assert "input: 77" in page.run('document.getElementById("values").textContent')
     assert page.run("scene.presets.map((p) => p.name)") == ["0–99.5 %", "1–99 %", "5–95 %", "All"]
     assert page.run("document.getElementById('time-at').textContent") == "time 2 / 2"
+
+
+def test_the_difference_is_of_the_restored_scan_that_is_chosen(browser, tmp_path):
+    array = corner_phantom()
+    page = open_page(browser, tmp_path, *(lps_volume(array + shift) for shift in (0, 50, -20)), width=390, height=844)
+    assert titles(page) == ["input", "restored 1", "restored 2", "difference 1"]
+    page.run(
+        '(() => { const e = document.getElementById("restored"); e.value = 1; e.dispatchEvent(new Event("change")) })()'
+    )
+    drawn(page, 3)
+    assert "difference 2: −20" in page.run('document.getElementById("values").textContent')
+    assert titles(page)[3] == "difference 2"
+    page.run('document.getElementById("more").click()')
+    assert page.run('document.getElementById("level").checkVisibility()')
+    page.run('document.getElementById("more").click()')
+    assert not page.run('document.getElementById("level").checkVisibility()')
 
 
 def test_a_plain_picture_has_one_plane_as_it_is_stored_and_no_letters(browser, tmp_path):

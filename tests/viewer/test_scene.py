@@ -14,6 +14,7 @@ from cdm4mi.io import Volume
 from cdm4mi.viewer import make_scene, write_page
 from cdm4mi.viewer.codes import NO_VALUE, encoded
 from cdm4mi.viewer.oriented import oriented
+from cdm4mi.viewer.page import packed
 from cdm4mi.viewer.windows import greatest, presets
 
 
@@ -123,6 +124,12 @@ def test_percentiles_are_of_the_foreground():
     constant = presets(np.zeros((1, 4, 4), np.float32), "MR")
     assert all(preset.low < preset.high for preset in constant)
     assert greatest(np.zeros(5)) == 1.0
+
+
+def test_codes_of_any_size_can_be_packed():
+    codes = np.random.default_rng(0).integers(0, 65536, 10000).astype("<u2")
+    codes[:4] = 0, 65535, 0, 32768
+    assert np.array_equal(unpacked(base64.b64encode(packed(codes))), codes)
 
 
 def test_the_elements_of_the_page_hold_every_voxel_those_in_the_middle_first(tmp_path):

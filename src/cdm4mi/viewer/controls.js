@@ -109,7 +109,7 @@ function values(at = state.at) {
   const millimetres = ras.map((mm, n) => `${"LPIRAS"[n + (mm < 0 ? 0 : 3)]} ${Math.abs(mm).toFixed(1)}`).join("  ");
   const value = (picture) =>
     picture === DIFFERENCE ? state.restored.at(state.time, at) - input.at(state.time, at) : picture.at(state.time, at);
-  const parts = shownPictures().map((picture) => `${picture.title} ${shownDigits(value(picture))}`);
+  const parts = shownPictures().map((picture) => `${titleOf(picture)}: ${shownDigits(value(picture))}`);
   const where = scene.letters ? `${millimetres} mm` : `column ${x + 1}, row ${y + 1}`;
   $("values").textContent = `${parts.join(" · ")} ${scene.unit} · ${where}`;
 }
@@ -378,7 +378,13 @@ function start() {
   $("notes").textContent = scene.notes.join(" ");
   $("notes").hidden = !scene.notes.length;
   if (matchMedia("(pointer: coarse)").matches) $("drag").value = "slices";
-  $("more").open = innerWidth > 900;
+  const showExtra = (shown) => {
+    $("extra").hidden = !shown;
+    $("more").setAttribute("aria-expanded", String(shown));
+  };
+  $("more").hidden = innerWidth > 900;
+  showExtra(innerWidth > 900);
+  $("more").addEventListener("click", () => showExtra($("extra").hidden));
 
   document.addEventListener("click", (event) => {
     const { group, value } = event.target.dataset || {};

@@ -19,6 +19,11 @@ const HEATED = Uint32Array.from({ length: 256 }, (_, n) => mixed(HEAT, n / 255))
 /* 511 colours from the most below 0 to the most above. */
 const SIGNED = Uint32Array.from({ length: 511 }, (_, n) => mixed(n < 255 ? BELOW : ABOVE, Math.abs(n - 255) / 255));
 
+function titleOf(picture) {
+  if (picture !== DIFFERENCE || restorations.length < 2) return picture.title;
+  return `${DIFFERENCE.title} ${restorations.indexOf(state.restored) + 1}`;
+}
+
 function scaleOf(picture) {
   if (picture.role === "difference") return { low: -state.difference, high: state.difference };
   if (picture.role === "uncertainty") return { low: 0, high: state.uncertainty };
@@ -184,15 +189,15 @@ class Panel {
     const { across, down, upward, fixed } = PLANES[this.plane];
     const { low, high } = scaleOf(shown[0]);
     const range = `${shownDigits(low)} to ${shownDigits(high)} ${scene.unit}`;
-    this.titles[0].textContent = shown[0].title;
-    this.titles[1].textContent = shown.length > 1 ? shown[1].title : "";
+    this.titles[0].textContent = titleOf(shown[0]);
+    this.titles[1].textContent = shown.length > 1 ? titleOf(shown[1]) : "";
     if (scene.letters) {
       const vertical = upward ? [...scene.letters[down]].reverse() : scene.letters[down];
       [...scene.letters[across], ...vertical].forEach((letter, n) => (this.letters[n].textContent = letter));
     }
     this.legend.textContent = state.mode === "planes" ? `${this.plane}, ${range}` : range;
     this.legend.dataset.scale = shown[0].role;
-    const names = shown.map((picture) => picture.title).join(" left of the divider, right of it ");
+    const names = shown.map(titleOf).join(" left of the divider, right of it ");
     const where = `slice ${state.at[fixed] + 1} of ${scene.size[fixed]}`;
     this.canvas.setAttribute("aria-label", `${names}, ${this.plane}, ${where}, ${range}`);
     this.box.classList.toggle("active", state.mode === "planes" && this.plane === state.plane);
