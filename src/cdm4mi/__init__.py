@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cdm4mi.planning.plan_file import load_plan
     from cdm4mi.training.modules import DDPM, ConditionDDPM
     from cdm4mi.training.run import train
+    from cdm4mi.trust.record import TrustReport
+    from cdm4mi.trust.report import trust_report
 
 __version__ = "0.1.0"
 
@@ -37,6 +39,7 @@ __all__ = [
     "DiffusionWrapper",
     "Restoration",
     "Restorer",
+    "TrustReport",
     "UNet",
     "UserError",
     "Volume",
@@ -54,6 +57,7 @@ __all__ = [
     "read",
     "save_model",
     "train",
+    "trust_report",
     "write",
 ]
 
@@ -63,6 +67,7 @@ _HOMES = {
     "DiffusionWrapper": "cdm4mi.networks",
     "Restoration": "cdm4mi.inference.restorer",
     "Restorer": "cdm4mi.inference.restorer",
+    "TrustReport": "cdm4mi.trust.record",
     "UNet": "cdm4mi.networks",
     "UserError": "cdm4mi.errors",
     "Volume": "cdm4mi.io",
@@ -79,6 +84,7 @@ _HOMES = {
     "read": "cdm4mi.io",
     "save_model": "cdm4mi.models.checkpoint",
     "train": "cdm4mi.training.run",
+    "trust_report": "cdm4mi.trust.report",
     "write": "cdm4mi.io",
 }
 

@@ -10,7 +10,7 @@ from corner_phantom import SPACING, as_dicom, as_nifti, corner_phantom, lps_volu
 from dicom_series import PATIENT
 
 from cdm4mi.io import Volume, read, write
-from cdm4mi.viewer import make_scene, serving, write_page
+from cdm4mi.viewer import Mark, Summary, make_scene, serving, write_page
 
 pytestmark = needs_chromium
 
@@ -332,3 +332,18 @@ def test_no_patient_in_the_page(tmp_path):
     write_page(scene, tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert not any(secret in text for secret in (*PATIENT.split("^"), "SECRET", "19500607", str(tmp_path)))
+
+
+def test_a_click_on_a_mark_shows_its_voxel_in_the_middle(browser, tmp_path):
+    scan = read(as_nifti(tmp_path / "scan.nii.gz", "PSL"))
+    k, row, column = 1, 3, 5
+    array = scan.array.copy()
+    array[k, row, column] = 1234
+    summary = Summary("Bad", "bad", [("bad", "a <b> of it")], [Mark("there", (k, row, column))])
+    write_page(make_scene(scan.with_array(array), modality="CT", summary=summary), tmp_path / "page.html")
+    page = browser.page()
+    page.open((tmp_path / "page.html").as_uri(), COMPLETE)
+    assert page.run('document.querySelector("#lines li").textContent') == "a <b> of it"
+    page.run('document.querySelector("#marks button").click()')
+    assert page.run("input.at(0, state.at)") == 1234
+    assert page.run("state.centre") == page.run("state.at")

@@ -28,6 +28,7 @@ from cdm4mi.cli.steps import steps
 from cdm4mi.cli.sweep import sweep
 from cdm4mi.cli.terminal import Formatter, echo, printable
 from cdm4mi.cli.train import train
+from cdm4mi.cli.trust import trust
 from cdm4mi.cli.view import view
 from cdm4mi.errors import Terminated, UserError
 
@@ -58,6 +59,7 @@ for command in (
     sweep,
     inspect,
     view,
+    trust,
     noise,
     demo,
 ):

@@ -17,7 +17,6 @@ from torch import Tensor
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import ContrastSlices
-from cdm4mi.degradation import Frame
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
@@ -33,14 +32,13 @@ from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
+from cdm4mi.models.noise_range import NoiseRange
 from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
 WHITE: Texture = (0.0, 0.0, 0.0)
-CORRELATION_MARGIN = 0.2
-"""How far a measured correlation may lie from those of training: anatomy makes that much in a small image."""
 PIXELS_AT_A_TIME = 2**18, 2**22
 """Of a batch on a CPU, whose caches hold no more, and on a GPU, which needs as many."""
 PROBED = 64
@@ -515,12 +513,10 @@ class Restorer:
 
     def _correlation_warning(self, measured: NoiseEstimate, norm: IntensityWindow) -> list[str]:
         """A line where neighbouring pixels of the noise correlate otherwise than in training."""
-        trained = self.model.config.data.noise.correlation_range(Frame.of(norm))
-        if trained is None or measured.sigma == 0:
+        trained = NoiseRange.of(self.model.config, norm)
+        if trained.correlation is None or measured.sigma == 0 or trained.has_correlation(measured.correlation):
             return []
-        low, high = trained
-        if low - CORRELATION_MARGIN <= measured.correlation <= high + CORRELATION_MARGIN:
-            return []
+        low, high = trained.correlation
         expected = f"{low:.2f} to {high:.2f}" if high > low else f"{high:.2f}"
         return [
             f"the noise of neighbouring pixels correlates by {measured.correlation:.2f}, in the model's training by "
@@ -531,13 +527,12 @@ class Restorer:
         self, sigma: NDArray[np.float64], norm: IntensityWindow, warnings: list[str]
     ) -> NDArray[np.float64]:
         """The level of each slice told to the model: inside the range of its training, with a warning where moved."""
-        trained = self.model.config.data.noise.sigma_range(Frame.of(norm))
-        if not self.model.process.conditioned_on_level or trained is None:
+        trained = NoiseRange.of(self.model.config, norm)
+        if not self.model.process.conditioned_on_level or trained.sigma is None:
             return sigma
-        used = sigma.clip(*trained)
-        moved = (used < sigma * 0.99) | (used > sigma * 1.01)
+        used, moved = trained.nearest_sigma(sigma), trained.outside(sigma)
         if moved.any():
-            low, high = (f"{value / norm.scale:.4g}" for value in trained)
+            low, high = (f"{value / norm.scale:.4g}" for value in trained.sigma)
             found, told = (_span(values[moved] / norm.scale) for values in (sigma, used))
             message = (
                 f"noise level {found} is outside the model's training range {low} to {high} for this window: "

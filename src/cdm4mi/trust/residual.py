@@ -57,6 +57,16 @@ class ResidualTest:
         found = []
         if self.level > MOST_LEVEL:
             found.append(f"the residual has {self.level:.2f} times the noise level, expected at most {MOST_LEVEL:g}")
+        found += self.unlike_noise()
+        if self.findings:
+            worst = self.findings[0]
+            where = ", ".join(map(str, worst.position))
+            found.append(f"{len(self.findings)} place(s) with structure, the clearest at (slice, row, column) {where}")
+        return found
+
+    def unlike_noise(self) -> list[str]:
+        """One sentence for each way in which the whole of the residual, not a place in it, has another texture."""
+        found = []
         pairs = zip(("row", "column"), self.correlations, self.noise_correlations, strict=True)
         for axis, measured, expected in pairs:
             if measured > expected + MOST_CORRELATION:
@@ -65,10 +75,6 @@ class ResidualTest:
                 )
         if self.edges > MOST_EDGES:
             found.append(f"the residual is larger at edges of the output (correlation {self.edges:.2f})")
-        if self.findings:
-            worst = self.findings[0]
-            where = ", ".join(map(str, worst.position))
-            found.append(f"{len(self.findings)} place(s) with structure, the clearest at (slice, row, column) {where}")
         return found
 
 
@@ -108,7 +114,7 @@ def residual_test(
     patient = patient if patient.any() else np.ones(y.shape, bool)
     sigma = _sigma(noise, len(y))
     output = restored / sigma
-    residual = y / sigma - (_mean_magnitude(output) if noise.magnitude else output)
+    residual = y / sigma - (as_magnitude(output) if noise.magnitude else output)
     inside = residual[patient]
     # Air keeps a bias that noise gives a magnitude; lungs and sinuses are inside.
     within = np.stack([ndimage.binary_fill_holes(image) for image in patient])
@@ -133,8 +139,8 @@ def _sigma(noise: NoiseEstimate, slices: int) -> NDArray[np.float32]:
     return (by_slice * relative).astype(np.float32)
 
 
-def _mean_magnitude(signal: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean of the magnitude of a signal with unit noise in both parts; the signal itself where it is strong."""
+def as_magnitude(signal: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of the magnitude of a signal with unit noise in both its parts; the signal itself where it is strong."""
     at = np.linspace(0, 20, 401)
     lift = np.interp(np.abs(signal), at, mean_of_magnitude(at, 1) - at)
     return np.abs(signal) + lift.astype(np.float32)

@@ -347,6 +347,35 @@ function key(event) {
   does();
 }
 
+/* ---- summary ---- */
+
+const CLOSE = 3; /* zoom at which a mark is shown */
+
+function showMark(at) {
+  state.plane = PLANE_OF_AXIS[scene.acquired];
+  state.zoom = CLOSE;
+  state.centre = [...at];
+  build();
+  goto(at);
+}
+
+function showSummary({ heading, colour, lines, marks }) {
+  $("summary").hidden = false;
+  $("heading").textContent = heading;
+  $("heading").dataset.colour = colour;
+  for (const [colour, text] of lines) {
+    const line = element("li", "", $("lines"));
+    line.dataset.colour = colour;
+    line.textContent = text;
+  }
+  for (const { text, at } of marks) {
+    const made = element("button", "", element("li", "", $("marks")));
+    made.type = "button";
+    made.textContent = text;
+    made.addEventListener("click", () => showMark(at));
+  }
+}
+
 /* ---- start ---- */
 
 function option(select, value, text) {
@@ -377,6 +406,7 @@ function start() {
   $("unit").textContent = scene.unit;
   $("notes").textContent = scene.notes.join(" ");
   $("notes").hidden = !scene.notes.length;
+  if (scene.summary) showSummary(scene.summary);
   if (matchMedia("(pointer: coarse)").matches) $("drag").value = "slices";
   const showExtra = (shown) => {
     $("extra").hidden = !shown;

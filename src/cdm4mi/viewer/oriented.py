@@ -67,14 +67,25 @@ def oriented(volume: Volume, like: Volume | None = None) -> Oriented:
     all directions that it points to, the nearest first.
     """
     source = volume if like is None else like
-    # Rows and columns of a plain picture are drawn as they are stored: down, and to the right.
-    affine = source.affine if is_placed(source) else np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.abs(source.affine)
+    affine = _drawn_affine(source)
     ijk = volume.array.reshape(-1, *volume.shape[-3:]).T
     turn = ornt_transform(io_orientation(affine), axcodes2ornt("LPS"))
     turned = affine @ inv_ornt_aff(turn, ijk.shape[:3])
     letters = [[_letters(-axis), _letters(axis)] for axis in turned[:3, :3].T]
     array = np.ascontiguousarray(apply_orientation(ijk, turn).T)
     return Oriented(array, turned, letters if is_placed(source) else None, int(turn[2, 0]))
+
+
+def voxel_of(position: tuple[int, int, int], volume: Volume, turned: Oriented) -> list[int]:
+    """The voxel (x, y, z) of a volume's turned axes that is its voxel (slice, row, column)."""
+    at = np.linalg.solve(turned.affine, _drawn_affine(volume) @ [*position[::-1], 1])
+    return [round(float(n)) for n in at[:3]]
+
+
+def _drawn_affine(volume: Volume) -> NDArray[Any]:
+    """(column, row, slice) to RAS mm; rows and columns of a plain picture run down and to the right, as stored."""
+    affine: NDArray[Any] = volume.affine
+    return affine if is_placed(volume) else np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.abs(affine)
 
 
 def _letters(direction: NDArray[Any]) -> str:

@@ -13,7 +13,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.intensity import modality_of
 from cdm4mi.io import Volume
 from cdm4mi.viewer.codes import encoded
-from cdm4mi.viewer.oriented import Oriented, is_placed, oriented
+from cdm4mi.viewer.oriented import Oriented, is_placed, oriented, voxel_of
 from cdm4mi.viewer.windows import greatest, presets
 from cdm4mi.window import IntensityWindow
 
@@ -31,6 +31,25 @@ class Picture:
     codes: NDArray[np.uint16]
     low: float
     step: float
+
+
+@dataclass
+class Mark:
+    """A voxel (slice, row, column) of the scan as it is stored, which a click on its text shows."""
+
+    text: str
+    position: tuple[int, int, int]
+
+
+@dataclass
+class Summary:
+    """What stands above the pictures: a heading, its colour (good, caution or bad), lines below it, and marks."""
+
+    heading: str
+    colour: str
+    lines: Sequence[tuple[str, str]] = ()
+    """(colour, text) of each."""
+    marks: Sequence[Mark] = ()
 
 
 @dataclass
@@ -60,12 +79,14 @@ def make_scene(
     *,
     names: Sequence[str] = (),
     modality: str | None = None,
+    summary: Summary | None = None,
 ) -> Scene:
     """Prepare a scan, what was restored from it and its uncertainty for a page.
 
     Args:
         names: what error messages call the volumes, in this order, the uncertainty last (files); by default the titles.
         modality: "CT", "MR" or "PT", which decides the windows, where the file does not state it.
+        summary: what stands above the pictures.
 
     Raises:
         UserError: for a colour image, or a volume whose voxels are not those of the scan.
@@ -99,6 +120,9 @@ def make_scene(
         "difference": max(differences, default=1.0),
         "uncertainty": greatest(placed[-1].array) if uncertainty is not None else 1.0,
     }
+    if summary is not None:
+        marks = [{"text": mark.text, "at": voxel_of(mark.position, scan, grid)} for mark in summary.marks]
+        facts["summary"] = {**asdict(summary), "marks": marks}
     return Scene(pictures, facts)
 
 

@@ -1,0 +1,62 @@
+"""``cdm4mi trust SCAN RESTORED``: what was taken away from a scan, and whether to trust what is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdm4mi.choices import ModalityName
+from cdm4mi.cli.options import with_options
+from cdm4mi.cli.terminal import echo
+
+REFUSED = 3
+"""Exit code of --strict for a restoration that is bad or out of the model's range; 2 is a mistake of the user."""
+
+
+def trust(
+    scan: Annotated[Path, typer.Argument(metavar="SCAN", help="a scan: NIfTI, a DICOM file, a series' folder ...")],
+    restored: Annotated[Path, typer.Argument(metavar="RESTORED", help="what was restored from it")],
+    model: Annotated[
+        Path | None, typer.Option(help="what restored it (default: the shipped model, where the record names it)")
+    ] = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(help="a map of standard deviations for the page, as denoise --uncertainty writes it")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a folder for trust.json and the page trust.html")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="exit with code 3 where the verdict is bad or the model does not know it")
+    ] = False,
+    modality: Annotated[ModalityName | None, typer.Option(help="where the file does not say (NIfTI)")] = None,
+    series: Annotated[int | None, typer.Option(help="which series, where SCAN holds several")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a report that exists")] = False,
+) -> None:
+    """Say what was taken away from a scan, and whether to trust the restored one. Not for clinical use."""
+    from cdm4mi.errors import UserError
+    from cdm4mi.io import read, refuse_existing
+    from cdm4mi.trust.report import record_beside, trust_report
+    from cdm4mi.trust.written import PAGE, RECORD, write_report
+
+    if uncertainty is not None and out is None:
+        raise UserError("--uncertainty: found without --out, expected both")
+    if out is not None and not force:
+        for name in (RECORD, PAGE):
+            refuse_existing(out / name)
+    paths = [scan, restored, *([] if uncertainty is None else [uncertainty])]
+    volumes = [read(path, series if path is scan else None) for path in paths]
+    report = trust_report(volumes[0], volumes[1], model=model, record=record_beside(restored), modality=modality)
+    for warning in report.warnings:
+        echo(f"warning: {with_options(warning)}", err=True)
+    echo(f"verdict: {report.verdict} (not for clinical use)")
+    for reason in report.reasons:
+        echo(f"{reason.colour}: {reason.text}")
+    if report.model is None:
+        echo("the model's training was not looked at: no record beside RESTORED names the shipped model (see --model)")
+    if out is not None:
+        names = tuple(path.name or str(path) for path in paths)
+        shown = None if uncertainty is None else volumes[2]
+        record, page = write_report(report, out, volumes[0], volumes[1], shown, names)
+        echo(f"report: {record}, {page}")
+    if strict and report.refused:
+        raise typer.Exit(REFUSED)

@@ -1,0 +1,227 @@
+"""The trust report of one restoration: everything measured, then the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
+from numpy.typing import NDArray
+
+from cdm4mi import io
+from cdm4mi.errors import UserError
+from cdm4mi.inference.record import DenoiseRecord
+from cdm4mi.intensity import foreground, guess_notice, modality_of, window_for
+from cdm4mi.io import Volume
+from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
+from cdm4mi.models.checkpoint import TrainedModel, load_model
+from cdm4mi.models.noise_range import CORRELATION_MARGIN, NoiseRange
+from cdm4mi.records import read_record_as
+from cdm4mi.trust.fidelity import fidelity
+from cdm4mi.trust.record import FoundNoise, ModelRange, Origin, Place, Residual, Trained, TrustReport
+from cdm4mi.trust.residual import ResidualTest, residual_test
+from cdm4mi.trust.verdict import reasons, verdict_of
+from cdm4mi.window import IntensityWindow
+
+SAME_VOXELS = 0.1
+"""How far, in voxels, the corners of the two scans may lie apart."""
+
+
+def trust_report(
+    scan: Volume | str | Path,
+    restored: Volume | str | Path,
+    *,
+    model: TrainedModel | str | Path | None = None,
+    record: DenoiseRecord | None = None,
+    modality: str | None = None,
+) -> TrustReport:
+    """Say what was taken away from a scan, and whether to trust what was restored from it.
+
+    Args:
+        scan, restored: grey volumes of the same voxels and of one time point, or their paths.
+        model: what restored it, to compare the scan with its training; by default the shipped one where the record
+            names it.
+        record: of the restoration; by default the one beside ``restored``, where that is a path and it is there.
+        modality: "CT", "MR" or "PT", where the file does not state it.
+
+    Returns:
+        A record of measurements, findings and the verdict, without patient data.
+
+    Raises:
+        UserError: for other voxels, colour, several time points, a scan without noise, or a model that did not restore
+            it.
+    """
+    if record is None and not isinstance(restored, Volume):
+        record = record_beside(restored)
+    scan, restored = (v if isinstance(v, Volume) else io.read(v) for v in (scan, restored))
+    if modality is not None:
+        scan = replace(scan, modality=modality)
+    restored = on_voxels_of(restored, scan)
+    y, output = scan.slices(), restored.slices()
+    noise = estimate_noise(y, scan.padding)
+    kind = modality_of(scan)
+    body = foreground(output, kind)
+    if scan.padding is not None:
+        body &= ~scan.padding.reshape(body.shape)
+    test = residual_test(y, output, noise, spacing=scan.spacing, body=body if kind == "CT" else None)
+    measured = fidelity(y, output, noise, body, kind, scan.padding)
+    trained = _model_of(record, model)
+    window = record.normalisation if record is not None else None
+    unit = scan.units or IntensityWindow(0.0, 1.0, kind).unit
+    found, places = _found(noise, len(y)), [_place(f, scan, noise) for f in test.findings]
+    known = None if trained is None else _known(trained, scan, window, noise)
+    about = io.input_record(scan)
+    origin = None if record is None else _origin(record, about.sha256)
+    said = reasons(found, known, origin, test, places, measured, unit)
+    return TrustReport(
+        warnings=[*scan.warnings, *guess_notice(scan)],
+        input=about,
+        verdict=verdict_of(said),
+        reasons=said,
+        modality=kind,
+        unit=unit,
+        noise=found,
+        model=known,
+        origin=origin,
+        residual=_residual(test),
+        findings=places,
+        fidelity=measured,
+    )
+
+
+def record_beside(restored: str | Path) -> DenoiseRecord | None:
+    """The record of a restoration beside its output; None where there is none. UserError where it is damaged."""
+    path = io.record_path(restored)
+    if not path.is_file():
+        return None
+    return read_record_as(DenoiseRecord, path.read_bytes(), str(path), "the record of a restored scan")
+
+
+def on_voxels_of(restored: Volume, scan: Volume) -> Volume:
+    """The restored scan with axes in the order and direction of the scan's; nothing is interpolated.
+
+    Raises UserError where its voxels are not those of the scan, and for colour and several time points.
+    """
+    for volume, name in ((scan, "scan"), (restored, "restored")):
+        volume.refuse_colour(name)
+        if volume.times > 1:
+            raise UserError(f"{name}: has {volume.times} time points, expected one")
+    scan_shape, shape = scan.slices().shape, restored.slices().shape
+    if scan_shape == shape and np.allclose(restored.affine, scan.affine, atol=1e-3):
+        return restored
+    turn = ornt_transform(io_orientation(restored.affine), io_orientation(scan.affine))
+    affine = restored.affine @ inv_ornt_aff(turn, shape[::-1])
+    array = np.ascontiguousarray(apply_orientation(restored.slices().T, turn).T)
+    if array.shape != scan_shape:
+        expected, found = (" x ".join(map(str, sizes)) for sizes in (scan_shape, shape))
+        raise UserError(f"restored: has {found} voxels, expected the {expected} of the scan")
+    ends = np.array([[0, 0, 0, 1], [*(n - 1 for n in scan_shape[::-1]), 1]])
+    if np.abs(ends @ (affine - scan.affine).T).max() > SAME_VOXELS * min(scan.spacing):
+        raise UserError("restored: lies elsewhere in the patient than the scan (affines differ), expected its voxels")
+    return replace(restored, array=array, affine=affine, padding=None)
+
+
+def _model_of(record: DenoiseRecord | None, model: TrainedModel | str | Path | None) -> TrainedModel | None:
+    """The model that was given, or the shipped one where the record names it. UserError for another than restored."""
+    if model is None:
+        if record is None or not record.model.startswith("shipped:"):
+            return None
+        shipped = load_model()
+        return shipped if shipped.weight_hash == record.weight_hash else None
+    trained = model if isinstance(model, TrainedModel) else load_model(model)
+    if record is not None and trained.weight_hash != record.weight_hash:
+        raise UserError(
+            field="model",
+            found=f"{trained.name} with weights {trained.weight_hash[:12]}",
+            expected=f"{record.model} with weights {record.weight_hash[:12]}, which the record names",
+        )
+    return trained
+
+
+def _known(model: TrainedModel, scan: Volume, window: IntensityWindow | None, noise: NoiseEstimate) -> ModelRange:
+    data = model.config.data
+    window = window or window_for(scan, data.window, data.percentiles)
+    trained = NoiseRange.of(model.config, window)
+    sigma = correlation = None
+    if trained.sigma is not None:
+        low, high = (s / window.scale for s in trained.sigma)
+        levels = noise.of_slices(len(scan.slices())) * window.scale
+        away = np.abs(levels - trained.nearest_sigma(levels))
+        outside = bool(trained.outside(levels).any())
+        worst = float(levels[np.argmax(away)]) / window.scale if outside else noise.sigma
+        sigma = _trained(worst, low, high, outside)
+    if trained.correlation is not None:
+        low, high = (float(c) for c in trained.correlation)
+        outside = not trained.has_correlation(noise.correlation)
+        correlation = _trained(noise.correlation, low - CORRELATION_MARGIN, high + CORRELATION_MARGIN, outside)
+    return ModelRange(
+        name=model.name,
+        weight_hash=model.weight_hash,
+        modality=trained.suits,
+        sigma=sigma,
+        correlation=correlation,
+    )
+
+
+def _trained(found: float, low: float, high: float, outside: bool) -> Trained:
+    away = max(low - found, found - high, 0.0) if outside else 0.0
+    return Trained(found=found, low=low, high=high, away=away)
+
+
+def _found(noise: NoiseEstimate, slices: int) -> FoundNoise:
+    levels = noise.of_slices(slices)
+    least, most = float(levels.min()), float(levels.max())
+    return FoundNoise(
+        sigma=noise.sigma,
+        least=least if least < most else None,
+        most=most if least < most else None,
+        correlations=noise.correlations,
+        magnitude=noise.magnitude,
+        varying=noise.varying,
+    )
+
+
+def _origin(record: DenoiseRecord, input_hash: str | None) -> Origin:
+    recorded = record.input.sha256
+    return Origin(
+        same_scan=None if recorded is None else recorded == input_hash,
+        model=record.model,
+        weight_hash=record.weight_hash,
+        sigma=record.noise_level.value,
+        strength=float(record.settings.get("strength", 1.0)),
+    )
+
+
+def _place(finding: Any, scan: Volume, noise: NoiseEstimate) -> Place:
+    slice_, row, column = finding.position
+    right, anterior, superior, _ = scan.slice_affine(slice_) @ [column, row, 0, 1]
+    level = noise.of_slices(len(scan.slices()))[slice_]
+    if noise.map is not None:
+        level *= noise.map[row, column] / noise.sigma
+    return Place(
+        kind=finding.kind,
+        position=finding.position,
+        position_mm=(float(right), float(anterior), float(superior)),
+        score=finding.score,
+        change=finding.change,
+        change_in_sigma=float(finding.change / level) if finding.kind == "structure" else None,
+        size_mm=finding.size,
+    )
+
+
+def _residual(test: ResidualTest) -> Residual:
+    return Residual(
+        level=test.level,
+        bias=test.bias,
+        correlations=test.correlations,
+        noise_correlations=test.noise_correlations,
+        edges=test.edges,
+        structure=_greatest(test.structure),
+        contrast=_greatest(test.contrast),
+    )
+
+
+def _greatest(scores: NDArray[np.float32]) -> float:
+    return float(np.abs(scores).max())

@@ -1,0 +1,131 @@
+"""The rules of the verdict: which measurements speak against a restoration, and how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cdm4mi.trust.record import Colour, Fidelity, FoundNoise, ModelRange, Origin, Place, Reason
+from cdm4mi.trust.residual import MOST_LEVEL, ResidualTest
+
+LEAST_LEVEL = 0.7
+"""Residual over noise level, for the whole of the noise, under which most of the noise's power stays in the scan."""
+LEVELS_ALIKE = 1.5
+"""Ratio of the level that was given for the restoration and the measured one: estimates err by up to a third in small
+images full of edges."""
+LEAST_CONTRAST = 0.5
+"""Noise levels of a finding's contrast from which it counts as structure and not as a trace: half of what a single
+pixel varies by, which over a blob of many pixels is seen by eye."""
+LEAST_SHARE = 0.2
+"""Share of a structure's contrast that has to be missing for the same."""
+MOST_GAIN = 0.05
+"""Error of the scale of intensities from which they were rescaled; 5 % of 1000 HU is the contrast of a lesion."""
+MOST_SHIFT = 0.25
+"""Noise levels by which a tissue's mean may move: what is left of partial volume and of a magnitude's bias."""
+LEAST_SHARPNESS = 0.9
+"""Steepness of the edges over that in the scan: a tenth less is a blur of about half a pixel."""
+OUTSIDE = ("air", "background")
+"""Classes of ``measure.tissue`` without tissue, whose mean noise and padding decide."""
+ORDER: tuple[Colour, ...] = ("good", "caution", "bad")
+
+
+def reasons(
+    noise: FoundNoise,
+    model: ModelRange | None,
+    origin: Origin | None,
+    residual: ResidualTest,
+    places: list[Place],
+    fidelity: Fidelity,
+    unit: str,
+) -> list[Reason]:
+    """What speaks against a restoration, the worst first; one that is good where nothing does."""
+    found = [
+        *_of_origin(noise, origin, unit),
+        *_of_residual(residual, 1.0 if origin is None else origin.strength),
+        *_of_places(places, unit),
+        *_of_fidelity(noise, fidelity, unit),
+        *_of_model(model, unit),
+    ]
+    found.sort(key=lambda reason: -ORDER.index(reason.colour))
+    return found or [Reason(colour="good", text="nothing but noise is seen in what was taken away")]
+
+
+def verdict_of(found: list[Reason]) -> Colour:
+    """The worst colour of some reasons."""
+    return max((reason.colour for reason in found), key=ORDER.index)
+
+
+def _of_origin(noise: FoundNoise, origin: Origin | None, unit: str) -> Iterator[Reason]:
+    if origin is None:
+        return
+    if origin.same_scan is False:
+        yield Reason(colour="bad", text="the restored scan was made from another scan than this one")
+    ratio = origin.sigma / noise.sigma
+    if not 1 / LEVELS_ALIKE <= ratio <= LEVELS_ALIKE:
+        text = f"it was restored for noise of {origin.sigma:.4g} {unit}, {ratio:.2f} times the {noise.sigma:.4g} found"
+        yield Reason(colour="bad", text=text)
+
+
+def _of_residual(test: ResidualTest, strength: float) -> Iterator[Reason]:
+    if test.level > MOST_LEVEL:
+        text = f"what was taken away has {test.level:.2f} times the noise level, expected at most {MOST_LEVEL:g}"
+        yield Reason(colour="bad", text=text)
+    elif test.level < LEAST_LEVEL * strength:
+        text = f"what was taken away has {test.level:.2f} times the noise level: most of the noise was left"
+        yield Reason(colour="caution", text=text)
+    for text in test.unlike_noise():
+        yield Reason(colour="caution", text=text)
+
+
+def _of_places(places: list[Place], unit: str) -> Iterator[Reason]:
+    """One reason for the clear findings, one for the faint ones, each with the most striking of them."""
+    clear = [p for p in places if _is_clear(p)]
+    faint = [p for p in places if not _is_clear(p)]
+    for these, colour, what in ((clear, "bad", "structure"), (faint, "caution", "faint structure")):
+        if these:
+            more = f" and {len(these) - 1} more" if len(these) > 1 else ""
+            text = f"{what} was changed: {described(these[0], unit)}{more}"
+            yield Reason.model_validate({"colour": colour, "text": text})
+
+
+def _is_clear(place: Place) -> bool:
+    if place.change_in_sigma is not None:
+        return abs(place.change_in_sigma) >= LEAST_CONTRAST
+    return abs(place.change) >= LEAST_SHARE
+
+
+def described(place: Place, unit: str) -> str:
+    """A finding in words, with its position counted from 1 as the pages of scans do."""
+    where = "slice {}, row {}, column {}".format(*(n + 1 for n in place.position))
+    if place.kind == "contrast":
+        return f"{abs(place.change):.0%} {'less' if place.change > 0 else 'more'} contrast at {where}"
+    what = "removed" if place.change > 0 else "added"
+    return f"{abs(place.change):.3g} {unit} {what} at {where}"
+
+
+def _of_fidelity(noise: FoundNoise, fidelity: Fidelity, unit: str) -> Iterator[Reason]:
+    if fidelity.gain is not None and abs(fidelity.gain - 1) > MOST_GAIN:
+        yield Reason(
+            colour="bad", text=f"intensities were rescaled: the scan has {fidelity.gain:.2f} times the restored"
+        )
+    for tissue, shift in fidelity.shifts.items():
+        limit = MOST_SHIFT * noise.sigma + fidelity.uncertain_shifts[tissue]
+        if tissue not in OUTSIDE and abs(shift) > limit:
+            yield Reason(colour="caution", text=f"the mean of {tissue} moved by {shift:+.3g} {unit}, limit {limit:.3g}")
+    if fidelity.sharpness is not None and fidelity.sharpness < LEAST_SHARPNESS:
+        text = f"edges have {fidelity.sharpness:.2f} times the steepness of the scan's, expected {LEAST_SHARPNESS:g}"
+        yield Reason(colour="caution", text=text)
+
+
+def _of_model(model: ModelRange | None, unit: str) -> Iterator[Reason]:
+    if model is None:
+        return
+    if not model.modality:
+        yield Reason(colour="caution", text="the model was trained on no scan of this modality")
+    for what, part, of in (
+        ("noise level", model.sigma, f" {unit}"),
+        ("correlation of neighbours", model.correlation, ""),
+    ):
+        if part is not None and part.away:
+            trained = f"{part.low:.3g} to {part.high:.3g}{of}"
+            text = f"the {what} {part.found:.3g}{of} is outside the model's training ({trained}) by {part.away:.2g}{of}"
+            yield Reason(colour="caution", text=text)
