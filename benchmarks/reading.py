@@ -11,16 +11,17 @@ import itertools
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler
 
 from cdm4mi.config.load import load_preset
 from cdm4mi.config.schema import Config
-from cdm4mi.data.pairs import OrderedFrom
+from cdm4mi.data.pairs import OrderedFrom, Pair
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.prepare import prepare
 from cdm4mi.data.tasks import all_scans
@@ -40,10 +41,14 @@ def phantom_store(folder: Path) -> Path:
     return folder / "store"
 
 
+def made(data: PairData, config: Config) -> Iterator[Pair]:
+    """Batches of training pairs without end."""
+    return map(data.train_pairs.batch, BatchSampler(OrderedFrom(0), config.training.batch_size, drop_last=False))
+
+
 def patches_read(data: PairData, config: Config, seconds: float) -> tuple[float, float]:
-    """(patches a second of wall clock, of processor time) of the loader that training uses, in this process."""
-    sampler = OrderedFrom(0)
-    loader = iter(DataLoader(data.train_pairs, config.training.batch_size, sampler=sampler, num_workers=0))
+    """(patches a second of wall clock, of processor time) in batches as training makes them, in this process."""
+    loader = made(data, config)
     for _ in range(5):
         next(loader)
     batches, wall, cpu = 0, time.perf_counter(), time.process_time()
@@ -58,8 +63,7 @@ def patches_trained(data: PairData, config: Config, seconds: float) -> tuple[flo
     """The same for training steps on batches that are in memory already; processor time by thread."""
     module = ConditionDDPM(config=config)
     optimizer = torch.optim.AdamW(module.parameters(), 1e-4)
-    loader = DataLoader(data.train_pairs, config.training.batch_size, sampler=OrderedFrom(0))
-    batches = itertools.cycle(list(itertools.islice(loader, 4)))
+    batches = itertools.cycle(list(itertools.islice(made(data, config), 4)))
 
     def step() -> None:
         batch = next(batches)

@@ -252,7 +252,7 @@ def end(process: BaseProcess, place: Path) -> Ended:
             with suppress(psutil.NoSuchProcess):
                 orphan.kill()
     errors = Path(f"{place}.txt").read_text() if Path(f"{place}.txt").exists() else ""
-    if "Traceback" in errors:
+    if "Traceback" in errors and process.exitcode != -signal.SIGKILL:  # whose workers may say that they lost it
         wrong.append(f"ended in a traceback: {errors.strip().splitlines()[-1]}")
     return Ended(process.exitcode, errors, wrong, orphans)
 
@@ -288,6 +288,8 @@ def killed(command: Command, place: Path, reference: dict[str, str], seconds: fl
     assert process.pid is not None
     os.kill(process.pid, by)
     ended = end(process, place)
+    if by == signal.SIGKILL and ended.code == 0:  # just as it was killed
+        return None
     wrong = ended.wrong
     found = _content(command, place)
     done = found == reference

@@ -68,13 +68,19 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason: BaseException | None = error
-        while reason is not None and not _of_disk(reason):
-            reason = reason.__context__  # torch raises a RuntimeError of its own over it
+        reason = disk_error(error)
         if reason is None:
             raise
         why = getattr(reason, "strerror", None) or reason
         raise UserError(f"{path}: cannot be written ({why}), expected a disk with room for it") from None
+
+
+def disk_error(error: BaseException) -> BaseException | None:
+    """What says that a disk took no more, of an error and those that it was raised over; None where none does."""
+    reason: BaseException | None = error
+    while reason is not None and not _of_disk(reason):
+        reason = reason.__context__  # torch raises a RuntimeError of its own over it
+    return reason
 
 
 def _of_disk(error: BaseException) -> bool:

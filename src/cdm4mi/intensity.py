@@ -11,6 +11,7 @@ from scipy.ndimage import uniform_filter
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import Volume
+from cdm4mi.io.arrays import count_where, limits
 from cdm4mi.window import IntensityWindow
 
 COLOUR = "RGB"
@@ -19,6 +20,8 @@ AIR = (-3100.0, -850.0)
 """HU between which the first percentile of a CT lies: air, or what scanners pad with."""
 CT_MOST = 4000.0
 """HU above which the 99th percentile of a CT does not lie."""
+SAMPLED = 2**24
+"""Pixels that percentiles are taken of: whole slices, evenly spread over the scan; all of a scan that has no more."""
 
 
 def modality_of(volume: Volume) -> str:
@@ -30,7 +33,7 @@ def modality_of(volume: Volume) -> str:
         return COLOUR
     if volume.modality in ("CT", "MR", "PT"):
         return volume.modality
-    low, high = np.percentile(volume.array, (1, 99))
+    low, high = np.percentile(_sampled(volume), (1, 99))
     return "CT" if AIR[0] <= low <= AIR[1] and high < CT_MOST else "MR"
 
 
@@ -62,30 +65,41 @@ def window_for(
     """The map for one scan: ``window`` in HU for CT; for MR and PET the ``percentiles`` of its foreground.
 
     A lower percentile of 0 stands for the value 0, which is air in a magnitude image whatever noise does to it. The
-    percentiles are those of 3 x 3 means, so that noise hardly moves them. A colour image keeps its colours:
-    all that its stored type holds, 0 to 255 or 65535, and 0 to 1 for floats, as in scikit-image. Raises UserError for a
-    scan that is constant or not finite, and for colours of floats outside 0 to 1.
+    percentiles are those of 3 x 3 means, so that noise hardly moves them, over ``SAMPLED`` pixels. A colour image keeps
+    its colours: all that its stored type holds, 0 to 255 or 65535, and 0 to 1 for floats, as in scikit-image. Raises
+    UserError for a scan that is constant or not finite, and for colours of floats outside 0 to 1.
     """
     modality = modality_of(volume)
-    if not np.isfinite(volume.array).all():
+    if count_where(volume.array, lambda plane: ~np.isfinite(plane)):
         raise UserError("scan: found values that are not finite, expected numbers")
     if modality == COLOUR:
         return _colour_range(volume)
     if modality == "CT":
         return IntensityWindow(float(window[0]), float(window[1]), modality)
-    smooth = uniform_filter(volume.slices(), (0, 3, 3))
+    smooth = uniform_filter(_sampled(volume), (0, 3, 3))
     inside = smooth[foreground(smooth, modality)]
-    if volume.array.min() == volume.array.max() or inside.size == 0:
-        raise UserError(f"scan: found the one value {float(volume.array.flat[0]):g} everywhere, expected an image")
+    least, most = limits(volume.array)
+    if least == most or inside.size == 0:
+        raise UserError(f"scan: found the one value {least:g} everywhere, expected an image")
     low = 0.0 if percentiles[0] == 0 else float(np.percentile(inside, percentiles[0]))
     return IntensityWindow(low, float(np.percentile(inside, percentiles[1])), modality)
+
+
+def _sampled(volume: Volume) -> NDArray[Any]:
+    """Slices that stand for the scan (n, rows, columns), of colour (n, rows, columns, 3)."""
+    slices = volume.slices()
+    count = max(1, SAMPLED // slices[0].size)
+    if len(slices) <= count:
+        return slices
+    chosen: NDArray[Any] = slices[np.unique(np.linspace(0, len(slices) - 1, count).astype(int))]
+    return chosen
 
 
 def _colour_range(volume: Volume) -> IntensityWindow:
     dtype = volume.source.dtype if volume.source is not None else None
     if dtype is not None and dtype.kind == "u":
         return IntensityWindow(0.0, float(np.iinfo(dtype).max), COLOUR)
-    low, high = float(volume.array.min()), float(volume.array.max())
+    low, high = limits(volume.array)
     if low < 0 or high > 1:
         raise UserError(f"scan: found colours from {low:g} to {high:g} as floats, expected 0 to 1")
     return IntensityWindow(0.0, 1.0, COLOUR)

@@ -43,7 +43,7 @@ def sole_writer(output: Path, command: str) -> Iterator[None]:
 @contextmanager
 def _holding(file: Path, what: Path, expected: str, command: str) -> Iterator[None]:
     """Hold the lock ``file`` of ``what``, which the message names."""
-    made = not file.parent.exists()
+    made = [folder for folder in (file.parent, *file.parent.parents) if not folder.exists()]
     make_folder(file.parent)
     descriptor = _locked(file, what, expected)
     try:
@@ -56,9 +56,9 @@ def _holding(file: Path, what: Path, expected: str, command: str) -> Iterator[No
     finally:
         file.unlink(missing_ok=True)  # while it is held: whoever opened it meanwhile finds that it is gone
         os.close(descriptor)
-        if made:
-            with suppress(OSError):
-                file.parent.rmdir()  # where nothing came of the run
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()  # where nothing came of the run
 
 
 def _locked(file: Path, what: Path, expected: str) -> int:

@@ -203,6 +203,7 @@ def place(tmp_path, save_nifti):
         ("in.nii.gz", "out.nii.gz", ["--noise", "-1"], "noise level: found -1"),
         ("in.nii.gz", "out.nii.gz", ["--noise", "nan"], "noise level: found nan"),
         ("in.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
+        ("in.nii.gz", "out.nii.gz", ["--memory", "much"], "memory: found 'much', expected a size such as 2G"),
         ("inf.nii.gz", "out.nii.gz", [], "1 voxel(s) are infinite"),
         ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "2 x 40 pixels, expected at least 4 x 4"),
         ("flat.nii.gz", "out.nii.gz", [], "the one value 0 everywhere"),

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from cdm4mi.config.schema import AugmentConfig
-from cdm4mi.data.dead_leaves import LEAVES, RADIUS, Leaf, dead_leaves, draw_leaves
-from cdm4mi.data.ellipses import Ellipse
+from cdm4mi.data.dead_leaves import LEAVES, RADIUS, dead_leaves, draw_leaves
+from cdm4mi.data.ellipses import Ellipse, layers_of
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
@@ -14,17 +14,18 @@ GROUND = Ellipse(0.5, 0.5, (1e6, 1e6), 0.0, 0.15)
 
 
 def test_a_leaf_hides_what_lies_below_it_and_has_a_value_of_the_image():
-    image = torch.linspace(-1, 1, 64 * 64).reshape(1, 64, 64)
+    image = torch.linspace(-1, 1, 64 * 64).reshape(1, 1, 64, 64)
     discs = [Ellipse(0.5, column, (10.0, 10.0), 0.0, 0.15) for column in (0.4, 0.6)]
-    out = dead_leaves(image, (Leaf(GROUND, 0.0), Leaf(discs[0], 0.5), Leaf(discs[1], 1.0)))[0]
+    out = dead_leaves(image, layers_of([[(GROUND, 0.0), (discs[0], 0.5), (discs[1], 1.0)]]))[0, 0]
     assert np.allclose([out[2, 2], out[32, 20], out[32, 32], out[32, 44]], [-1, 0, 1, 1], atol=1e-3)
 
 
 def test_what_is_laid_is_free_of_the_image_below():
     torch.manual_seed(0)
-    image = torch.randn(1, 64, 64).clamp(-1, 1)
-    out = dead_leaves(image, (Leaf(GROUND, 0.3),))
-    assert torch.all(out == out[0, 0, 0])
+    images = torch.randn(2, 1, 64, 64).clamp(-1, 1)
+    out = dead_leaves(images, layers_of([[], [(GROUND, 0.3)]]))
+    assert torch.equal(out[0], images[0])
+    torch.testing.assert_close(out[1], images[1].quantile(0.3).expand_as(out[1]))
 
 
 def test_sizes_and_numbers_are_in_range_and_few_are_large():

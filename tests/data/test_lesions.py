@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cdm4mi.config.schema import AugmentConfig
-from cdm4mi.data.ellipses import Ellipse
-from cdm4mi.data.lesions import AIR, CONTRAST, MOST, RADIUS, Lesion, draw_lesions, with_lesions
+from cdm4mi.data.ellipses import Ellipse, layers_of, profile
+from cdm4mi.data.lesions import AIR, CONTRAST, MOST, RADIUS, draw_lesions, with_lesions
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
@@ -16,10 +16,10 @@ from cdm4mi.degradation import GaussianNoise
 
 def test_the_profile_is_an_ellipse():
     ellipse = Ellipse(0.5, 0.25, (12.0, 5.0), math.pi / 2, 0.3)  # long axis along the rows' index
-    profile = ellipse.profile(80, 120)
-    assert float(profile.sum()) == pytest.approx(math.pi * 12 * 5, rel=0.02)
-    assert float(profile[40, 30]) == pytest.approx(1, abs=1e-3)
-    rows, columns = torch.nonzero(profile > 0.5, as_tuple=True)
+    inside = profile(layers_of([[(ellipse, 0.0)]]).ellipses, 80, 120)[0]
+    assert float(inside.sum()) == pytest.approx(math.pi * 12 * 5, rel=0.02)
+    assert float(inside[40, 30]) == pytest.approx(1, abs=1e-3)
+    rows, columns = torch.nonzero(inside > 0.5, as_tuple=True)
     assert (int(rows.min()), int(rows.max())) == (28, 51)
     assert (int(columns.min()), int(columns.max())) == (25, 34)
 
@@ -34,12 +34,13 @@ def test_what_is_drawn_is_in_range():
 
 
 def test_tissue_gets_them_and_air_does_not():
-    image = torch.full((1, 40, 40), AIR)
+    image = torch.full((1, 1, 40, 40), AIR)
     image[..., 20:] = 0.0
-    out = with_lesions(image, (Lesion(Ellipse(0.5, 0.5, (8.0, 8.0), 0.0, 0.3), -0.1),))
+    out = with_lesions(image, layers_of([[(Ellipse(0.5, 0.5, (8.0, 8.0), 0.0, 0.3), -0.1)]]))
     assert torch.equal(out[..., :20], image[..., :20])
-    assert float(out[0, 20, 21]) == pytest.approx(-0.1, abs=1e-3)
-    assert float(with_lesions(torch.ones(8, 8), (Lesion(Ellipse(0.5, 0.5, (3.0, 3.0), 0.0, 0.3), 0.2),)).max()) == 1.0
+    assert float(out[0, 0, 20, 21]) == pytest.approx(-0.1, abs=1e-3)
+    bright = layers_of([[(Ellipse(0.5, 0.5, (3.0, 3.0), 0.0, 0.3), 0.2)]])
+    assert float(with_lesions(torch.ones(1, 1, 8, 8), bright).max()) == 1.0
 
 
 def test_the_share_of_training_patches_that_asked_for_them_has_them():

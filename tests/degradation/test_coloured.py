@@ -8,6 +8,7 @@ import torch
 
 from cdm4mi.config import parse_config
 from cdm4mi.degradation import Degradation, Frame
+from cdm4mi.degradation.base import GeneratorNumbers
 from cdm4mi.degradation.noises.coloured import ColouredNoise, fast_length
 from cdm4mi.degradation.spectra import SPECTRA, frequencies, lag_one
 from cdm4mi.diffusion.noise import generator
@@ -35,6 +36,11 @@ def applied(degradation, x0, frame, seed=0):
     return degradation.apply(x0, parameter, gen, frame), parameter
 
 
+def shaped(degradation, shape, numbers, seed):
+    """Unit noise of one spectrum of the degradation's family."""
+    return degradation.noise(shape, torch.tensor([numbers]), GeneratorNumbers(generator(seed), torch.device("cpu")))[0]
+
+
 @pytest.mark.parametrize("name", SPECTRA)
 @pytest.mark.parametrize("size", [(64, 64), (61, 90)])
 def test_the_noise_has_the_stated_deviation_in_every_pixel_and_the_spectrum_s_correlation(name, size):
@@ -58,7 +64,7 @@ def test_the_periodogram_is_the_stated_spectrum_within_its_sampling_error(name):
     numbers = degradation.draw(generator(1)).numbers
     taper = torch.hann_window(side, periodic=True)
     taper = taper[:, None] * taper
-    samples = degradation.noise((count, side, side), numbers, generator(2)) * taper
+    samples = shaped(degradation, (count, side, side), numbers, 2) * taper
     measured = torch.fft.rfft2(samples).abs().square().mean(0) / taper.square().sum()
     fy, fx = frequencies(side, side)
     power = degradation.family.power(fy, fx, *numbers)
@@ -79,7 +85,7 @@ def test_zero_filling_leaves_nothing_beyond_the_cutoff_along_its_axes():
         axes.add(numbers)
         assert {*numbers} <= {0.25, 0.5}
     assert axes == {(0.25, 0.5), (0.5, 0.25), (0.25, 0.25)}
-    samples = degradation.noise((200, 96, 96), (0.25, 0.5), generator(0))
+    samples = shaped(degradation, (200, 96, 96), (0.25, 0.5), 0)
     taper = torch.hann_window(96)[:, None]
     power = torch.fft.fft2(samples * taper).abs().square().mean(0)
     fy = torch.fft.fftfreq(96).abs()
@@ -120,7 +126,7 @@ def test_streaks_lie_across_the_noisiest_frequencies_and_are_a_kernel_without_a_
 
 def test_opposite_edges_are_not_neighbours():
     """On a torus they would have the correlation of lag one, 0.77."""
-    samples = noise(spectrum="smoothed", smoothing=1.3).noise((4000, 64, 64), (1.3,), generator(0))
+    samples = shaped(noise(spectrum="smoothed", smoothing=1.3), (4000, 64, 64), (1.3,), 0)
     for first, last in ((samples[:, 0], samples[:, -1]), (samples[..., 0], samples[..., -1])):
         assert abs(float((first * last).mean())) < 0.01
 

@@ -9,9 +9,10 @@ import torch
 from cdm4mi.config import parse_config
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.degradation import Frame, second_moment_correction
+from cdm4mi.degradation.base import GeneratorNumbers
 from cdm4mi.degradation.noises.noncentral_chi import NoncentralChiNoise
 from cdm4mi.degradation.noises.pet import FWHM, gaussian_blur
-from cdm4mi.degradation.varying import smooth_map
+from cdm4mi.degradation.varying import smooth_maps
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError
 
@@ -156,7 +157,8 @@ def test_second_moment_correction_takes_a_map_of_the_level_and_is_never_negative
 
 
 def test_a_varying_level_runs_over_the_stated_range_and_keeps_its_mean_square():
-    factors = smooth_map((256, 192), 0.5, generator(1))
+    random = GeneratorNumbers(generator(1), torch.device("cpu"))
+    factors = smooth_maps(torch.zeros(1, 256, 192), torch.tensor([0.5]), random)[0]
     assert float(factors.square().mean()) == pytest.approx(1, rel=1e-4)
     assert float(factors.max() / factors.min()) == pytest.approx(3, rel=1e-3)
     steps = [factors.diff(dim=d).abs().max() for d in (0, 1)]

@@ -145,10 +145,16 @@ def test_time_and_noise_of_a_pair_are_unrelated_to_its_neighbours_and_to_other_s
 )
 @pytest.mark.parametrize("warmup", [0, 10])
 def test_learning_rate_is_its_closed_form(decay, of, warmup):
-    factor = learning_rate_factor(TrainingConfig(max_tsteps=100, warmup=warmup, lr_decay=decay))
+    factor = learning_rate_factor(TrainingConfig(max_tsteps=100, warmup=warmup, lr_decay=decay), lambda: 0.0)
     for step in range(101):
         expected = (step + 1) / (warmup + 1) if step < warmup else of((step - warmup) / (100 - warmup))
         assert factor(step) == pytest.approx(expected, abs=1e-12), step
+
+
+def test_the_learning_rate_follows_the_time_where_it_is_further_than_the_steps():
+    config = TrainingConfig(max_tsteps=100, warmup=0, lr_decay="linear")
+    found = [learning_rate_factor(config, lambda share=share: share)(50) for share in (0.0, 0.1, 0.6, 1.0)]
+    assert found == pytest.approx([0.5, 0.5, 0.4, 0.0])
 
 
 def test_minimum_snr_weights_the_loss():

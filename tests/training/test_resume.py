@@ -177,3 +177,18 @@ def test_a_second_run_into_the_same_folder_is_refused(patches, uninterrupted):
     with pytest.raises(UserError, match="holds a run already; give `resume`"):
         train(runs.tiny_config(patches), out, progress=False)
     assert (out / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_a_run_ends_in_time_and_stays_ended(patches, tmp_path, monkeypatch):
+    """Every step takes six seconds of a clock that the test turns."""
+    clock = iter(range(0, 10**6, 6))
+    monkeypatch.setattr("cdm4mi.training.callbacks.TimeLimit._passed", lambda self: self._before + next(clock))
+    keys = {"max_tsteps": 1000, "max_minutes": 0.5, "lr_decay": "linear", "warmup": 0, "checkpoint_every": 1000}
+    config = runs.tiny_config(patches, **keys)
+    train(config, tmp_path / "run", progress=False)
+    done = runs.checkpoint(tmp_path / "run")
+    assert done["global_step"] == 5
+    (schedule,) = done["lr_schedulers"]
+    assert schedule["_last_lr"] == [0.0]
+    train(config, tmp_path / "run", resume=True, progress=False)
+    assert runs.checkpoint(tmp_path / "run")["global_step"] == 5

@@ -75,6 +75,10 @@ def denoise(
     ] = False,
     tile: Annotated[int | None, typer.Option(help="side of the sliding window, pixels")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="slices at a time (default: what is fastest)")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="that the process may take, such as 2G (default: half of a GPU's, little on a CPU)"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     precision: Annotated[
         PrecisionName, typer.Option(help="number format of the network; auto: the fastest that the device has")
@@ -142,6 +146,7 @@ def denoise(
                 device=device,
                 precision=precision,
                 batch=batch,
+                memory=memory,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
 

@@ -269,7 +269,14 @@ class DataConfig(Section):
         description="with texture_channels: standard deviation of the error of the correlations that training patches "
         "tell the network, and share of those that call a magnitude none, or the other way round",
     )
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] = Field(
+        0, description="processes that draw and make training patches; 0: none"
+    )
+    on_device: Literal["auto"] | bool = Field(
+        "auto",
+        description="training patches get changes of intensity and noise on the training's device, in batches; auto: "
+        "on a GPU, where the noise is made in batches and not of whole slices",
+    )
 
     @model_validator(mode="after")
     def _slices_that_follow_one_another(self) -> DataConfig:
@@ -287,6 +294,9 @@ class TrainingConfig(Section):
     """Optimisation, schedule, logging and checkpoints. Steps are optimizer steps."""
 
     max_tsteps: Count = 100_000
+    max_minutes: Positive | None = Field(
+        None, description="end after so many minutes if max_tsteps are not done by then; lr_decay ends then too"
+    )
     batch_size: Count = Field(16, description="pairs of a micro-batch in each process")
     accumulate: Count = 1
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU where there is one")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.dead_leaves import Leaf, dead_leaves, draw_leaves
+from cdm4mi.data.ellipses import Layers, layers_of
 from cdm4mi.data.lesions import Lesion, draw_lesions, with_lesions
 from cdm4mi.data.patient import Plane
 
@@ -83,23 +84,53 @@ class Change:
         """Millimetres between neighbours along (rows, columns) of the changed slice."""
         return spacing[0] * self.shrink, spacing[1] * self.shrink
 
-    def intensity(self, image: Tensor) -> Tensor:
-        """Apply curve, leaves, lesions, contrast, then sharpness to an image (..., H, W) on [-1, 1], clipped."""
+
+class Intensities(NamedTuple):
+    """The changes of the values of N images, those that any has. curve: indices (n,) of images, and knots (n, K)."""
+
+    curve: tuple[Tensor, Tensor] | None
+    leaves: Layers | None
+    lesions: Layers | None
+    contrast: Tensor | None
+    sharpness: Tensor | None
+
+    @classmethod
+    def of(cls, changes: Sequence[Change]) -> Intensities:
+        """Those of the changes of N images."""
+        bent = [n for n, change in enumerate(changes) if change.curve is not None]
+        refined = any(change.contrast != 1.0 or change.sharpness != 0.0 for change in changes)
+        return cls(
+            (torch.tensor(bent), torch.tensor([changes[n].curve for n in bent])) if bent else None,
+            layers_of([change.leaves for change in changes]),
+            layers_of([change.lesions for change in changes]),
+            torch.tensor([change.contrast for change in changes]) if refined else None,
+            torch.tensor([change.sharpness for change in changes]) if refined else None,
+        )
+
+    def applied(self, images: Tensor) -> Tensor:
+        """Apply curve, leaves, lesions, contrast, then sharpness to images (N, C, H, W) on [-1, 1]."""
         if self.curve is not None:
-            knots = np.linspace(-1, 1, len(self.curve))
-            image = torch.from_numpy(np.interp(image.numpy(), knots, self.curve).astype(np.float32))
-        if self.leaves:
-            image = dead_leaves(image, self.leaves)
-        if self.lesions:
-            image = with_lesions(image, self.lesions)
-        if self.contrast == 1.0 and self.sharpness == 0.0:
-            return image
-        mean = image.mean()
-        image = mean + self.contrast * (image - mean)
-        if self.sharpness != 0.0:
-            padded = F.pad(image.reshape(1, -1, *image.shape[-2:]), (1, 1, 1, 1), mode="replicate")
-            image = image + self.sharpness * (image - F.avg_pool2d(padded, 3, stride=1).reshape(image.shape))
-        return image.clamp(-1.0, 1.0)
+            index, knots = self.curve
+            images = images.index_copy(0, index, _bent(images[index], knots))
+        if self.leaves is not None:
+            images = dead_leaves(images, self.leaves)
+        if self.lesions is not None:
+            images = with_lesions(images, self.lesions)
+        if self.contrast is None or self.sharpness is None:
+            return images
+        mean = images.mean((1, 2, 3), keepdim=True)
+        images = mean + self.contrast[:, None, None, None] * (images - mean)
+        blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        return (images + self.sharpness[:, None, None, None] * (images - blurred)).clamp(-1.0, 1.0)
+
+
+def _bent(images: Tensor, knots: Tensor) -> Tensor:
+    """Images (n, C, H, W) on [-1, 1] through curves: linear between knots (n, K) at equal distances from -1 to 1."""
+    last = knots.shape[1] - 1
+    position = (images.flatten(1) + 1) * (last / 2)
+    below = position.long().clamp(0, last - 1)
+    low, high = (knots.gather(1, at) for at in (below, below + 1))
+    return torch.lerp(low, high, (position - below).clamp(0, 1)).reshape(images.shape)
 
 
 def draw_shrink(config: AugmentConfig, rng: np.random.Generator) -> int:

@@ -23,14 +23,25 @@ def neighbours_of(k: int, length: int, reach: int) -> list[int]:
     return [min(max(k + step, 0), length - 1) for step in range(-reach, reach + 1) if step]
 
 
-def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: str) -> NDArray[Any]:
+class ContrastSlices:
     """Slices (N, rows, columns) of another contrast at the positions of a scan's, on [-1, 1] by the contrast's window.
 
-    Values outside the window are clipped. Axes that are swapped or mirrored are turned. Raises UserError for colour and
-    for another grid of voxels; ``name`` is what messages call the contrast.
+    Values outside the window are clipped. ``slices[index]`` makes those of a list or of a slice. Raises UserError for
+    colour and for another grid of voxels; ``name`` is what messages call the contrast.
     """
-    contrast.refuse_colour(name)
-    norm = window_for(contrast, config.window, config.percentiles)
+
+    def __init__(self, contrast: Volume, scan: Volume, config: DataConfig, name: str) -> None:
+        contrast.refuse_colour(name)
+        self.norm = window_for(contrast, config.window, config.percentiles)
+        array = _on_grid(contrast, scan, name)
+        self.array = array.reshape(-1, *array.shape[-2:])
+
+    def __getitem__(self, index: list[int] | slice) -> NDArray[Any]:
+        return self.norm.normalised(self.array[index]).clip(-1, 1)
+
+
+def _on_grid(contrast: Volume, scan: Volume, name: str) -> NDArray[Any]:
+    """The array of a contrast on the voxel grid of a scan; axes that are swapped or mirrored are turned."""
     grid = scan.shape[:-1] if scan.channel_axis is not None else scan.shape
     array, found = contrast.array, " x ".join(map(str, contrast.shape))
     if sorted(contrast.shape) != sorted(grid):
@@ -44,7 +55,7 @@ def contrast_slices(contrast: Volume, scan: Volume, config: DataConfig, name: st
             ) from None
     elif contrast.shape != grid:
         raise UserError(f"{name}: has {found} voxels, expected the {' x '.join(map(str, grid))} of the scan")
-    return norm.normalised(array.reshape(-1, *array.shape[-2:])).clip(-1, 1)
+    return array
 
 
 class Contrasts:
@@ -81,7 +92,7 @@ class Contrasts:
                     "PatientID, BIDS label, folder or file name)"
                 )
             try:
-                images.append(contrast_slices(infos[0].load(), scan, self.config, name))
+                images.append(ContrastSlices(infos[0].load(), scan, self.config, name)[:])
             except UserError as error:
                 text = str(error)
                 raise UserError(f"{text} (patient {patient})" if text.startswith(name) else f"{name}: {text}") from None

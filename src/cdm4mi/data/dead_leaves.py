@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cdm4mi.data.ellipses import Ellipse, draw_ellipse, log_uniform
+from cdm4mi.data.ellipses import Ellipse, Layers, draw_ellipse, log_uniform
 
 LEAVES = (1.0, 80.0)
 """Ellipses of one patch, uniform in the logarithm: from one disc on a flat ground to a patch that is full of them."""
@@ -40,9 +40,16 @@ def draw_leaves(rng: np.random.Generator) -> tuple[Leaf, ...]:
     return tuple(leaves)
 
 
-def dead_leaves(image: Tensor, leaves: tuple[Leaf, ...]) -> Tensor:
-    """Lay the leaves over an image (..., H, W). Their values are quantiles of that image's own values."""
-    values = torch.quantile(image.float().flatten(), torch.tensor([leaf.quantile for leaf in leaves]))
-    for leaf, value in zip(leaves, values, strict=True):
-        image = torch.lerp(image, value.to(image.dtype), leaf.ellipse.profile(*image.shape[-2:]).to(image.dtype))
-    return image
+def dead_leaves(images: Tensor, leaves: Layers) -> Tensor:
+    """Lay leaves over images (N, C, H, W). Their values are quantiles of each image's values, linear between two."""
+    chosen = images[leaves.images]
+    ordered = chosen.flatten(1).sort(1).values
+    last = ordered.shape[1] - 1
+    for inside, quantile in leaves.profiles(*images.shape[-2:]):
+        count = len(inside)
+        position = quantile.flatten(1) * last
+        below = position.long().clamp(max=last)
+        low, high = (ordered[:count].gather(1, at) for at in (below, (below + 1).clamp(max=last)))
+        value = torch.lerp(low, high, position - below)[..., None, None]
+        chosen[:count] = torch.lerp(chosen[:count], value, inside)
+    return images.index_copy(0, leaves.images, chosen)

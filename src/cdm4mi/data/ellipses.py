@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+TOGETHER = 2**24
+"""Pixels of ellipses that are computed at a time."""
 
 
 class Ellipse(NamedTuple):
@@ -20,14 +24,58 @@ class Ellipse(NamedTuple):
     angle: float
     softness: float
 
-    def profile(self, rows: int, columns: int) -> Tensor:
-        """The share of the ellipse in each pixel, 0 to 1, (rows, columns)."""
-        y = torch.arange(rows, dtype=torch.float32)[:, None] + 0.5 - self.row * rows
-        x = torch.arange(columns, dtype=torch.float32) + 0.5 - self.column * columns
-        cosine, sine = math.cos(self.angle), math.sin(self.angle)
-        along, across = cosine * x + sine * y, cosine * y - sine * x
-        distance = torch.sqrt((along / self.radii[0]) ** 2 + (across / self.radii[1]) ** 2)
-        return torch.sigmoid((1 - distance) * min(self.radii) / self.softness)
+
+class Layers(NamedTuple):
+    """Ellipses of n of the images of a batch, each with a value, in the order in which an image takes them.
+
+    images: (n,), their numbers in the batch, those with the most ellipses first. counts: how many of them have a first
+    ellipse, a second, and so on. ellipses: (E, 6), row, column, both radii, angle and softness: the first ellipse of
+    every image in the order of ``images``, then the second of those that have one. values: (E,), likewise.
+    """
+
+    images: Tensor
+    counts: list[int]
+    ellipses: Tensor
+    values: Tensor
+
+    def profiles(self, rows: int, columns: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """For the first ellipses, the second ones and so on: the share of each pixel that is inside, 0 to 1,
+        (count, 1, rows, columns), and the values, (count, 1, 1, 1)."""
+        values = self.values[:, None, None, None].split(self.counts)
+        groups: list[list[int]] = [[]]
+        for count in self.counts:
+            if groups[-1] and (sum(groups[-1]) + count) * rows * columns > TOGETHER:
+                groups.append([])
+            groups[-1].append(count)
+        insides = (
+            inside
+            for group, ellipses in zip(groups, self.ellipses.split([sum(group) for group in groups]), strict=True)
+            for inside in profile(ellipses, rows, columns)[:, None].split(group)
+        )
+        yield from zip(insides, values, strict=True)
+
+
+def profile(ellipses: Tensor, rows: int, columns: int) -> Tensor:
+    """The share of each pixel that is inside an ellipse, 0 to 1, (E, rows, columns), of ``Layers.ellipses``."""
+    row, column, first, second, angle, softness = ellipses[..., None, None].unbind(1)
+    y = torch.arange(rows, device=ellipses.device)[:, None] + 0.5 - row * rows
+    x = torch.arange(columns, device=ellipses.device) + 0.5 - column * columns
+    along, across = angle.cos() * x + angle.sin() * y, angle.cos() * y - angle.sin() * x
+    distance = torch.sqrt((along / first) ** 2 + (across / second) ** 2)
+    return torch.sigmoid((1 - distance) * torch.minimum(first, second) / softness)
+
+
+def layers_of(images: Sequence[Sequence[tuple[Ellipse, float]]]) -> Layers | None:
+    """The ellipses, each with its value, of several images; images without any are left out. None: there is none."""
+    index = sorted((n for n in range(len(images)) if images[n]), key=lambda n: -len(images[n]))
+    if not index:
+        return None
+    layers = [[images[n][k] for n in index if len(images[n]) > k] for k in range(len(images[index[0]]))]
+    taken = [one for layer in layers for one in layer]
+    ellipses = torch.tensor([(e.row, e.column, *e.radii, e.angle, e.softness) for e, _ in taken])
+    return Layers(
+        torch.tensor(index), [len(layer) for layer in layers], ellipses, torch.tensor([value for _, value in taken])
+    )
 
 
 def draw_ellipse(rng: np.random.Generator, radius: float, longest: float, softness: tuple[float, float]) -> Ellipse:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from cdm4mi.data.ellipses import Ellipse, draw_ellipse, log_uniform
+from cdm4mi.data.ellipses import Ellipse, Layers, draw_ellipse, log_uniform
 
 MOST = 3
 """Ellipses of one patch: 1 to so many."""
@@ -38,9 +38,10 @@ def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
     return tuple(lesions)
 
 
-def with_lesions(image: Tensor, lesions: tuple[Lesion, ...]) -> Tensor:
-    """An image (..., H, W) on [-1, 1] with the ellipses in its tissue, clipped to that range."""
-    tissue = image > AIR
-    for lesion in lesions:
-        image = image + lesion.contrast * lesion.ellipse.profile(*image.shape[-2:]) * tissue
-    return image.clamp(-1.0, 1.0)
+def with_lesions(images: Tensor, lesions: Layers) -> Tensor:
+    """Images (N, C, H, W) on [-1, 1] with the ellipses in their tissue, clipped to that range."""
+    chosen = images[lesions.images]
+    tissue = chosen > AIR
+    for inside, contrast in lesions.profiles(*images.shape[-2:]):
+        chosen[: len(inside)] += contrast * inside * tissue[: len(inside)]
+    return images.index_copy(0, lesions.images, chosen.clamp(-1.0, 1.0))

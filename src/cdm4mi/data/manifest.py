@@ -170,7 +170,7 @@ def facts_of(manifest: Manifest, size: int) -> list[tuple[str, str]]:
         ("stored as", ", ".join(sorted({how.dtype for scan in scans for how in scan.stored.values()}))),
         ("quantisation error", f"at most {worst[0]:.3g} ({worst[1]})" if worst[0] else "none"),
         ("doubled slices", f"{doubled}, left out of training" if doubled else "none"),
-        ("real pairs", f"{real} of {counted(len(scans), 'scan')}" if real else "none (noise is simulated)"),
+        ("real pairs", f"{real} of {len(scans)} scans" if real else "none (noise is simulated)"),
         ("licence", manifest.licence or "not stated"),
         ("manifest (SHA-256)", manifest.sha256),
     ]

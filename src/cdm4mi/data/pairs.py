@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,16 +15,15 @@ from torch.utils.data import Dataset, Sampler
 from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.acquisition import acquisition_vector
 from cdm4mi.data.augment import Change, Turn, draw_change, draw_shrink, draw_turn
+from cdm4mi.data.images import DrawnImage, DrawnImages, drawn_images, noisy_images
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation, Frame
-from cdm4mi.degradation.base import measured_correlations
-from cdm4mi.diffusion.noise import generator
+from cdm4mi.degradation.base import BatchedNoise, measured_correlations
+from cdm4mi.diffusion.noise import KeyedNoise, generator
 from cdm4mi.errors import UserError
 
 Pair = dict[str, Tensor]
 Crop = tuple[slice, slice]
-Texture = tuple[float, float, float]
-"""Of noise: correlation with the next row and the next column, and 1 for a magnitude, else 0."""
 TRIES = 8
 WHOLE: Crop = np.s_[:, :]
 PATCHES_PER_SLICE = 16
@@ -34,10 +32,8 @@ _VALIDATION = 1
 _TRAINING = 0
 _WHOLE = 1
 """Third part of a block's key, so that its random numbers differ from those of the pair of the same number."""
-_NEIGHBOUR = 2
-"""Appended to the key of a pair or block for the noise of its neighbouring slices."""
-_JITTER, _TEXTURE_JITTER = 3, 4
-"""Appended to the key of a pair for the random errors of its noise level and its texture."""
+_JITTER, _TEXTURE_JITTER = 257, 258
+"""Streams of a pair's random numbers that the errors of its noise level and its texture come from."""
 
 
 @dataclass
@@ -49,8 +45,27 @@ class _Slice:
     change: Change
     x0: Tensor
     y: Tensor
-    level: float
-    texture: Texture | None
+    level: Tensor
+    magnitude: float
+
+
+class DrawnPairs(NamedTuple):
+    """What is drawn for N pairs on the CPU; ``PairDataset.make`` makes the pairs of it, on any device.
+
+    numbers: (N,), those of the pairs. images: of the pairs, then of their neighbours. layout: (N, 1 + neighbours),
+    which image is where in y. contrasts: (N, further, S, S). acquisition: (N, D) but for the noise level.
+    """
+
+    numbers: Tensor
+    images: DrawnImages
+    layout: Tensor
+    contrasts: Tensor | None
+    acquisition: Tensor | None
+
+    def to(self, device: torch.device) -> DrawnPairs:
+        """On a device, copied while the CPU goes on; numbers of pairs stay on the CPU."""
+        moved: DrawnPairs = _moved(self, device)
+        return moved._replace(numbers=self.numbers)
 
 
 class PairDataset(Dataset[Pair]):
@@ -122,108 +137,157 @@ class PairDataset(Dataset[Pair]):
             sources.setdefault(patient.source, []).append(patient)
         self.sources = [sources[name] for name in sorted(sources)]
         self.source_weights = source_weights({name: len(sources[name]) for name in sources})
+        self._cumulative = self.source_weights.cumsum() / self.source_weights.sum()
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, i: int) -> Pair:
-        rng = np.random.default_rng([self.seed, self.stream, i])
+        return {name: values[0] for name, values in self.batch([i]).items()}
+
+    def batch(self, numbers: Sequence[int]) -> Pair:
+        """The pairs of these numbers, together: (N, ...) of each."""
+        return self._cut(numbers) if self.whole else self.make(self.draw(numbers))
+
+    def tied_to_cpu(self) -> str | None:
+        """Why ``draw`` and ``make`` cannot make the pairs on a GPU, as a clause; None where they can."""
         if self.whole:
-            kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
-            patient, level, change, texture = kept.patient, kept.level, kept.change, kept.texture
-            crop = self._best_crop(rng, kept.foreground)[0]
-            turn = draw_turn(self.augment, rng)
-            x0, y = (turn(image[(..., *crop)]) for image in (kept.x0, kept.y))
-            if texture is not None:  # the crop is turned, and its rows may be the slice's columns
-                texture = (*measured_correlations(x0, y[: len(x0)]), texture[2])
-        else:
+            return "whole slices are made noisy, of which several patches are cut"
+        alone = [noise.type for noise in self.degradation.all_chosen() if not isinstance(noise, BatchedNoise)]
+        return f"noise {alone[0]} is made image by image" if alone else None
+
+    def draw(self, numbers: Sequence[int]) -> DrawnPairs:
+        """Draw the pairs of these numbers, where each has a patch of its own: all that is random but noise."""
+        taken = []
+        for i in numbers:
+            rng = np.random.default_rng([self.seed, self.stream, i])
             gen = generator(self.seed, self.stream, i)
             shrink = self._shrink(rng)
             patient, k, crop = self._patch(rng, shrink)
             turn = draw_turn(self.augment, rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
-            key = (self.seed, self.stream, i)
-            x0, y, level, texture = self._degraded(patient, k, crop, gen, turn, change, key)
-        if self.level_jitter > 0:
-            normal = torch.randn((), generator=generator(self.seed, self.stream, i, _JITTER), dtype=torch.float64)
-            level *= math.exp(self.level_jitter * float(normal))
-        pair = {"x0": x0, "y": y, "sigma": torch.tensor(level), "index": torch.tensor(i)}
-        if texture is not None:
-            pair["texture"] = self._told_texture(texture, i)
-        if self.acquisition:
-            spacing = (patient.spacing[0], *change.spacing(patient.spacing[1:]))
-            pair["vector"] = torch.tensor(acquisition_vector(self.acquisition, level, spacing))
-        return pair
+            taken.append(_Taken(patient, k, crop, turn, change, self.degradation.draw(gen)))
+        return self._drawn(taken, (self.seed, self.stream), numbers)
+
+    def make(self, drawn: DrawnPairs) -> Pair:
+        """Make the pairs of what was drawn, on the device that it is on. Nothing waits for the device."""
+        images = noisy_images(drawn.images, self.texture)
+        count = len(drawn.numbers)
+        y = images.y[drawn.layout].flatten(1, 2)
+        if drawn.contrasts is not None:
+            y = torch.cat([y, drawn.contrasts], 1)
+        keys = drawn.images.keys[:count]
+        texture = None if images.texture is None else images.texture[:count]
+        pairs = {"x0": images.x0[:count], "y": y, **self._stated(images.level[:count], texture, keys)}
+        if drawn.acquisition is not None:
+            pairs["vector"] = self._vector(drawn.acquisition, pairs["sigma"])
+        return {**pairs, "index": drawn.numbers}
+
+    def _cut(self, numbers: Sequence[int]) -> Pair:
+        """Pairs cut out of slices that are noisy as a whole."""
+        pairs = []
+        for i in numbers:
+            rng = np.random.default_rng([self.seed, self.stream, i])
+            kept = self._slice(i // (self.block * self.mixed) * self.mixed + i % self.mixed)
+            crop = self._best_crop(rng, kept.foreground)[0]
+            turn = draw_turn(self.augment, rng)
+            x0, y = (turn(image[(..., *crop)]) for image in (kept.x0, kept.y))
+            texture = None
+            if self.texture:  # the crop is turned, and its rows may be the slice's columns
+                lags = torch.tensor([measured_correlations(x0, y[: len(x0)])]).nan_to_num()
+                texture = torch.cat([lags, torch.tensor([[kept.magnitude]])], 1)
+            keys = KeyedNoise.of(self.seed, self.stream, index=torch.tensor([i])).keys
+            pair = {"x0": x0[None], "y": y[None], **self._stated(kept.level[None], texture, keys)}
+            if self.acquisition:
+                spacing = self._acquired(kept.patient, kept.change)
+                pair["vector"] = self._vector(torch.tensor([spacing]), pair["sigma"])
+            pairs.append({**pair, "index": torch.tensor([i])})
+        return {name: torch.cat([pair[name] for pair in pairs]) for name in pairs[0]}
 
     def _slice(self, block: int) -> _Slice:
         """The degraded whole slice of a block of pairs; it is kept in memory, with those that alternate with it."""
         if block not in self._kept:
-            rng = np.random.default_rng([self.seed, self.stream, _WHOLE, block])
-            key = (self.seed, self.stream, _WHOLE, block)
-            gen = generator(*key)
+            key = (self.seed, self.stream, _WHOLE)
+            rng = np.random.default_rng([*key, block])
+            gen = generator(*key, block)
             shrink = self._shrink(rng)
             patient, k = self._patient_and_slice(rng)
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
-            x0, y, level, texture = self._degraded(patient, k, WHOLE, gen, lambda image: image, change, key)
+            taken = _Taken(patient, k, WHOLE, lambda image: image, change, self.degradation.draw(gen))
+            drawn = self._drawn([taken], key, [block])
+            images = noisy_images(drawn.images, False)
+            y = images.y[drawn.layout].flatten(1, 2)
+            y = y if drawn.contrasts is None else torch.cat([y, drawn.contrasts], 1)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
             self._kept[block] = _Slice(
-                patient, change.foreground(patient.foregrounds[k]), change, x0, y, level, texture
+                patient,
+                change.foreground(patient.foregrounds[k]),
+                change,
+                images.x0[0],
+                y[0],
+                images.level[0],
+                float(drawn.images.magnitude[0]),
             )
         return self._kept[block]
 
-    def _told_texture(self, texture: Texture, i: int) -> Tensor:
-        """The texture of pair i as the network is told it, (3,)."""
-        told = torch.tensor(texture).nan_to_num()
+    def _drawn(self, taken: Sequence[_Taken], key: tuple[int, ...], numbers: Sequence[int]) -> DrawnPairs:
+        """The images of pairs and of their neighbours, whose noise is decided by the key, the number and which it is.
+
+        Neighbours have the parameter of their pair; a slice that is repeated has the one noise.
+        """
+        images: list[DrawnImage] = [one.image(one.patient.slices[one.k]) for one in taken]
+        owners = [(n, 0) for n in range(len(taken))]
+        layout: list[list[int]] = []
+        contrasts: list[Tensor] = []
+        for n, one in enumerate(taken):
+            patient, k = one.patient, one.k
+            positions = {id(patient.slices[k] if patient.conditions is None else patient.conditions[k]): n}
+            layout.append([n])
+            for plane in patient.neighbours[k] if patient.neighbours is not None else ():
+                if id(plane) not in positions:
+                    positions[id(plane)] = len(images)
+                    owners.append((n, len(positions) - 1))
+                    images.append(one.image(plane))
+                layout[n].append(positions[id(plane)])
+            if patient.contrasts is not None and patient.contrasts[k]:
+                contrasts.append(torch.cat([one.cut(plane) for plane in patient.contrasts[k]]))
+        keys = torch.stack(
+            [
+                KeyedNoise.of(*key, which, index=torch.tensor(numbers)).keys
+                for which in range(1 + max(which for _, which in owners))
+            ]
+        )
+        pair, which = torch.tensor(owners).unbind(1)
+        acquired = [self._acquired(one.patient, one.change) for one in taken] if self.acquisition else None
+        return DrawnPairs(
+            torch.tensor(numbers),
+            drawn_images(images, self.degradation, keys[which, pair]),
+            torch.tensor(layout),
+            torch.stack(contrasts) if contrasts else None,
+            None if acquired is None else torch.tensor(acquired),
+        )
+
+    def _acquired(self, patient: Patient, change: Change) -> list[float]:
+        """The acquisition numbers of a pair, with 0 for its noise level."""
+        return acquisition_vector(self.acquisition, 0.0, (patient.spacing[0], *change.spacing(patient.spacing[1:])))
+
+    def _vector(self, acquired: Tensor, sigma: Tensor) -> Tensor:
+        """Acquisition numbers (N, D) with their noise level."""
+        columns = zip(self.acquisition, acquired.unbind(1), strict=True)
+        return torch.stack([sigma if name == "noise_level" else column for name, column in columns], 1)
+
+    def _stated(self, level: Tensor, texture: Tensor | None, keys: Tensor) -> Pair:
+        """``sigma`` (N,) and, if any, ``texture`` (N, 3), as the network is given them: with random errors."""
+        random = KeyedNoise(keys)
+        if self.level_jitter > 0:
+            level = level * torch.exp(self.level_jitter * random.normal(stream=_JITTER))
+        if texture is None:
+            return {"sigma": level}
         if self.texture_jitter > 0:
-            gen = generator(self.seed, self.stream, i, _TEXTURE_JITTER)
-            told[:2] += self.texture_jitter * torch.randn(2, generator=gen)
-            if float(torch.rand((), generator=gen)) < self.texture_jitter:
-                told[2] = 1 - told[2]
-        return told
-
-    def _degraded(
-        self,
-        patient: Patient,
-        k: int,
-        crop: Crop,
-        gen: torch.Generator,
-        turn: Turn,
-        change: Change,
-        key: tuple[int, ...],
-    ) -> tuple[Tensor, Tensor, float, Texture | None]:
-        """Clean image (C, H, W), condition (C + further, H, W), noise level and texture of a crop of slice k."""
-
-        def cut(plane: Plane, clean: bool = False) -> Tensor:
-            image = _tensor(change.cut(plane, crop))
-            return turn(change.intensity(image) if clean else image)
-
-        frame = patient.frame(k)
-        frame = replace(frame, spacing=change.spacing(frame.spacing))
-        x0 = cut(patient.slices[k], clean=True)
-        parameter = self.degradation.draw(gen)
-        if patient.conditions is not None:
-            y = cut(patient.conditions[k])
-        else:
-            x0 = self.degradation.noise_free(x0, parameter, frame)
-            y = self.degradation.apply(x0, parameter, gen, frame)
-        images = [y]
-        made = {id(patient.slices[k]): y}  # a slice that is repeated has the one noise
-        for n, plane in enumerate(patient.neighbours[k] if patient.neighbours is not None else ()):
-            if patient.conditions is not None:
-                images.append(cut(plane))
-                continue
-            if id(plane) not in made:
-                neighbour_generator = generator(*key, _NEIGHBOUR, n)
-                neighbour = self.degradation.noise_free(cut(plane, clean=True), parameter, frame)
-                made[id(plane)] = self.degradation.apply(neighbour, parameter, neighbour_generator, frame)
-            images.append(made[id(plane)])
-        images += [cut(plane) for plane in (patient.contrasts[k] if patient.contrasts is not None else ())]
-        level = self.degradation.level(x0, y, parameter, frame)
-        texture = None
-        if self.texture:
-            magnitude = float(self.degradation.is_magnitude(parameter, frame))
-            texture = (*self.degradation.correlations(x0, y, parameter, frame), magnitude)
-        return _channels(x0), torch.cat([_channels(image) for image in images]), level, texture
+            lags = texture[:, :2] + self.texture_jitter * random.normal(2, stream=_TEXTURE_JITTER)
+            wrong = random.uniform(1, stream=_TEXTURE_JITTER + 1) < self.texture_jitter
+            texture = torch.cat([lags, torch.where(wrong, 1 - texture[:, 2:], texture[:, 2:])], 1)
+        return {"sigma": level, "texture": texture}
 
     def _shrink(self, rng: np.random.Generator) -> int:
         """Draw the shrink of a training patch; validation images are not shrunk."""
@@ -240,7 +304,7 @@ class PairDataset(Dataset[Pair]):
         return shrink if min(plane.shape) >= self.size * shrink else 1
 
     def _patient_and_slice(self, rng: np.random.Generator) -> tuple[Patient, int]:
-        group = self.sources[rng.choice(len(self.sources), p=self.source_weights)]
+        group = self.sources[int(self._cumulative.searchsorted(rng.random(), side="right"))]
         patient = group[rng.integers(len(group))]
         return patient, int(rng.integers(len(patient.slices)))
 
@@ -276,6 +340,42 @@ class PairDataset(Dataset[Pair]):
         row, col = (int(rng.integers(n - side + 1)) for n in mask.shape)
         crop = np.s_[row : row + side, col : col + side]
         return crop, float(np.asarray(mask[crop]).mean())
+
+
+class _Taken(NamedTuple):
+    """A crop of slice k of a patient, with its turn, the change of its values, and the parameter of its noise."""
+
+    patient: Patient
+    k: int
+    crop: Crop
+    turn: Turn
+    change: Change
+    parameter: Any
+
+    def cut(self, plane: Plane) -> Tensor:
+        """The crop of a slice, (C, S, S)."""
+        return self.turn(_channels(_tensor(self.change.cut(plane, self.crop))))
+
+    def image(self, plane: Plane) -> DrawnImage:
+        """A clean slice, or of a patient with real noisy slices one of those, with slice k as its clean image."""
+        frame = self.patient.frame(self.k)
+        frame = replace(frame, spacing=self.change.spacing(frame.spacing))
+        slices, real = self.patient.slices, self.patient.conditions
+        if real is None:
+            return DrawnImage(self.cut(plane), self.change, self.parameter, frame)
+        clean, noisy = slices[self.k], real[self.k] if plane is slices[self.k] else plane
+        return DrawnImage(self.cut(clean), self.change, self.parameter, frame, self.cut(noisy))
+
+
+def _moved(values: Any, device: torch.device) -> Any:
+    """Every tensor of nested tuples, lists and dictionaries, on a device."""
+    if isinstance(values, Tensor):
+        return values.to(device, non_blocking=True)
+    if isinstance(values, dict):
+        return {key: _moved(value, device) for key, value in values.items()}
+    if isinstance(values, tuple) and hasattr(values, "_fields"):
+        return type(values)(*(_moved(value, device) for value in values))
+    return type(values)(_moved(value, device) for value in values) if isinstance(values, (list, tuple)) else values
 
 
 def _tensor(image: NDArray[Any]) -> Tensor:

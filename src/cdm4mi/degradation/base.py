@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.errors import UserError
@@ -34,6 +35,29 @@ class Frame(IntensityWindow):
         return percent / 100 * self.high
 
 
+class RandomNumbers(Protocol):
+    """Random numbers of each of N images; ``stream``: another series of the same images."""
+
+    def normal(self, *shape: int, stream: int = 0) -> Tensor:
+        """(N, *shape), of unit variance."""
+
+    def uniform(self, *shape: int, stream: int = 0) -> Tensor:
+        """(N, *shape), in [0, 1)."""
+
+
+class GeneratorNumbers:
+    """``RandomNumbers`` of one image, taken from a generator one after another, on a device."""
+
+    def __init__(self, generator: torch.Generator, device: torch.device) -> None:
+        self.generator, self.device = generator, device
+
+    def normal(self, *shape: int, stream: int = 0) -> Tensor:
+        return torch.randn((1, *shape), generator=self.generator, device=self.generator.device).to(self.device)
+
+    def uniform(self, *shape: int, stream: int = 0) -> Tensor:
+        return torch.rand((1, *shape), generator=self.generator, device=self.generator.device).to(self.device)
+
+
 class Degradation(Section, ABC):
     """Makes the condition y of a clean image x0: ``draw`` a parameter, then ``apply`` it.
 
@@ -59,6 +83,14 @@ class Degradation(Section, ABC):
     @abstractmethod
     def draw(self, generator: torch.Generator) -> Any:
         """Draw the parameter of one image, in physical terms, from the ranges of the keys; of several, a tuple."""
+
+    def chosen(self, parameter: Any, frame: Frame) -> tuple[Degradation, Any]:
+        """The noise for an image, of several, and its parameter; here this one."""
+        return self, parameter
+
+    def all_chosen(self) -> list[Degradation]:
+        """Every noise that ``chosen`` may return; here this one."""
+        return [self]
 
     def noise_free(self, x0: Tensor, parameter: Any, frame: Frame) -> Tensor:
         """What the same scanner would show without noise, (..., H, W) on [-1, 1], where it limits detail: here x0.
@@ -128,16 +160,82 @@ class Degradation(Section, ABC):
         return ", ".join([self.type, *(f"{key} {shown(value)}" for key, value in keys)])
 
 
-def measured_correlations(x0: Tensor, y: Tensor) -> tuple[float, float]:
-    """Correlation of y - x0, (..., H, W), at pixels that are neighbours: (next row, next column), -1 to 1.
+Numbers = dict[str, float | tuple[float, ...]]
+"""Of one image by name."""
+Drawn = dict[str, Tensor]
+"""Of n images by name, float32: (n,), or (n, k) of tuples."""
 
-    The mean over the image is taken as 0. NaN where y is x0.
+
+def stacked(numbers: Sequence[Numbers]) -> Drawn:
+    """The numbers of n images, together."""
+    return {name: torch.tensor([one[name] for one in numbers], dtype=torch.float32) for name in numbers[0]}
+
+
+class BatchedNoise(Degradation):
+    """Noise with one formula for a batch, on any device: images of one ``group`` go to ``add`` with their parameters.
+
+    Nothing in ``add`` waits for the device: what is drawn on the CPU comes as tensors, by ``stacked``.
     """
-    noise = (y - x0).double()
-    power = noise.square().mean()
-    rows = (noise[..., 1:, :] * noise[..., :-1, :]).mean() / power
-    columns = (noise[..., 1:] * noise[..., :-1]).mean() / power
-    return float(rows), float(columns)
+
+    @property
+    def group(self) -> Hashable:
+        """Images can be made in one batch, by the noise of any of them, where the groups of their noises are equal."""
+        return self.type
+
+    @abstractmethod
+    def numbers(self, parameter: Any, frame: Frame) -> Numbers:
+        """What ``add`` needs of one image by name, on the scale [-1, 1]."""
+
+    @abstractmethod
+    def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
+        """The noisy images y of x0 (n, ..., H, W), not clipped. drawn: their ``numbers``, on the device of x0."""
+
+    def noise_free_batch(self, x0: Tensor, drawn: Drawn) -> Tensor:
+        """``noise_free`` of images x0 (n, ..., H, W)."""
+        return x0
+
+    def levels(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        """``level`` of each image, (n,); here measured."""
+        return (y - x0).square().flatten(1).mean(1).sqrt()
+
+    def textures(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        """Correlation of each image's noise with the next row and the next column, (n, 2); here measured."""
+        return neighbour_correlations(y - x0)
+
+    def apply(self, x0: Tensor, parameter: Any, generator: torch.Generator, frame: Frame) -> Tensor:
+        noise, drawn = self._of_one(x0, parameter, frame)
+        return noise.add(x0[None], drawn, GeneratorNumbers(generator, x0.device))[0]
+
+    def noise_free(self, x0: Tensor, parameter: Any, frame: Frame) -> Tensor:
+        noise, drawn = self._of_one(x0, parameter, frame)
+        return noise.noise_free_batch(x0[None], drawn)[0]
+
+    def _of_one(self, x0: Tensor, parameter: Any, frame: Frame) -> tuple[BatchedNoise, Drawn]:
+        noise, parameter = self.chosen(parameter, frame)
+        assert isinstance(noise, BatchedNoise)
+        return noise, {k: v.to(x0.device) for k, v in stacked([noise.numbers(parameter, frame)]).items()}
+
+
+def per_image(values: Tensor, images: Tensor) -> Tensor:
+    """A number of each image, (n,), in the shape that multiplies images (n, ..., H, W)."""
+    return values.reshape(-1, *(1 for _ in images.shape[1:]))
+
+
+def measured_correlations(x0: Tensor, y: Tensor) -> tuple[float, float]:
+    """``neighbour_correlations`` of y - x0, (..., H, W), as two numbers."""
+    rows, columns = neighbour_correlations((y - x0).double()[None])[0].tolist()
+    return rows, columns
+
+
+def neighbour_correlations(noise: Tensor) -> Tensor:
+    """Correlation of noise (n, ..., H, W) at pixels that are neighbours: (next row, next column), -1 to 1, (n, 2).
+
+    The mean over an image is taken as 0. NaN where there is no noise.
+    """
+    power = noise.square().flatten(1).mean(1)
+    rows = (noise[..., 1:, :] * noise[..., :-1, :]).flatten(1).mean(1)
+    columns = (noise[..., 1:] * noise[..., :-1]).flatten(1).mean(1)
+    return torch.stack([rows, columns], 1) / power[:, None]
 
 
 NOISES: dict[str, type[Degradation]] = {}
@@ -172,11 +270,6 @@ def draw_log_uniform(value: float | list[float], generator: torch.Generator, flo
     low = min(max(low, floor), high)
     drawn: float = low * (high / low) ** u
     return drawn
-
-
-def standard_normal(x0: Tensor, generator: torch.Generator) -> Tensor:
-    """Unit Gaussian noise of the shape of x0, on its device; drawn on the generator's, so a GPU changes nothing."""
-    return torch.randn(x0.shape, generator=generator, device=generator.device).to(x0.device)
 
 
 def shown(value: Any) -> str:

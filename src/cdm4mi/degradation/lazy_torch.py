@@ -23,6 +23,8 @@ else:
             self._name = name
 
         def __getattr__(self, attribute):
-            return getattr(import_module(self._name), attribute)
+            value = getattr(import_module(self._name), attribute)
+            setattr(self, attribute, value)  # which is found without this function from now on
+            return value
 
     torch, F = _Lazy("torch"), _Lazy("torch.nn.functional")

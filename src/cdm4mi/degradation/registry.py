@@ -100,11 +100,13 @@ class Mixture(Degradation):
         return Choice(u, tuple(part.noise.draw(generator) for part in self.parts))
 
     def chosen(self, parameter: Choice, frame: Frame) -> tuple[Degradation, Any]:
-        """The noise for an image, and its parameter."""
         suited = [n for n, part in enumerate(self.parts) if part.suits(frame)]
         shares = list(accumulate(self.parts[n].weight for n in suited))
         n = suited[bisect(shares[:-1], parameter.u * shares[-1])]
-        return self.parts[n].noise, parameter.parameters[n]
+        return self.parts[n].noise.chosen(parameter.parameters[n], frame)
+
+    def all_chosen(self) -> list[Degradation]:
+        return [noise for part in self.parts for noise in part.noise.all_chosen()]
 
     def noise_free(self, x0: Tensor, parameter: Choice, frame: Frame) -> Tensor:
         part, its = self.chosen(parameter, frame)

@@ -35,10 +35,10 @@ class Spectrum(ABC):
 
     @staticmethod
     @abstractmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         """Power at the frequencies fy, fx (broadcast; cycles per pixel along rows' index and columns' index).
 
-        Its scale is arbitrary.
+        numbers: each a number, or one for each of n spectra, (n, 1, 1). The power's scale is arbitrary.
         """
 
 
@@ -46,7 +46,7 @@ class White(Spectrum):
     """The same power at every frequency."""
 
     @staticmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         return torch.ones_like(fy + fx)
 
 
@@ -56,7 +56,7 @@ class Smoothed(Spectrum):
     defaults: ClassVar[Mapping[str, Range]] = {"smoothing": [0.25, 1.3]}
 
     @staticmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         (smoothing,) = numbers
         return torch.exp(-((2 * math.pi * smoothing) ** 2) * (fy.square() + fx.square()))
 
@@ -77,17 +77,16 @@ class ZeroFilled(Spectrum):
         return (NYQUIST if filled == 0 else y), (NYQUIST if filled == 1 else x)
 
     @staticmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         y, x = numbers
         return ZeroFilled._within(fy, y) * ZeroFilled._within(fx, x)
 
     @staticmethod
-    def _within(f: Tensor, cutoff: float) -> Tensor:
+    def _within(f: Tensor, cutoff: Tensor | float) -> Tensor:
         """The share of each frequency's cell, as wide as their spacing, that lies within the cutoff."""
-        if cutoff >= NYQUIST:
-            return torch.ones_like(f)
         spacing = (f.flatten()[1] - f.flatten()[0]).abs()
-        return ((cutoff - f.abs()) / spacing + 0.5).clamp(0, 1)
+        share = ((cutoff - f.abs()) / spacing + 0.5).clamp(0, 1)
+        return torch.where(torch.as_tensor(cutoff) >= NYQUIST, 1.0, share)
 
 
 class CTKernel(Spectrum):
@@ -102,7 +101,7 @@ class CTKernel(Spectrum):
     FLOOR = 0.01
 
     @staticmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         cutoff, order = numbers
         f = torch.sqrt(fy.square() + fx.square())
         return (f + CTKernel.FLOOR) * torch.exp2(-2 * (f / cutoff) ** order)
@@ -125,9 +124,10 @@ class Streaks(CTKernel):
         return (*super().draw(generator), angle)
 
     @staticmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         cutoff, order, ratio, angle = numbers
-        along = (fy * math.cos(angle) + fx * math.sin(angle)).square()
+        angle = torch.as_tensor(angle)
+        along = (fy * torch.cos(angle) + fx * torch.sin(angle)).square()
         share = along / (fy.square() + fx.square()).clamp(min=1e-12)  # cos^2 phi
         return CTKernel.power(fy, fx, cutoff, order) * ratio**share
 
@@ -141,7 +141,7 @@ class Pink(Spectrum):
     LEAST = 1 / 64
 
     @staticmethod
-    def power(fy: Tensor, fx: Tensor, *numbers: float) -> Tensor:
+    def power(fy: Tensor, fx: Tensor, *numbers: Tensor | float) -> Tensor:
         return 1 / torch.sqrt(fy.square() + fx.square()).clamp(min=Pink.LEAST)
 
 
@@ -155,19 +155,30 @@ SPECTRA: dict[str, type[Spectrum]] = {
 }
 
 
-def frequencies(rows: int, columns: int) -> tuple[Tensor, Tensor]:
+def frequencies(rows: int, columns: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
     """Frequencies (rows, 1) and (1, columns // 2 + 1) of a real image's half spectrum, cycles per pixel."""
-    return torch.fft.fftfreq(rows)[:, None], torch.fft.rfftfreq(columns)[None, :]
+    return torch.fft.fftfreq(rows, device=device)[:, None], torch.fft.rfftfreq(columns, device=device)[None, :]
 
 
-def lag_one(spectrum: Spectrum, numbers: tuple[float, ...]) -> tuple[float, float]:
-    """Correlation of neighbouring pixels of noise with this spectrum: (next row, next column).
+def powers(spectrum: Spectrum, fy: Tensor, fx: Tensor, numbers: Tensor) -> Tensor:
+    """Power of n spectra of a family, (n, rows, columns), of the numbers (n, k) of each."""
+    power = spectrum.power(fy, fx, *(column[:, None, None] for column in numbers.unbind(1)))
+    return power.expand(len(numbers), -1, -1)
+
+
+def lags_one(spectrum: Spectrum, numbers: Tensor) -> Tensor:
+    """Correlation of neighbouring pixels of noise with each of n spectra: (next row, next column), (n, 2).
 
     The sum over frequencies of power times cos(2 pi f), over that of the power (Wiener and Khinchin).
     """
-    f = (torch.arange(GRID) - (GRID - 1) / 2) / GRID  # the middles of GRID cells: no frequency is at an edge
-    fy, fx = f[:, None], f[None, :]
-    power = spectrum.power(fy, fx, *numbers)
-    total = power.sum()
-    rows, columns = ((power * torch.cos(2 * math.pi * f)).sum() / total for f in (fy, fx))
-    return float(rows), float(columns)
+    middles = torch.arange(GRID, device=numbers.device) - (GRID - 1) / 2  # of GRID cells: no frequency is at an edge
+    fy, fx = middles[:, None] / GRID, middles[None, :] / GRID
+    power = powers(spectrum, fy, fx, numbers)
+    sums = [(power * torch.cos(2 * math.pi * f)).sum((1, 2)) for f in (fy, fx)]
+    return torch.stack(sums, 1) / power.sum((1, 2))[:, None]
+
+
+def lag_one(spectrum: Spectrum, numbers: tuple[float, ...]) -> tuple[float, float]:
+    """``lags_one`` of one spectrum."""
+    rows, columns = lags_one(spectrum, torch.tensor([numbers]))[0].tolist()
+    return rows, columns

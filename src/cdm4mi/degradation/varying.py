@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from cdm4mi.degradation.lazy_torch import F, Tensor, torch
+from cdm4mi.degradation.base import RandomNumbers, per_image
+from cdm4mi.degradation.lazy_torch import F, Tensor
 
 KNOTS = 4
 """Random values along each side of the image that the map runs through."""
+STREAM = 256
+"""Of random numbers, which the map's come from."""
 
 
-def smooth_map(shape: tuple[int, int], variation: float, generator: torch.Generator) -> Tensor:
-    """(H, W) factors of the noise's standard deviation, smooth and random, of mean square 1.
+def smooth_maps(images: Tensor, variation: Tensor, random: RandomNumbers) -> Tensor:
+    """Factors of the noise's standard deviation in images (n, ..., H, W): smooth and random, of mean square 1.
 
-    variation: half the spread, 0 to 1: the factors run over 1 - variation to 1 + variation before they are scaled.
+    variation: (n,), half the spread, 0 to 1: the factors run over 1 - variation to 1 + variation before they are
+    scaled. Returns (n, ..., H, W) with an axis of 1 for every one between.
     """
-    coarse = torch.rand((1, 1, KNOTS, KNOTS), generator=generator, device=generator.device)
-    field = F.interpolate(coarse, size=shape, mode="bicubic", align_corners=True)[0, 0]
-    unit = (field - field.amin()) / (field.amax() - field.amin()).clamp(min=1e-6)
-    factors = 1.0 + variation * (2.0 * unit - 1.0)
-    return factors / factors.square().mean().sqrt()
+    rows, columns = images.shape[-2:]
+    coarse = random.uniform(1, KNOTS, KNOTS, stream=STREAM)
+    field = F.interpolate(coarse, (rows, columns), mode="bicubic", align_corners=True)
+    least, most = field.amin((1, 2, 3), keepdim=True), field.amax((1, 2, 3), keepdim=True)
+    unit = (field - least) / (most - least).clamp(min=1e-6)
+    factors = 1.0 + per_image(variation, field) * (2.0 * unit - 1.0)
+    factors = factors / factors.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return factors.reshape(-1, *(1 for _ in images.shape[1:-2]), rows, columns)

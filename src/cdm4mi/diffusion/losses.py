@@ -73,5 +73,5 @@ def posterior_weight(parameterization: Parameterization, z: Latent, neighbour_st
     a, _, c = z.path.at(z.t)
     gain = parameterization.x0_gain(z)
     by_latent = torch.where(a > 0, (a * gain / c) ** 2, 0.0)  # where a = 0 x_t holds no x0, whatever c is
-    weight = by_latent + gain**2 * (per_sample(z.sigma_r) ** -2 + neighbour_std**-2)
+    weight = by_latent + gain**2 * (per_sample(z.sigma_r, a) ** -2 + neighbour_std**-2)
     return weight.float().to(z.x_t.device)

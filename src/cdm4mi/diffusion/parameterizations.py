@@ -125,7 +125,7 @@ class EpsWithMean(Eps):
         if z.y is None or z.sigma_r is None:
             raise UserError("mean_from: found condition without a condition image, expected conditioning_key concat")
         a, _, c = z.path.at(z.t)
-        spread = a * per_sample(z.sigma_r).clamp(min=1e-4)  # a condition without noise is no special case
+        spread = a * per_sample(z.sigma_r, a).clamp(min=1e-4)  # a condition without noise is no special case
         total = c**2 + spread**2
         fused = broadcast(c / total, z.x_t) * z.x_t - broadcast(a * c / total, z.x_t) * z.y
         return image_mean(fused, self.fold), broadcast(spread / total.sqrt(), z.x_t)
@@ -220,7 +220,7 @@ class Precond(Parameterization):
                 "parameterization: found precond without a condition image, expected conditioning_key concat"
             )
         a, b, c = z.path.at(z.t)
-        r = per_sample(z.sigma_r)
+        r = per_sample(z.sigma_r, a)
         empty = (a == 0) & (c == 0)
         c = torch.where(empty, torch.ones_like(c), c)
         total = c**2 + (a * r) ** 2

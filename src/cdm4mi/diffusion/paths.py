@@ -22,8 +22,9 @@ class Coefficients(NamedTuple):
 class GaussianPath:
     """A path over the discrete times 0 (least noise) .. T - 1 (most), given as three tables.
 
-    a, b, c: shape (T,), kept in float64 on the CPU and never cast with a model: in half precision 1 - abar is 0 at
-    the first times. Images may have any float dtype and device; results have theirs.
+    a, b, c: shape (T,), kept in float64 and never cast with a model: in half precision 1 - abar is 0 at the first
+    times. Images may have any float dtype and device; results have theirs. Coefficients lie where the times do, so
+    that a training does not wait for its GPU; on the CPU where a device has no float64 (MPS).
     """
 
     def __init__(self, a: Tensor, b: Tensor, c: Tensor) -> None:
@@ -31,6 +32,7 @@ class GaussianPath:
         self._a = torch.cat([a.double(), torch.ones(1, dtype=torch.float64)])
         self._b = torch.cat([b.double(), torch.zeros(1, dtype=torch.float64)])
         self._c = torch.cat([c.double(), torch.zeros(1, dtype=torch.float64)])
+        self._elsewhere: dict[torch.device, Coefficients] = {}
 
     @property
     def timesteps(self) -> int:
@@ -39,6 +41,11 @@ class GaussianPath:
 
     def at(self, t: Tensor | int) -> Coefficients:
         """Coefficients at the times t (int, or shape (N,), each CLEAN or in 0 .. T - 1; IndexError for others)."""
+        if isinstance(t, Tensor) and t.device.type not in ("cpu", "mps"):
+            if t.device not in self._elsewhere:
+                tables = (table.to(t.device) for table in (self._a, self._b, self._c))
+                self._elsewhere[t.device] = Coefficients(*tables)
+            return Coefficients(*(table[t.reshape(-1)] for table in self._elsewhere[t.device]))  # it checks the index
         index = torch.as_tensor(t).reshape(-1).cpu()
         if bool(((index < CLEAN) | (index >= self.timesteps)).any()):  # else T would read the clean end
             raise IndexError(f"times {index.tolist()}: expected {CLEAN} or 0 to {self.timesteps - 1}")
@@ -81,7 +88,7 @@ class GaussianPath:
         a, b, c = self.at(self.timesteps - 1 if t is None else t)
         if y is None or sigma_r is None:
             return _mix((torch.sqrt(a**2 + c**2), noise), (b, y))
-        spread = torch.sqrt((a * per_sample(sigma_r)) ** 2 + c**2)
+        spread = torch.sqrt((a * per_sample(sigma_r, a)) ** 2 + c**2)
         return _mix((a + b, y), (spread, noise))
 
 
@@ -96,9 +103,9 @@ class DDPMPath(GaussianPath):
         super().__init__(self.alphas_cumprod.sqrt(), torch.zeros_like(self.betas), c2.sqrt())
 
 
-def per_sample(numbers: Tensor) -> Tensor:
-    """A number of each sample, of any shape, as the coefficients are: float64 on the CPU, (N,)."""
-    return numbers.double().cpu().flatten()
+def per_sample(numbers: Tensor, like: Tensor) -> Tensor:
+    """A number of each sample, of any shape, as the coefficients ``like`` are: float64, (N,), on their device."""
+    return numbers.to(like.device).to(like.dtype).flatten()
 
 
 def broadcast(weight: Tensor, like: Tensor) -> Tensor:

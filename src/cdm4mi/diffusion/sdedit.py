@@ -35,5 +35,5 @@ def start_from(path: GaussianPath, y: Tensor, sigma: Tensor, t: int, noise: Tens
         raise UserError(
             f"start_from: found y on {type(path).__name__}, expected noise (a bridge starts from y already)"
         )
-    lacking = (c**2 - (a * per_sample(sigma)) ** 2).clamp(min=0).sqrt()
+    lacking = (c**2 - (a * per_sample(sigma, a)) ** 2).clamp(min=0).sqrt()
     return broadcast(a, y) * y + broadcast(lacking, y) * noise

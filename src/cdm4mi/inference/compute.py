@@ -43,6 +43,12 @@ def dtype_named(name: str, device: torch.device) -> torch.dtype:
     return _fastest(device) if name == "auto" else _DTYPES[name]
 
 
+def release_device(device: torch.device) -> None:
+    """Give memory back that torch keeps on a device for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def _fastest(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

@@ -14,9 +14,11 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
 from cdm4mi.files import TEMPORARY, replacing_together
 from cdm4mi.inference.record import DenoiseRecord
-from cdm4mi.inference.restorer import Restoration, Restorer
+from cdm4mi.inference.restorer import OnSlab, Restoration, Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.inference.slabs import kept_beside
 from cdm4mi.io import Deidentification, Volume
+from cdm4mi.io.arrays import arrays_in
 from cdm4mi.io.formats import FORMATS
 from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
@@ -79,7 +81,9 @@ def denoise_file(
     device: str = "auto",
     precision: str = "auto",
     batch: int | None = None,
+    memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    on_slab: OnSlab | None = None,
 ) -> DenoiseRecord:
     """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
 
@@ -91,8 +95,15 @@ def denoise_file(
     secret. uncertainty: where the standard deviation of the samples goes, a DICOM Parametric Map or any other format
     (estimate mean-of-k only). contrasts: the patient's other scans, in the order of the training's ``data.contrasts``.
     phase: restore a phase or a field map too. force: replace an output that exists. resume: keep one of the same
-    scan, model and settings, and return its record. device, precision: as for ``denoise``. The record is written beside
-    the output as JSON. Raises UserError for what the user can mend, before anything is written.
+    scan, model and settings, and return its record. device, precision: as for ``denoise``. memory: bytes that the
+    process may take, or a text as "2G" (None: as for ``Restorer``). on_slab: called with each finished slab
+    (``restorer.OnSlab``). The record is written beside the output as JSON. Raises UserError for what the user can mend,
+    before anything is written.
+
+    The memory does not grow with the number of slices, for a format that is read and written in pieces (DICOM series,
+    NIfTI, MetaImage, NRRD). Finished slices are kept in a hidden folder beside the output until it is whole: the same
+    call goes on with those of one that was killed, and its result is the same; another scan or other arguments begin
+    anew.
     """
     source, target = Path(source), Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
@@ -101,28 +112,53 @@ def denoise_file(
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     if isinstance(sampling, Mapping):
         sampling = changed(trained.config.sampling, **sampling)
-    restorer = Restorer(trained, sampling, device, precision)
-    volume = io.read(source, series)
-    if modality is not None:
-        volume = replace(volume, modality=modality)
-    if not phase:
-        refuse_other_quantities(volume, source.name, _ALL_THE_SAME)
-    template = None if like is None else io.read(like)
-    others = [io.read(path) for path in contrasts]
-    if resume and (finished := _finished(target, restorer, volume, seed, noise, deidentify)):
-        return finished
-    # Found out before the work: what would stop the writing after it.
-    io.check_target(volume, target, template, deidentify)
-    if uncertainty is not None:
-        if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
-            needed = "`estimate` mean-of-k with `samples` 2 or more"
-            raise UserError(field="uncertainty", found="one estimate only", expected=needed)
-        if uncertainty.resolve() == target.resolve():
-            raise UserError(field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another")
-        io.check_map_target(volume, uncertainty, template)
-    for output in () if force else filter(None, (target, uncertainty)):
-        io.refuse_existing(output)
-    restoration = restorer.restore(volume, noise=noise, seed=seed, batch=batch, contrasts=others, progress=progress)
+    restorer = Restorer(trained, sampling, device, precision, memory)
+    # Large arrays lie in files beside the output, so that a scan of any length is gone through in bounded memory.
+    with arrays_in(next(folder for folder in target.absolute().parents if folder.is_dir())):
+        volume = io.read(source, series)
+        if modality is not None:
+            volume = replace(volume, modality=modality)
+        if not phase:
+            refuse_other_quantities(volume, source.name, _ALL_THE_SAME)
+        template = None if like is None else io.read(like)
+        others = [io.read(path) for path in contrasts]
+        if resume and (finished := _finished(target, restorer, volume, seed, noise, deidentify)):
+            return finished
+        # Found out before the work: what would stop the writing after it.
+        io.check_target(volume, target, template, deidentify)
+        if uncertainty is not None:
+            if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
+                needed = "`estimate` mean-of-k with `samples` 2 or more"
+                raise UserError(field="uncertainty", found="one estimate only", expected=needed)
+            if uncertainty.resolve() == target.resolve():
+                raise UserError(
+                    field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another"
+                )
+            io.check_map_target(volume, uncertainty, template)
+        for output in () if force else filter(None, (target, uncertainty)):
+            io.refuse_existing(output)
+        with kept_beside(target) as slabs:
+            restoration = restorer.restore(
+                volume,
+                noise=noise,
+                seed=seed,
+                batch=batch,
+                contrasts=others,
+                progress=progress,
+                on_slab=on_slab,
+                slabs=slabs,
+            )
+            return _written(restoration, target, uncertainty, template, deidentify)
+
+
+def _written(
+    restoration: Restoration,
+    target: Path,
+    uncertainty: Path | None,
+    template: Volume | None,
+    deidentify: bool | Deidentification,
+) -> DenoiseRecord:
+    """Write a restored scan, with its map of the standard deviation and its record. Returns the record."""
     # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
     outputs = (target,) if uncertainty is None else (uncertainty, target)
     with replacing_together(*outputs) as (*maps, restored):

@@ -16,13 +16,16 @@ from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
-from cdm4mi.data.beside import contrast_slices, neighbours_of
+from cdm4mi.data.beside import ContrastSlices
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
-from cdm4mi.inference.bright import excess
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, calibrated, fits, noise_kind
-from cdm4mi.inference.compute import device_named, dtype_named
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
+from cdm4mi.inference.compute import device_named, dtype_named, release_device
+from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
+from cdm4mi.inference.overlap import overlapped
 from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
+from cdm4mi.inference.scan import Scan, Slab, Texture, least_value
+from cdm4mi.inference.slabs import Pace, Slabs, Totals
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.intensity import guess_notice, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
@@ -35,15 +38,11 @@ from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
-Texture = tuple[float, float, float]
-"""Of noise: correlation with the next row and the next column, -1 to 1, and 1 for a magnitude (MR), else 0."""
 WHITE: Texture = (0.0, 0.0, 0.0)
-METAL = 3000.0
-"""HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
 PIXELS_AT_A_TIME = 2**18, 2**22
 """Of a batch on a CPU, whose caches hold no more, and on a GPU, which needs as many."""
-OUTSIDE = 4.0
-"""A voxel further from the window, or from the tissue around it, than this many noise levels is no noise."""
+PROBED = 64
+"""Pixels along a side of the image from which the memory that the network takes is measured."""
 
 
 @dataclass
@@ -60,11 +59,27 @@ class Restoration:
     spread: Volume | None = None
 
 
+OnSlab = Callable[[int, NDArray[Any], NDArray[Any], "NDArray[Any] | None"], None]
+"""Called with a finished slab: its first slice; noisy images (n, channels, rows, columns), restored ones and their
+standard deviation (None without samples), in the scan's units."""
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Mean and standard deviation of the samples of a slab, on [-1, 1], and the pace at which its last slices went."""
+
+    mean: NDArray[Any]
+    spread: NDArray[Any]
+    pace: Pace
+
+
 class Restorer:
     """Runs a trained model on volumes.
 
     model: from ``models.checkpoint.load_model``; sampling: how to draw (the model's own by default); device, precision:
-    where, and in which number format the network computes (``inference.compute``).
+    where, and in which number format the network computes (``inference.compute``); memory: bytes that the process may
+    take (or a text, "2G"): fewer slices or windows go through the network at a time. None: on a GPU half of what is
+    free; on a CPU, whose caches ask for less, some 300 MB for a network such as the shipped one.
     A model without a condition is a prior: the scan, scaled, is x_t at the time whose noise is the scan's, and what is
     drawn from there is a sample of the posterior for white noise. It always starts there (``start_from`` y).
     """
@@ -75,6 +90,7 @@ class Restorer:
         sampling: SamplingConfig | None = None,
         device: torch.device | str | None = None,
         precision: str = "fp32",
+        memory: int | str | None = None,
     ) -> None:
         self.model = model
         self.channels = model.config.model.channels
@@ -101,6 +117,8 @@ class Restorer:
             raise UserError(f"tile: found {tile}, expected at least {self.least} pixels for this network")
         self.multiple = multiple
         self.tile = tile // multiple * multiple
+        self.memory = None if memory is None else bytes_of(memory)
+        self.measured_memory = False
 
     def restore(
         self,
@@ -112,16 +130,101 @@ class Restorer:
         normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
+        on_slab: OnSlab | None = None,
+        slabs: Slabs | None = None,
     ) -> Restoration:
         """Restore every slice of a volume.
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
-        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None.
-        normalisation: the intensity window, else that of the training configuration for this scan. progress: called
-        with (slices done, slices).
+        every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None; half as
+        many where the memory does not suffice. normalisation: the intensity window, else that of the training
+        configuration for this scan. progress: called with (slices done, slices). on_slab: called with every finished
+        slab. slabs: where finished slices are kept, which a later call goes on with; in memory if None. The two
+        functions are called in the order of the slices, in a thread of their own.
         """
         began = time.monotonic()
+        if batch is not None and batch < 1:
+            raise UserError(f"batch: found {batch}, expected a number of at least 1")
+        scan = self._scan(volume, noise, seed, normalisation, contrasts)
+        self._fit_into_memory()
+        images, slabs = volume.images(), slabs or Slabs()
+        count, pixels = len(images), images[0, 0].size
+        at_once = batch or max(1, self.pixels_at_a_time // pixels)
+        if scan.one_by_one:
+            at_once = 1
+        at_once = min(at_once, count)
+        key = scan.key | {
+            "batch": batch,
+            "memory": self.memory,
+            "device": self.device.type,
+            "precision": str(self.dtype),
+            "threads": torch.get_num_threads(),
+        }
+        pace = slabs.begin(
+            key, images.shape, scan.spreads, Pace(slab=at_once, slices=at_once, pixels=self.pixels_at_a_time)
+        )
+        self.pixels_at_a_time, first, before = pace.pixels, slabs.done, slabs.totals
+
+        def prepare(start: int) -> Slab:
+            return scan.slab(list(range(start, min(start + pace.slab, count))), self.neighbours)
+
+        def work(slab: Slab) -> _Estimate:
+            nonlocal pace
+            estimate, pace = self._estimate(scan, slab, pace)
+            return estimate
+
+        def finish(slab: Slab, estimate: _Estimate) -> None:
+            restored, spread = scan.physical(slab, estimate.mean, estimate.spread, self.model.about.calibration)
+            totals = Totals(
+                above=slabs.totals.above + slab.above,
+                left=slabs.totals.left + int(np.count_nonzero(slab.left)),
+                seconds=before.seconds + time.monotonic() - began,
+            )
+            slabs.put(restored, spread, estimate.pace, totals)
+            scan.release()
+            if on_slab is not None:
+                on_slab(slab.index[0], slab.images, restored, spread)
+            if progress is not None:
+                progress(slab.index[-1] + 1, count)
+
+        overlapped(range(first, count, pace.slab), prepare, work, finish)
+        slabs.close()
+        totals = slabs.totals
+        deviation = None
+        if slabs.spread is not None:
+            deviation = volume.with_array(volume.arranged(slabs.spread), derivation=scan.derivation)
+        record = DenoiseRecord(
+            model=self.model.name,
+            weight_hash=self.model.weight_hash,
+            settings=self.settings(scan.typical),
+            network_calls=self.sampler.network_calls(scan.typical),
+            seed=seed,
+            normalisation=scan.norm,
+            noise_level=scan.noise_level,
+            above_window_fraction=totals.above / volume.array.size,
+            left_as_found_fraction=totals.left / volume.array.size,
+            slices=count,
+            seconds=round(before.seconds + time.monotonic() - began, 3),
+            device=self.device.type,
+            precision=str(self.dtype).removeprefix("torch."),
+            warnings=[*self.model.notices, *volume.warnings, *scan.warnings],
+            input=scan.about,
+            contrasts=[input_record(contrast) for contrast in contrasts] or None,
+            uncertainty=scan.uncertainty,
+        )
+        restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
+        return Restoration(restored, record, deviation)
+
+    def _scan(
+        self,
+        volume: Volume,
+        noise: float | None,
+        seed: int,
+        normalisation: IntensityWindow | None,
+        contrasts: Sequence[Volume],
+    ) -> Scan:
+        """Measure and decide what holds for all slices. Raises UserError for a scan that the model cannot restore."""
         if seed < 0:
             raise UserError(f"seed: found {seed}, expected a number of at least 0")
         if volume.channels != self.channels:
@@ -131,7 +234,8 @@ class Restorer:
         if len(contrasts) != self.contrasts:
             expected = f"{self.contrasts} (the training's data.contrasts)"
             raise UserError(field="contrasts", found=f"{len(contrasts)} scan(s)", expected=expected)
-        rows, columns = volume.images().shape[-2:]
+        images = volume.images()
+        rows, columns = images.shape[-2:]
         if min(rows, columns) < self.least:
             raise UserError(
                 f"scan: found slices of {rows} x {columns} pixels, expected at least "
@@ -139,92 +243,121 @@ class Restorer:
             )
         warnings: list[str] = []
         norm = normalisation or self._window(volume, warnings)
-        y = norm.normalised(volume.images())
         scale = norm.scale
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
         measured, given = None, noise is not None
         spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
         if noise is None or self.process.texture_channels or spreads:  # which is calibrated by kind of noise
-            measured = estimate_noise(volume.images().reshape(-1, rows, columns), volume.padding)
+            measured = estimate_noise(images.reshape(-1, rows, columns), volume.padding)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
         # of many time points too few slices are looked at to tell them apart
         by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
-        levels = np.full(y.shape[:2], noise) if by_slice is None else by_slice.reshape(y.shape[:2])
+        levels = np.full(images.shape[:2], noise) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
         used = self._trained_sigmas(sigma, norm, warnings)
         typical = float(_rms(used))
         # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
         quiet = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
-        limit = (1 + OUTSIDE * np.maximum(used, sigma)).astype(y.dtype)[:, None, None, None]
-        above = excess(y, sigma)
-        clipped = (y - above).clip(-limit, limit)
-        beyond = y - clipped  # put back afterwards
-        left = ((y < -limit) | (volume.images() > METAL)) & (norm.modality == "CT")
-        if volume.padding is not None:
-            left |= volume.padding.reshape(y.shape)
-        restored, spread = np.empty_like(y), np.empty_like(y)
         data = self.model.config.data
-        beside = [contrast_slices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
-        batch = batch or max(1, self.pixels_at_a_time // (rows * columns))
-        if by_slice is not None and self.sampling.start_from == "y":
-            batch = 1  # the times follow from the level
-        for first in range(0, len(y), batch):
-            index = list(range(first, min(first + batch, len(y))))
-            restored[index], spread[index] = self.restore_moments(
-                self._with_neighbours(clipped, beside, index, volume),
-                used[index],
-                seed=seed,
-                indices=index,
-                spacing=volume.spacing,
-                zero=float(norm.normalised(np.zeros(()))),
-                texture=WHITE if measured is None else measured.texture,
-                strength=self.sampling.strength * quiet[index],
-            )
-            if progress is not None:
-                progress(index[-1] + 1, len(y))
-        out = np.maximum(norm.physical(restored + beyond), _least(volume, norm))
-        out[left] = volume.images()[left]
-        settings = self.settings(typical)
-        about = input_record(volume)
+        beside = [ContrastSlices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
+        about, settings = input_record(volume), self.settings(typical)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
             model_hash=self.model.weight_hash,
             settings={**settings, "seed": seed, "noise_level": typical / scale, "input": about.sha256},
             description="Denoised by a conditional diffusion model",
         )
-        deviation, uncertainty = None, None
-        if spreads and measured is not None:
-            planes, uncertainty = self._calibrated(
-                spread.reshape(-1, *y.shape[-2:]),
-                np.repeat(sigma, self.channels),
-                np.repeat(used, self.channels),
-                measured,
-                norm.modality,
-            )
-            array = volume.arranged((planes / scale).reshape(y.shape))
-            deviation = volume.with_array(array, derivation=derivation)
-        record = DenoiseRecord(
-            model=self.model.name,
-            weight_hash=self.model.weight_hash,
-            settings=settings,
-            network_calls=self.sampler.network_calls(typical),
-            seed=seed,
-            normalisation=norm,
-            noise_level=NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
-            above_window_fraction=float((above > 0).mean()),
-            left_as_found_fraction=float(left.mean()),
-            slices=len(y),
-            seconds=round(time.monotonic() - began, 3),
-            device=self.device.type,
-            precision=str(self.dtype).removeprefix("torch."),
-            warnings=[*self.model.notices, *volume.warnings, *warnings],
-            input=about,
-            contrasts=[input_record(contrast) for contrast in contrasts] or None,
-            uncertainty=uncertainty,
+        key = {
+            "version": derivation.version,
+            "model": self.model.weight_hash,
+            "settings": derivation.settings,
+            "input": [about.model_dump(), *(input_record(contrast).model_dump() for contrast in contrasts)],
+            "padding": volume.padding is not None,
+            "window": [norm.low, norm.high, norm.modality],
+            "sigma": sigma.tolist(),
+            "given": given,
+        }
+        return Scan(
+            volume,
+            norm,
+            seed,
+            sigma,
+            used,
+            self.sampling.strength * quiet,
+            WHITE if measured is None else measured.texture,
+            beside,
+            least_value(volume, norm),
+            spreads,
+            self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
+            by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
+            typical,
+            NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
+            about,
+            derivation,
+            key,
+            warnings,
         )
-        return Restoration(volume.with_array(volume.arranged(out), derivation=derivation), record, deviation)
+
+    def _fit_into_memory(self) -> None:
+        """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""
+        if self.measured_memory or (self.memory is None and self.device.type == "cpu"):
+            return
+        side = max(self.least, min(self.tile, PROBED) // self.multiple * self.multiple)
+        most = pixels_in(self.memory, self.device, partial(self._call_once, side), side**2, self.tile**2)
+        self.pixels_at_a_time, self.measured_memory = min(self.pixels_at_a_time, most), True
+
+    @torch.inference_mode()
+    def _call_once(self, side: int) -> Tensor:
+        """What the network makes of an empty image of side x side pixels."""
+        empty = torch.zeros(1, self.channels + self.model.config.further_channels, side, side, device=self.device)
+        cond = self._condition(empty, np.full(1, 0.1), UNKNOWN_SPACING, -1.0, WHITE)
+        last = torch.full((1,), self.process.path.timesteps - 1, device=self.device)
+        return self.process.denoiser(self._precise(self.network), cond)(self.process.noisy_image(cond.y), last)
+
+    def _estimate(self, scan: Scan, slab: Slab, pace: Pace) -> tuple[_Estimate, Pace]:
+        """Run the network on a slab, on half as many slices or windows at a time whenever the memory does not suffice.
+
+        Returns the pace that was kept to at the end. Raises UserError where the memory is too small for one window.
+        """
+        means: list[NDArray[Any]] = []
+        spreads: list[NDArray[Any]] = []
+        first = 0
+        while first < len(slab.index):
+            part = slice(first, first + pace.slices)
+            index = slab.index[part]
+            try:
+                mean, spread = self.restore_moments(
+                    slab.condition[part],
+                    scan.used[index],
+                    seed=scan.seed,
+                    indices=index,
+                    spacing=scan.volume.spacing,
+                    zero=float(scan.norm.normalised(np.zeros(()))),
+                    texture=scan.texture,
+                    strength=scan.strength[index],
+                )
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                pace = self._slower(pace)
+            else:
+                means.append(mean)
+                spreads.append(spread)
+                first += len(index)
+                continue
+            release_device(self.device)  # after the error, which holds what was computed
+        return _Estimate(np.concatenate(means), np.concatenate(spreads), pace), pace
+
+    def _slower(self, pace: Pace) -> Pace:
+        """The next lower pace, at which the network then runs. Raises UserError for the lowest."""
+        window = self.tile**2
+        if pace.slices == 1 and pace.pixels <= window:
+            expected = f"a smaller `tile` than {self.tile}, or more memory"
+            raise UserError(f"the memory does not suffice for one window of the network, expected {expected}")
+        self.pixels_at_a_time = max(window, pace.pixels // 2)
+        return Pace(slab=pace.slab, slices=max(1, pace.slices // 2), pixels=self.pixels_at_a_time)
 
     def settings(self, sigma: float) -> dict[str, Any]:
         """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
@@ -233,24 +366,10 @@ class Restorer:
             settings["tile"] = self.tile
         return settings
 
-    def _with_neighbours(
-        self, y: NDArray[Any], contrasts: list[NDArray[Any]], index: list[int], volume: Volume
-    ) -> NDArray[Any]:
-        """The condition (N, channels, rows, columns) of some slices: their own, their neighbours', other contrasts'."""
-        length = len(y) // volume.times
-        beside = [[k // length * length + p for p in neighbours_of(k % length, length, self.neighbours)] for k in index]
-        further = [y[list(positions)] for positions in zip(*beside, strict=True)]
-        return np.concatenate([y[index], *further, *(images[index, None] for images in contrasts)], 1)
-
-    def _calibrated(
-        self,
-        spread: NDArray[Any],
-        sigma: NDArray[Any],
-        used: NDArray[Any],
-        measured: NoiseEstimate,
-        modality: str | None,
-    ) -> tuple[NDArray[Any], Uncertainty]:
-        """The calibrated standard deviation where there is one, and what the record says of it."""
+    def _uncertainty(
+        self, sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate, modality: str | None
+    ) -> Uncertainty:
+        """Whether the samples' standard deviation is calibrated for noise of this level and kind, and if not, why."""
         calibration, kind = self.model.about.calibration, noise_kind(modality, measured.texture)
         why = None
         if calibration is None:
@@ -263,8 +382,8 @@ class Restorer:
         elif np.any(np.abs(used - sigma) > 0.01 * sigma):
             why = "the noise level is outside the model's training range"
         if calibration is None or why is not None:
-            return spread, Uncertainty(calibrated=False, why=why)
-        return calibrated(calibration, spread, used, kind), Uncertainty(
+            return Uncertainty(calibrated=False, why=why)
+        return Uncertainty(
             calibrated=True,
             kind=kind,
             interval=INTERVAL,
@@ -427,20 +546,6 @@ class Restorer:
                 message += f", and {share} of what that takes away is taken away"
             warnings.append(message)
         return used
-
-
-def _least(volume: Volume, norm: IntensityWindow) -> float:
-    """The value under which no restored voxel lies; -inf where there is no such value.
-
-    Magnitudes and activities, which begin at 0, stay there, and numbers stored without a sign stay in their type; the
-    scan's own values, of whatever reason, are never under it.
-    """
-    least, source = float(volume.array.min()), volume.source
-    if norm.modality != "CT" and not volume.quantity:
-        return min(0.0, least)
-    if source is not None and source.dtype is not None and source.dtype.kind == "u" and source.slope > 0:
-        return min(least, source.intercept)
-    return -np.inf
 
 
 def _rms(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:

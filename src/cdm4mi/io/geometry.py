@@ -13,6 +13,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import contiguous
 
 # How far slice positions may lie from an even line before they are called uneven: DICOM writers round to 1e-3 mm or so.
 EVEN_MM = 0.01
@@ -153,7 +154,7 @@ def reorient(
         exact = inv_ornt_aff(axes, shape)
         corners = np.array([[0, 0, 0, 1], [*(np.array(wanted) - 1), 1]]).T
         if turned.shape[:3] == wanted and np.abs((mapping - exact) @ corners).max() < 0.01:
-            return np.ascontiguousarray(turned.T)
+            return contiguous(turned.T, array.dtype)
     raise UserError(
         f"the template's voxels are not those of the volume: {shape} against {wanted} voxels, or another place or "
         "spacing; expected the same grid up to swapped and mirrored axes"

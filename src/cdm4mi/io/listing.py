@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cdm4mi.errors import UserError
 from cdm4mi.io.detect import detect
-from cdm4mi.io.dicom.instance import Instance, open_instance
+from cdm4mi.io.dicom.instance import Elements, Instance, open_instance
 from cdm4mi.io.dicom.mosaic import plane_size
 from cdm4mi.io.dicom.read import read_dicom
 from cdm4mi.io.dicom.scan import DicomScan, description, is_directory, scans_of, sort_into_scans
@@ -135,12 +135,13 @@ def _list(files: Sequence[ScanFile], name: str) -> Listing:
     others: list[tuple[ScanFile, str]] = []
     unknown: list[ScanFile] = []
     unreadable: list[str] = []
+    shared: Elements = {}
     with quiet():
         for file in files:
             try:
                 kind = detect(file)
                 if kind == "dicom":
-                    instance = open_instance(file)
+                    instance = open_instance(file, shared)
                     if not is_directory(instance.dataset):
                         instances.append(instance)
                 # A data file (.img, .raw) is read with its header.

@@ -9,6 +9,7 @@ import numpy as np
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import refuse_inputs, replacing_file
+from cdm4mi.io.arrays import count_where
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.parametric_map import parametric_map, series_description
@@ -41,7 +42,7 @@ def write_map(
         return
     if not force:
         refuse_existing(path)
-    if not np.isfinite(volume.array).all():
+    if count_where(volume.array, lambda plane: ~np.isfinite(plane)):
         raise UserError(f"{path}: the map holds values that are not finite, which DICOM cannot store")
     derivation = replace(derivation or volume.derivation or Derivation(), label=meaning.lower())
     volume = on_grid_of(like, volume)

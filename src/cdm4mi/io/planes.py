@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.io.arrays import contiguous
 from cdm4mi.io.volume import Source, Volume
 
 THICK = 1.1
@@ -43,7 +44,7 @@ def acquired(volume: Volume, stated: int | None = None) -> Volume:
     if volume.channel_axis is not None or axis == 0 or volume.source is None:
         return volume
     source = replace(volume.source, slice_axis=axis)
-    padding = None if volume.padding is None else _to_front(volume.padding, axis)
+    padding = None if volume.padding is None else contiguous(_to_front(volume.padding, axis), bool)
     order = [axis, *(n for n in range(3) if n != axis)]
     return replace(
         volume,
@@ -61,10 +62,14 @@ def as_stored(volume: Volume, template: Source | None) -> Volume:
     order = [1, 2]
     order.insert(template.slice_axis, 0)
     front = volume.array.ndim - 3
+
+    def moved(array: NDArray[Any]) -> NDArray[Any]:
+        return np.moveaxis(array, front, front + template.slice_axis)
+
     return replace(
         volume,
-        array=np.moveaxis(volume.array, front, front + template.slice_axis),
-        padding=None if volume.padding is None else np.moveaxis(volume.padding, front, front + template.slice_axis),
+        array=moved(volume.array),
+        padding=None if volume.padding is None else contiguous(moved(volume.padding), bool),
         affine=_reordered(volume.affine, order),
     )
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cdm4mi.io.arrays import converted, count_where, limits, planes
+
 # A restored value lies between the source's stored steps. Up to 2**4 finer steps are offered: 1/16 HU for a CT of
 # 12 bits still fits 16 bits, and its rounding error (0.02 HU) is far under any scan's noise. A power of two keeps the
 # source's own values on the finer grid, so what was not changed stays bit-equal.
@@ -48,7 +50,7 @@ class Grid:
 
     def exact(self, values: NDArray[Any]) -> bool:
         """Whether every value is met exactly (as float32)."""
-        return all(np.array_equal(self.decode(self.encode(part)), part) for part in _parts(values))
+        return all(np.array_equal(self.decode(self.encode(plane)), plane) for plane in planes(values))
 
 
 def rescale(
@@ -68,11 +70,6 @@ def rescale(
     return out
 
 
-def _parts(values: NDArray[Any]) -> NDArray[Any]:
-    """The array slice by slice, so that float64 copies stay small."""
-    return values.reshape(-1, *values.shape[-2:]) if values.ndim > 2 else values[None]
-
-
 def refine(
     values: NDArray[Any], candidates: list[Grid], number: Callable[[float], float] = float, only_exact: bool = False
 ) -> Grid | None:
@@ -80,7 +77,7 @@ def refine(
 
     ``number`` rounds a slope to what the format can write (DICOM: 16 characters).
     """
-    low, high = float(values.min()), float(values.max())
+    low, high = limits(values)
     for grid in candidates:
         if grid.fits(low, high) and grid.exact(values):
             return grid
@@ -96,8 +93,8 @@ def refine(
 
 def fine_enough(grid: Grid, values: NDArray[Any], source_slope: float) -> bool:
     """Whether the grid's step is small against the span of the values, or against the step that the source had."""
-    step = abs(grid.slope)
-    return step <= float(values.max() - values.min()) * FINE_ENOUGH or step <= abs(source_slope) / 8
+    step, (low, high) = abs(grid.slope), limits(values)
+    return step <= float(np.float32(high - low)) * FINE_ENOUGH or step <= abs(source_slope) / 8
 
 
 def as_type(
@@ -114,13 +111,13 @@ def as_type(
         notes.append(f"stored as float32 instead of {dtype}")
         return array
     if dtype.kind == "f":
-        return array.astype(dtype)
+        return converted(array, dtype, lambda plane: plane)
     grid = Grid(dtype)
-    if np.isfinite(array).all():
-        if grid.fits(float(array.min()), float(array.max())) and grid.exact(array):
-            return grid.encode(array)
+    if not count_where(array, lambda plane: ~np.isfinite(plane)):
+        if grid.fits(*limits(array)) and grid.exact(array):
+            return converted(array, dtype, grid.encode)
         if forced:
             notes.append(f"values were rounded to {dtype}")
-            return grid.encode(array)
+            return converted(array, dtype, grid.encode)
     notes.append(f"stored as float32 instead of {dtype}: the values are not whole numbers within its limits")
     return array

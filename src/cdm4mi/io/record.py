@@ -8,10 +8,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from cdm4mi import __version__
 from cdm4mi.files import replacing_file
+from cdm4mi.io.arrays import planes
 from cdm4mi.io.volume import Volume
 from cdm4mi.records import FileRecord, Record
 
@@ -72,7 +71,10 @@ def write_record(path: str | Path, record: OutputRecord) -> Path:
 
 def input_record(volume: Volume) -> InputRecord:
     """Geometry and hash of an input for the record of an output."""
-    array = np.ascontiguousarray(volume.array)
+    digest = hashlib.sha256()
+    for plane in planes(volume.array):
+        digest.update(plane.tobytes())
+    digest.update(volume.affine.tobytes())
     return InputRecord(
         format=volume.kind,
         modality=volume.modality,
@@ -81,6 +83,6 @@ def input_record(volume: Volume) -> InputRecord:
         spacing_mm=volume.spacing,
         affine_ras=volume.affine.tolist(),
         stored_type=str(volume.source.dtype) if volume.source and volume.source.dtype is not None else None,
-        sha256=hashlib.sha256(array.tobytes() + volume.affine.tobytes()).hexdigest(),
+        sha256=digest.hexdigest(),
         warnings=list(volume.warnings),
     )

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import psutil
-
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import free_space, scratch_file
 
 GZIP = b"\x1f\x8b"
 """How a gzip file begins."""
@@ -43,17 +42,19 @@ class ScanFile:
         """The file, opened to read what it packs where it is gzip, else its bytes.
 
         A packed file is read to its end, so that its checksum counts. UserError where it is damaged, or larger than
-        half of the memory that is free.
+        half of what is free of the memory, or of the disk where arrays lie in files (``arrays_in``).
         """
         if self.head(len(GZIP)) != GZIP:
             return self.open()
-        content, most = io.BytesIO(), psutil.virtual_memory().available // 2
+        content = scratch_file() or io.BytesIO()
+        what, free = free_space()
+        most = free // 2
         try:
             with self.open() as opened, gzip.open(opened) as packed:
                 while part := packed.read(2**20):
                     content.write(part)
                     if content.tell() > most:
-                        raise UserError(f"{self.name}: unpacks to more than {most >> 20} MiB, half of the free memory")
+                        raise UserError(f"{self.name}: unpacks to more than {most >> 20} MiB, half of the free {what}")
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise UserError(f"{self.name}: the gzip data are damaged or cut short") from None
         content.seek(0)

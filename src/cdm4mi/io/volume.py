@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import contiguous
 from cdm4mi.io.derivation import Derivation
 
 
@@ -65,7 +64,7 @@ class Volume:
     quantity: str = ""
 
     def __post_init__(self) -> None:
-        self.array = np.ascontiguousarray(self.array, dtype=np.float32)
+        self.array = contiguous(self.array, np.float32)
         self.affine = np.asarray(self.affine, dtype=np.float64)
         if self.array.ndim not in (3, 4):
             raise ValueError(f"a volume has 3 or 4 axes, not {self.array.ndim}")
@@ -135,27 +134,3 @@ class Volume:
         if array.shape != self.array.shape:
             raise ValueError(f"new array has shape {array.shape}, the volume {self.array.shape}")
         return replace(self, array=array, warnings=self.warnings + (warnings or []), derivation=derivation)
-
-
-def check_memory(name: str, shape: tuple[int, ...], stored_voxels: int, gain: int = 1) -> None:
-    """Refuse a header that claims more voxels than the file can hold, before any memory is taken for them.
-
-    ``stored_voxels``: bytes that the file has for the pixels over the bytes that a voxel takes; ``gain``: the most
-    that the compression in use can shrink them (1 for none, 1032 for deflate).
-    """
-    if any(n <= 0 for n in shape):
-        raise UserError(f"{name}: the header gives the size {_size(shape)}, expected at least 1 along every axis")
-    if math.prod(shape) > stored_voxels * gain:
-        raise UserError(f"{name}: the header claims {_size(shape)} voxels, the file holds only {stored_voxels}")
-    check_free_memory(name, shape)
-
-
-def check_free_memory(name: str, shape: tuple[int, ...]) -> None:
-    """Refuse what would not fit into the memory that is free: twice the float32 array."""
-    needed = math.prod(shape) * 8
-    if needed > 2**28 and needed > psutil.virtual_memory().available:
-        raise UserError(f"{name}: {_size(shape)} voxels need {needed / 2**30:.1f} GB of memory, more than is free")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(n) for n in shape)

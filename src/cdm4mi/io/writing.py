@@ -11,6 +11,7 @@ import numpy as np
 from cdm4mi.errors import UserError
 from cdm4mi.files import check_place, refuse_inputs
 from cdm4mi.io import geometry
+from cdm4mi.io.arrays import count_where
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.mosaic import mosaic_of
@@ -56,8 +57,7 @@ def write(
     if not force:
         refuse_existing(path)
     volume = on_grid_of(like, volume)
-    if not np.isfinite(volume.array).all():
-        count = int((~np.isfinite(volume.array)).sum())
+    if count := count_where(volume.array, lambda plane: ~np.isfinite(plane)):
         raise UserError(f"{path}: {count} value(s) to write are not finite, expected numbers (and padding marked so)")
     stored = None if dtype is None else np.dtype(dtype)
     if kind == "dicom":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from cdm4mi.config.schema import Config
 from cdm4mi.training.ema import EMAState
 from cdm4mi.training.modules import DDPM
+from cdm4mi.training.processes import Agreement
 
 
 class EMACallback(L.Callback):
@@ -67,6 +69,37 @@ class EMACallback(L.Callback):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._restored = checkpoint.get("ema")
+
+
+class TimeLimit(L.Callback):
+    """Ends a run after ``minutes`` of training, those before it was resumed included.
+
+    ``time_share`` of the module, for its learning rate, and the end are the same in all processes of a run.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        self.seconds, self._before, self._began = 60 * minutes, 0.0, math.nan
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: DDPM) -> None:
+        self._began, self._agreement = time.monotonic(), Agreement()
+        self._follow(trainer, pl_module)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: DDPM, optimizer: torch.optim.Optimizer) -> None:
+        self._follow(trainer, pl_module)
+
+    def _follow(self, trainer: L.Trainer, pl_module: DDPM) -> None:
+        passed = self._agreement.greatest(round(1000 * self._passed())) / 1000
+        pl_module.time_share = min(1.0, passed / self.seconds)
+        trainer.should_stop = trainer.should_stop or passed >= self.seconds
+
+    def _passed(self) -> float:
+        return self._before if math.isnan(self._began) else self._before + time.monotonic() - self._began
+
+    def state_dict(self) -> dict[str, float]:
+        return {"seconds": self._passed()}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        self._before = state_dict["seconds"]
 
 
 class ConfigInCheckpoint(L.Callback):

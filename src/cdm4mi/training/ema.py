@@ -43,9 +43,9 @@ class EMA:
         """Move the averages towards the module's weights: call once an optimizer step."""
         self.updates += 1
         rest = 1 - self.decay_at(self.updates)
-        for name, p in self.module.named_parameters():
-            average = self.weights[name] = self.weights[name].to(p.device)
-            average.lerp_(p.detach().float(), rest)
+        current = {name: p.detach().float() for name, p in self.module.named_parameters()}
+        self.weights = {name: self.weights[name].to(weight.device) for name, weight in current.items()}
+        torch._foreach_lerp_(list(self.weights.values()), list(current.values()), rest)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from cdm4mi.config.load import keyword_config, parse_config
 from cdm4mi.config.schema import Config, ModelConfig, SamplingConfig, TrainingConfig
 from cdm4mi.config.yaml_text import shown
 from cdm4mi.diffusion.losses import loss_per_sample, min_snr_weight, posterior_weight
-from cdm4mi.diffusion.noise import SeededNoise, generator
+from cdm4mi.diffusion.noise import KeyedNoise, SeededNoise, generator
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model
@@ -33,13 +33,21 @@ _TIMES, _NOISE, _DROPOUT, _VALIDATION = 2, 3, 4, 5
 """Second part of the keys of training's random streams; ``data.pairs`` has 0 and 1."""
 
 
-def learning_rate_factor(config: TrainingConfig) -> Callable[[int], float]:
-    """The factor on the learning rate at each optimizer step: a linear warm-up, then constant, linear or cosine."""
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the CPU on a device; a GPU gets them while the CPU goes on."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def learning_rate_factor(config: TrainingConfig, time_share: Callable[[], float]) -> Callable[[int], float]:
+    """The factor on the learning rate at each optimizer step: a linear warm-up, then constant, linear or cosine.
+
+    time_share: of ``max_minutes`` that have passed; the decay follows it where it is further than the steps.
+    """
 
     def factor(step: int) -> float:
         if step < config.warmup:
             return (step + 1) / (config.warmup + 1)
-        done = min(1.0, (step - config.warmup) / max(1, config.max_tsteps - config.warmup))
+        done = min(1.0, max((step - config.warmup) / max(1, config.max_tsteps - config.warmup), time_share()))
         if config.lr_decay == "linear":
             return 1 - done
         if config.lr_decay == "cosine":
@@ -75,6 +83,7 @@ class DDPM(L.LightningModule):
         self.config, self.process = config, build_process(config.model)
         self.model = fresh_wrapper(config) if wrapper is None else wrapper
         training = config.training
+        self.time_share = 0.0
         self.ema = EMA(self.model, training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
 
     @classmethod
@@ -211,7 +220,7 @@ class DDPM(L.LightningModule):
         return parse_config({"sampling": section}, where=f"{type(self).__name__}.sample").sampling
 
     def times(self, uniform: Tensor) -> Tensor:
-        """Training times (N,) from two uniform numbers of each sample, (N, 2) float64 in [0, 1).
+        """Training times (N,) from two uniform numbers of each sample, (N, 2) in [0, 1).
 
         Uniform over the path, but for a ``start_fraction`` of the samples at the noisy end.
         """
@@ -222,22 +231,18 @@ class DDPM(L.LightningModule):
     def draw(self, x0: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Training times (N,) and unit noise like x0 (N, C, H, W), on its device.
 
-        index: numbers (N,) of the pairs, which with the seed decide both, sample by sample (noise: on one kind of
-        device, where it is made, so that nothing is copied to a GPU); None: drawn from torch's global stream.
+        index: numbers (N,) of the pairs, on the CPU, which with the seed decide both, sample by sample; None: drawn
+        from torch's global stream.
         """
         if index is None:
-            return self.times(torch.rand(len(x0), 2, dtype=torch.float64)).to(x0.device), torch.randn_like(x0)
-        uniform = torch.empty(len(x0), 2, dtype=torch.float64)
-        for k, i in enumerate(index.tolist()):
-            uniform[k].uniform_(generator=generator(self.config.seed, _TIMES, i))
-        return self.times(uniform).to(x0.device), self._noise(x0, index, _NOISE)
+            return self.times(torch.rand(len(x0), 2)).to(x0.device), torch.randn_like(x0)
+        uniform = KeyedNoise.of(self.config.seed, _TIMES, index=index.cpu()).uniform(2)
+        return sent(self.times(uniform), x0.device), self._noise(x0, index, _NOISE)
 
     def _noise(self, x0: Tensor, index: Tensor, stream: int) -> Tensor:
         """Unit noise like x0 (N, C, H, W), decided by the seed, the stream and the pairs' numbers (N,)."""
-        eps = torch.empty_like(x0, memory_format=torch.contiguous_format)
-        for k, i in enumerate(index.tolist()):
-            eps[k].normal_(generator=generator(self.config.seed, stream, i, device=x0.device))
-        return eps
+        keys = KeyedNoise.of(self.config.seed, stream, index=index.cpu()).keys
+        return KeyedNoise(sent(keys, x0.device)).normal(*x0.shape[1:]).to(x0.dtype)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # what is left to the global stream is dropout, whose masks torch draws for a micro-batch as a whole
@@ -269,7 +274,7 @@ class DDPM(L.LightningModule):
     def validation_losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(losses, times) of a validation batch: both are decided for each pair by the seed and its number."""
         index = batch["index"]
-        t = self.validation_times(index)
+        t = self.validation_times(index).to(batch["x0"].device)
         return self.losses(batch, t, self._noise(batch["x0"], index, _VALIDATION)), t
 
     def on_validation_epoch_start(self) -> None:
@@ -302,16 +307,20 @@ class DDPM(L.LightningModule):
         """AdamW with the training section's learning_rate, betas and weight_decay."""
         training = self.config.training
         beta1, beta2 = training.betas
+        learnt = [p for p in self.parameters() if p.requires_grad]
+        clipped = training.gradient_clip > 0 and training.precision != "32"  # which Lightning refuses for fused ones
         return torch.optim.AdamW(
-            [p for p in self.parameters() if p.requires_grad],
+            learnt,
             training.learning_rate,
             betas=(beta1, beta2),
             weight_decay=training.weight_decay,
+            fused=not clipped and all(p.is_cuda for p in learnt),
         )
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer()
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(self.config.training))
+        factor = learning_rate_factor(self.config.training, lambda: self.time_share)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.names import patient_hash
-from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
+from cdm4mi.data.pairs import DrawnPairs, OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
@@ -30,7 +30,7 @@ from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
-from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput
+from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput, TimeLimit
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.last_checkpoint import BEST, LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
 from cdm4mi.training.limits import check_disk, check_memory, memory_errors
@@ -88,24 +88,45 @@ class PairData(L.LightningDataModule):
             slice_hashes=sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
         )
 
-    def train_dataloader(self) -> DataLoader[Pair]:
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches of pairs; where they are made on the device, of what is drawn for them."""
         trainer, training = self.trainer, self.config.training
         assert trainer is not None
-        sampler = OrderedFrom(self.state_dict()["pairs"] + trainer.global_rank, trainer.world_size)
+        order = OrderedFrom(self.state_dict()["pairs"] + trainer.global_rank, trainer.world_size)
         workers = self.config.data.workers
+        device: torch.device = trainer.strategy.root_device
+        drawn_only = self._made_on_device(device)
         return DataLoader(
-            self.train_pairs,
-            training.batch_size,
-            sampler=sampler,
+            Batches(self.train_pairs.draw if drawn_only else self.train_pairs.batch),
+            None,
+            sampler=BatchSampler(order, training.batch_size, drop_last=False),
             num_workers=workers,
+            collate_fn=_as_it_is,
+            pin_memory=drawn_only and device.type == "cuda",
             worker_init_fn=_outlive_signals if workers else None,
         )
+
+    def _made_on_device(self, device: torch.device) -> bool:
+        """Whether the training pairs are made on the device. Raises UserError where they are to be and cannot."""
+        wanted, hindrance = self.config.data.on_device, self.train_pairs.tied_to_cpu()
+        if wanted is True and hindrance is not None:
+            raise UserError(f"data.on_device: found true, but {hindrance}, expected auto or false")
+        if wanted == "auto" and device.type != "cpu" and hindrance is not None:
+            log.warning("data: %s, so pairs are made on the CPU, not on the %s device", hindrance, device.type)
+        return hindrance is None and (wanted is True or (wanted == "auto" and device.type != "cpu"))
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if isinstance(batch, DrawnPairs):
+            return self.train_pairs.make(batch.to(device))
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def val_dataloader(self) -> DataLoader[Pair]:
         """This process's share of the validation pairs; all, where no trainer has the data."""
         rank, count = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         share = range(rank, len(self.val_pairs), count)
-        return DataLoader(self.val_pairs, min(self.config.training.batch_size * 2, len(share)), sampler=share)
+        size = min(self.config.training.batch_size * 2, len(share))
+        sampler = BatchSampler(share, size, drop_last=False)
+        return DataLoader(Batches(self.val_pairs.batch), None, sampler=sampler, collate_fn=_as_it_is)
 
     def state_dict(self) -> dict[str, int]:
         """For a checkpoint: the step, and how many pairs the training has used by then, in all processes."""
@@ -118,6 +139,20 @@ class PairData(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on from there, with as many processes, and as large batches, as there are now."""
         self._began = state_dict["step"], state_dict["pairs"]
+
+
+class Batches(Dataset[Any]):
+    """What a function makes of the numbers of the pairs of a batch."""
+
+    def __init__(self, made_of: Callable[[Sequence[int]], Any]) -> None:
+        self.made_of = made_of
+
+    def __getitem__(self, numbers: Sequence[int]) -> Any:
+        return self.made_of(numbers)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _outlive_signals(worker: int) -> None:
@@ -261,6 +296,8 @@ def make_trainer(
         ModelCheckpoint(out / "checkpoints", "best", monitor="val/loss", enable_version_counter=False),
         last,
     ]
+    if training.max_minutes is not None:
+        callbacks.append(TimeLimit(training.max_minutes))
     if training.picture_every:
         callbacks.append(Pictures(config, out / "pictures"))
     if progress:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from cdm4mi.degradation.base import Frame, draw_log_uniform, noise
+from cdm4mi.degradation.base import Drawn, Frame, Numbers, RandomNumbers, draw_log_uniform, noise, per_image
 from cdm4mi.degradation.lazy_torch import F, Tensor, torch
 from cdm4mi.degradation.noises.gaussian import StatedSigma
 from cdm4mi.degradation.noises.noncentral_chi import WINDOW, second_moment_correction
-from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one
-from cdm4mi.degradation.varying import smooth_map
+from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one, lags_one, powers
+from cdm4mi.degradation.varying import smooth_maps
 from cdm4mi.section import AtLeastOneRange, Fraction, FractionRange, PositiveRange
 
 PROBES = 64
@@ -102,30 +102,54 @@ class ColouredNoise(StatedSigma):
             magnitude = float(torch.rand((), generator=generator)) < self.magnitude
         return Texture(sigma, numbers, variation, magnitude)
 
-    def noise_free(self, x0: Tensor, parameter: Texture, frame: Frame) -> Tensor:
+    @property
+    def group(self) -> Hashable:
+        return self.type, self.spectrum, self.magnitude, self.coils, bool(self.variation)
+
+    def chosen(self, parameter: Texture, frame: Frame) -> tuple[ColouredNoise, Texture]:
+        """Of magnitudes and signed images the one that was drawn."""
+        share = float(parameter.magnitude)
+        return (self if self.magnitude == share else self.model_copy(update={"magnitude": share})), parameter
+
+    def numbers(self, parameter: Texture, frame: Frame) -> Numbers:
+        """Of sigma, of the map of sigma, of the spectrum, and of the value of no signal."""
+        return {
+            "sigma": self.sigma(parameter.sigma, frame),
+            "variation": parameter.variation,
+            "spectrum": parameter.numbers,
+            "zero": frame.normalised(0.0),
+        }
+
+    def noise_free_batch(self, x0: Tensor, drawn: Drawn) -> Tensor:
         """x0 without the frequencies that zero-filling leaves out; of a magnitude the absolute value."""
         if self.spectrum != "zero_filled":
             return x0
         rows, columns = x0.shape[-2:]
         margin = min(MARGIN, rows - 1, columns - 1)
-        image = F.pad(frame.physical(x0).reshape(1, -1, rows, columns), (margin,) * 4, mode="reflect")
-        box = self.family.power(*frequencies(*image.shape[-2:]), *parameter.numbers).to(x0.device)
+        image = F.pad(x0.reshape(len(x0), -1, rows, columns), (margin,) * 4, mode="reflect")
+        box = powers(self.family, *frequencies(image.shape[-2], image.shape[-1], x0.device), drawn["spectrum"])[:, None]
         image = torch.fft.irfft2(torch.fft.rfft2(image) * box, s=image.shape[-2:])
         image = image[..., margin : margin + rows, margin : margin + columns].reshape(x0.shape)
-        filled: Tensor = frame.normalised(image.abs() if parameter.magnitude else image)
+        zero = per_image(drawn["zero"], x0)
+        filled: Tensor = zero + (image - zero).abs() if self.magnitude else image
         return filled
 
-    def apply(self, x0: Tensor, parameter: Texture, generator: torch.Generator, frame: Frame) -> Tensor:
-        sigma: Tensor | float = self.sigma(parameter.sigma, frame)
-        if parameter.variation:
-            shape = (int(x0.shape[-2]), int(x0.shape[-1]))
-            sigma = sigma * smooth_map(shape, parameter.variation, generator).to(x0.device)
-        if not parameter.magnitude:
-            return x0 + sigma * self.noise(x0.shape, parameter.numbers, generator).to(x0.device)
-        s = sigma / frame.scale
-        parts = s * self.noise((2 * self.coils, *x0.shape), parameter.numbers, generator).to(x0.device)
-        parts[0] += frame.physical(x0).clamp(min=0)
-        return frame.normalised(parts.square().sum(0).sqrt())
+    def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
+        sigma = per_image(drawn["sigma"], x0)
+        if self.variation:
+            sigma = sigma * smooth_maps(x0, drawn["variation"], random)
+        if not self.magnitude:
+            return x0 + sigma * self.noise(x0.shape[1:], drawn["spectrum"], random)
+        zero = per_image(drawn["zero"], x0)
+        noise = sigma[:, None] * self.noise((2 * self.coils, *x0.shape[1:]), drawn["spectrum"], random)
+        noise[:, 0] += (x0 - zero).clamp(min=0)
+        return zero + noise.square().sum(1).sqrt()
+
+    def levels(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        return drawn["sigma"]
+
+    def textures(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        return lags_one(self.family, drawn["spectrum"])
 
     def level(self, x0: Tensor, y: Tensor, parameter: Texture, frame: Frame) -> float:
         return self.sigma(parameter.sigma, frame)
@@ -149,23 +173,25 @@ class ColouredNoise(StatedSigma):
             return y
         return second_moment_correction(y - zero, level, self.coils, WINDOW, signed=True) + zero
 
-    def noise(self, shape: Sequence[int], numbers: tuple[float, ...], generator: torch.Generator) -> Tensor:
-        """Unit Gaussian noise (..., H, W) of one spectrum of the family, every image of the leading axes by itself.
+    def noise(self, shape: Sequence[int], numbers: Tensor, random: RandomNumbers) -> Tensor:
+        """Unit Gaussian noise of n images, (n, *shape), with the spectra of the family that have ``numbers``, (n, k).
 
-        White noise on a larger grid is multiplied by the root of the power at each frequency and cut out: the discrete
-        Fourier transform takes its grid for a torus, whose opposite edges would be alike.
+        shape: (..., H, W), every plane of which has noise by itself. White noise on a larger grid is multiplied by the
+        root of the power at each frequency and cut out: the discrete Fourier transform takes its grid for a torus,
+        whose opposite edges would be alike.
         """
         rows, columns = shape[-2:]
         if self.spectrum == "white":
-            return torch.randn(tuple(shape), generator=generator, device=generator.device)
+            return random.normal(*shape)
         grid = fast_length(rows + MARGIN), fast_length(columns + MARGIN)
-        power = self.family.power(*frequencies(*grid), *numbers)
+        power = powers(self.family, *frequencies(*grid, numbers.device), numbers)
         # the half spectrum counts twice, but for frequencies along x that are their own negative
-        twice = torch.full((grid[1] // 2 + 1,), 2.0)
+        twice = torch.full((grid[1] // 2 + 1,), 2.0, device=numbers.device)
         twice[:: grid[1] // 2 if grid[1] % 2 == 0 else len(twice)] = 1.0
-        response = torch.sqrt(power * (grid[0] * grid[1] / (power * twice).sum()))
-        white = torch.randn((*shape[:-2], *grid), generator=generator, device=generator.device)
-        shaped: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * response.to(white.device), s=grid)
+        response = torch.sqrt(power * (grid[0] * grid[1] / (power * twice).sum((1, 2), keepdim=True)))
+        white = random.normal(*shape[:-2], *grid)
+        response = response.reshape(-1, *(1 for _ in shape[:-2]), *response.shape[1:])
+        shaped: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * response, s=grid)
         return shaped[..., :rows, :columns]
 
 

@@ -7,12 +7,24 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from cdm4mi.degradation.base import PERCENT, Degradation, Frame, bounds, draw_log_uniform, noise, shown, standard_normal
+from cdm4mi.degradation.base import (
+    PERCENT,
+    BatchedNoise,
+    Drawn,
+    Frame,
+    Numbers,
+    RandomNumbers,
+    bounds,
+    draw_log_uniform,
+    noise,
+    per_image,
+    shown,
+)
 from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.section import NonNegativeRange
 
 
-class StatedSigma(Degradation):
+class StatedSigma(BatchedNoise):
     """The keys of noise with a standard deviation that is stated in one of three ways, and what it is on [-1, 1].
 
     The ``variance`` is on [-1, 1]; ``sigma_hu`` is for CT only; ``percent`` is not for CT, whose zero is arbitrary.
@@ -79,8 +91,17 @@ class GaussianNoise(StatedSigma):
         """A standard deviation: on [-1, 1], in HU, or in percent."""
         return draw_log_uniform(self.deviations, generator)
 
-    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
-        return x0 + self.sigma(parameter, frame) * standard_normal(x0, generator)
+    def numbers(self, parameter: float, frame: Frame) -> Numbers:
+        return {"sigma": self.sigma(parameter, frame)}
+
+    def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
+        return x0 + per_image(drawn["sigma"], x0) * random.normal(*x0.shape[1:])
+
+    def levels(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        return drawn["sigma"]
+
+    def textures(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        return x0.new_zeros(len(x0), 2)
 
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return self.sigma(parameter, frame)

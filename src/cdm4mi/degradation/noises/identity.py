@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cdm4mi.degradation.base import Degradation, Frame, noise
+from cdm4mi.degradation.base import BatchedNoise, Drawn, Frame, Numbers, RandomNumbers, noise
 from cdm4mi.degradation.lazy_torch import Tensor, torch
 
 
 @noise
-class Identity(Degradation):
+class Identity(BatchedNoise):
     """y = x0. Beside a real noisy image the level is that image's difference to the clean one, measured."""
 
     type: Literal["identity"] = "identity"
@@ -18,5 +18,8 @@ class Identity(Degradation):
         """Nothing is drawn: 0."""
         return 0.0
 
-    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
+    def numbers(self, parameter: float, frame: Frame) -> Numbers:
+        return {}
+
+    def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
         return x0.clone()

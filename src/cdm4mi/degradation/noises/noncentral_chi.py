@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cdm4mi.degradation.base import PERCENT, Degradation, Frame, bounds, draw_log_uniform, noise, standard_normal
+from cdm4mi.degradation.base import (
+    PERCENT,
+    BatchedNoise,
+    Drawn,
+    Frame,
+    Numbers,
+    RandomNumbers,
+    bounds,
+    draw_log_uniform,
+    noise,
+    per_image,
+)
 from cdm4mi.degradation.lazy_torch import F, Tensor, torch
-from cdm4mi.degradation.varying import smooth_map
+from cdm4mi.degradation.varying import smooth_maps
 from cdm4mi.section import NonNegativeRange
 
 WINDOW = 5
 """Side of the squares that the second moment is averaged over: the root of a single pixel's would read low."""
 
 
-class MagnitudeNoise(Degradation):
+class MagnitudeNoise(BatchedNoise):
     """M = sqrt((A + s n_1)^2 + s^2 (n_2^2 + ... + n_2L^2)): the root sum of squares of L coils.
 
     A is the clean magnitude in scanner units, s the standard deviation in each coil's real and imaginary part
@@ -46,15 +58,26 @@ class MagnitudeNoise(Degradation):
         """s in percent of the reference."""
         return draw_log_uniform(self.percent, generator)
 
-    def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
-        s: Tensor | float = frame.from_percent(parameter)
+    @property
+    def group(self) -> Hashable:
+        return self.type, self.coil_count(), self.variation
+
+    def numbers(self, parameter: float, frame: Frame) -> Numbers:
+        """Of s, of the map of s, and of the value of no signal."""
+        sigma = frame.from_percent(parameter) * frame.scale
+        return {"sigma": sigma, "variation": self.variation, "zero": frame.normalised(0.0)}
+
+    def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
+        s, zero = per_image(drawn["sigma"], x0), per_image(drawn["zero"], x0)
         if self.variation:
-            shape = (int(x0.shape[-2]), int(x0.shape[-1]))
-            s = s * smooth_map(shape, self.variation, generator).to(x0.device)
-        squares = (frame.physical(x0).clamp(min=0) + s * standard_normal(x0, generator)).square()
-        for _ in range(2 * self.coil_count() - 1):
-            squares += (s * standard_normal(x0, generator)).square()
-        return frame.normalised(squares.sqrt())
+            s = s * smooth_maps(x0, drawn["variation"], random)
+        squares = ((x0 - zero).clamp(min=0) + s * random.normal(*x0.shape[1:])).square()
+        for part in range(1, 2 * self.coil_count()):
+            squares += (s * random.normal(*x0.shape[1:], stream=part)).square()
+        return zero + squares.sqrt()
+
+    def levels(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
+        return drawn["sigma"]
 
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return frame.from_percent(parameter) * frame.scale

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise, standard_normal
+from cdm4mi.degradation.base import Degradation, Frame, draw_log_uniform, noise
 from cdm4mi.degradation.lazy_torch import Tensor, torch
 from cdm4mi.section import NonNegativeRange
 
@@ -27,7 +27,8 @@ class Speckle(Degradation):
         return draw_log_uniform(self.relative, generator)
 
     def apply(self, x0: Tensor, parameter: float, generator: torch.Generator, frame: Frame) -> Tensor:
-        return x0 + parameter * (x0 + 1.0) * standard_normal(x0, generator)
+        normal = torch.randn(x0.shape, generator=generator, device=generator.device).to(x0.device)
+        return x0 + parameter * (x0 + 1.0) * normal
 
     def level(self, x0: Tensor, y: Tensor, parameter: float, frame: Frame) -> float:
         return parameter * float((x0 + 1.0).square().mean().sqrt())

@@ -7,11 +7,15 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 import pydicom
+from numpy.typing import NDArray
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -21,9 +25,12 @@ from pydicom.uid import (
 )
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import from_file
 from cdm4mi.io.dicom.values import text, where
 from cdm4mi.io.scan_file import GZIP, ScanFile
 
+PIXEL_DATA = 0x7FE00010
+Elements = dict[RawDataElement, RawDataElement]
 # Where a file without a preamble may begin.
 _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
 _MAX_INFLATED = 2**30
@@ -79,6 +86,21 @@ class Instance:
         self.pixel_vr = element.VR
         return int(element.tag), element.value
 
+    def native_pixels(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
+        """Uncompressed pixel data as a map of the file; None where they are not all there, or not in a file."""
+        if self.inflated is not None:
+            return None
+        implicit, little = self.dataset.original_encoding
+        try:
+            with _open(self.file) as opened:
+                opened.seek(self.offset)
+                element = next(data_element_generator(opened, bool(implicit), bool(little), defer_size=1), None)
+                if not isinstance(element, RawDataElement) or element.tag != PIXEL_DATA:
+                    return None
+                return from_file(opened, dtype, shape, element.value_tell)
+        except Exception:
+            return None  # what is wrong is said where they are read as a whole
+
 
 def looks_like_dicom(head: bytes) -> bool:
     """Whether the first bytes of a file are DICOM, with its preamble or (older files) without."""
@@ -101,8 +123,11 @@ def _open(file: ScanFile) -> BinaryIO:
     return file.open() if file.path is None else _Bounded(file.path)
 
 
-def open_instance(file: ScanFile) -> Instance:
-    """Read the header of one DICOM file, without its pixels. UserError where it is damaged."""
+def open_instance(file: ScanFile, shared: Elements | None = None) -> Instance:
+    """Read the header of one DICOM file, without its pixels. UserError where it is damaged.
+
+    shared: elements of other files, which this one takes where its own are equal and adds to: most of a series are.
+    """
     name = file.name
     try:
         with _open(file) as opened:
@@ -121,17 +146,29 @@ def open_instance(file: ScanFile) -> Instance:
         raise UserError(f"{name}: not a readable DICOM file, or damaged{where(error)}") from None
     if not len(read):
         raise UserError(f"{name}: not a readable DICOM file (no data elements)")
-    dataset = Dataset(read)  # without the hold on the file that pydicom's FileDataset keeps
+    # without the hold on the file that pydicom's FileDataset keeps
+    dataset = Dataset(read if shared is None else _sharing(read, shared))
     dataset.file_meta = read.file_meta
     implicit, little = read.original_encoding
     dataset.set_original_encoding(implicit, little, read.original_character_set)
     inflated = None
-    for tag in (0x7FE00010, 0x7FE00008, 0x7FE00009):
+    for tag in (PIXEL_DATA, 0x7FE00008, 0x7FE00009):
         if deflated and tag in dataset:
             inflated = (tag, dataset[tag].value)
             size = max(size, len(inflated[1] or b""))
             del dataset[tag]
     return Instance(file, dataset, offset, size, _transfer_syntax(dataset), inflated)
+
+
+def _sharing(dataset: Dataset, shared: Elements) -> dict[BaseTag, DataElement | RawDataElement]:
+    """The elements of a data set, as the objects that equal ones of other data sets are."""
+    found = {}
+    for element in dataset.values():
+        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
+            element = element._replace(value_tell=0)  # where it lay in the file
+            element = shared.setdefault(element, element)
+        found[element.tag] = element
+    return found
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:

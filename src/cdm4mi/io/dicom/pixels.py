@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -13,13 +15,12 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import JPEGTransferSyntaxes
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import HELD, check_memory, converted, empty, release
 from cdm4mi.io.dicom.codestream import coded_sizes
 from cdm4mi.io.dicom.frames import frame_count
-from cdm4mi.io.dicom.instance import Instance
+from cdm4mi.io.dicom.instance import PIXEL_DATA, Instance
 from cdm4mi.io.dicom.values import text, whole
-from cdm4mi.io.volume import check_memory
 
-_PIXEL_DATA = 0x7FE00010
 _FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 # Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
 _DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
@@ -31,15 +32,19 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
     """Stored pixels (frames, rows, columns) in the type of the header (float for float pixel data)."""
     dataset, name = instance.dataset, instance.name
     shape = (frames, whole(dataset, "Rows"), whole(dataset, "Columns"))
+    compressed = instance.syntax.is_encapsulated
+    kind = "i" if whole(dataset, "PixelRepresentation") else "u"
+    order = "<" if instance.syntax.is_little_endian else ">"
+    if frames > 1 and not compressed and whole(dataset, "BitsAllocated") == 16:
+        stored = instance.native_pixels(np.dtype(f"{order}{kind}2"), shape)
+        if stored is not None:
+            return stored
     tag, data = instance.pixel_data()
     bits = _FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
     if not data:
         raise UserError(f"{name}: has no pixel data, expected an image")
     check_claims(instance, frames, len(data), bits)
-    compressed = instance.syntax.is_encapsulated
-    if tag == _PIXEL_DATA and not compressed and (bits == 16 or (bits == 8 and instance.syntax.is_little_endian)):
-        kind = "i" if whole(dataset, "PixelRepresentation") else "u"
-        order = "<" if instance.syntax.is_little_endian else ">"
+    if tag == PIXEL_DATA and not compressed and (bits == 16 or (bits == 8 and instance.syntax.is_little_endian)):
         count = shape[0] * shape[1] * shape[2]
         return np.frombuffer(data, f"{order}{kind}{bits // 8}", count).reshape(shape)
     for size in coded_sizes(data) if compressed else ():
@@ -92,8 +97,21 @@ def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[A
         "pixel_vr": instance.pixel_vr or "OW",
         "extended_offsets": _offsets(header),
     }
-    array, _ = decoder.as_array(data, raw=True, decoding_plugin=plugin, **options)
-    return array
+    found = decoder.iter_array(data, raw=True, decoding_plugin=plugin, **options)
+    return _stacked((frame for frame, _ in found), frame_count(header))
+
+
+def _stacked(frames: Iterable[NDArray[Any]], count: int) -> NDArray[Any]:
+    """Frames one after the other as one array of ``count``; fewer as they are."""
+    found = islice(frames, count)
+    first = next(found)
+    stored = empty((count, *first.shape), first.dtype)
+    number = 0
+    for number, frame in enumerate(chain([first], found), 1):
+        stored[number - 1] = frame
+        if number * frame.nbytes % HELD < frame.nbytes:
+            release(stored)
+    return stored[:number]
 
 
 def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
@@ -109,7 +127,7 @@ def _decode_jpeg(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
 
     dataset = instance.dataset
     frames = generate_frames(data, number_of_frames=frame_count(dataset), extended_offsets=_offsets(dataset))
-    stored = np.stack([imagecodecs.jpeg8_decode(frame) for frame in frames])
+    stored = _stacked((imagecodecs.jpeg8_decode(frame) for frame in frames), frame_count(dataset))
     width = whole(dataset, "BitsAllocated") // 8
-    unsigned = stored.astype(f"u{width}", casting="safe")
+    unsigned = converted(stored, f"u{width}", lambda plane: plane.astype(f"u{width}", casting="safe"))
     return unsigned.view(f"i{width}") if whole(dataset, "PixelRepresentation") else unsigned

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
 from cdm4mi.io import geometry
+from cdm4mi.io.arrays import HELD, check_free_memory, empty, release, zeros
 from cdm4mi.io.dicom.copies import alike, without_copies
 from cdm4mi.io.dicom.frames import (
     DISTINGUISHING,
@@ -31,7 +32,7 @@ from cdm4mi.io.dicom.pixels import check_claims, decode
 from cdm4mi.io.dicom.scan import PARALLEL, DicomScan
 from cdm4mi.io.dicom.values import number, numbers, text, whole
 from cdm4mi.io.padding import nan_as_padding
-from cdm4mi.io.volume import Source, Volume, check_free_memory
+from cdm4mi.io.volume import Source, Volume
 
 
 @dataclass
@@ -62,9 +63,9 @@ def read_dicom(scan: DicomScan) -> Volume:
     slots: dict[int, list[int]] = {}
     for slot, frame in enumerate(ordered):
         slots.setdefault(frame.instance, []).append(slot)
-    array = np.empty((len(ordered), *shape[-2:]), dtype=np.float32)
+    array = empty((len(ordered), *shape[-2:]), np.float32)
     padding: NDArray[Any] | None = None
-    padded = 0
+    padded = held = 0
     for index, instance in enumerate(instances):
         stored = decode(instance, frame_count(instance.dataset))
         mosaic = mosaic_of(instance.dataset)
@@ -75,9 +76,16 @@ def read_dicom(scan: DicomScan) -> Volume:
             physical(plane, instance.dataset, ordered[slot], array[slot])
             mask = padding_of(plane, ends)
             if mask is not None:
-                padding = np.zeros(array.shape, dtype=bool) if padding is None else padding
+                padding = zeros(array.shape, bool) if padding is None else padding
                 padding[slot] = mask
                 padded += int(np.count_nonzero(mask))
+            held += array[slot].nbytes
+            if held >= HELD:
+                release(array)
+                release(stored)
+                if padding is not None:
+                    release(padding)
+                held = 0
     if says_mosaic(first.dataset) and mosaic is None:
         warnings.append("a mosaic that does not say how many slices it has: the tiles are no one plane")
     if frames[0].mirror is not None:

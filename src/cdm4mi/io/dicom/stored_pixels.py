@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.valuerep import format_number_as_ds
 
+from cdm4mi.io import arrays
 from cdm4mi.io.dicom.frames import Frame, padding_range
 from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.read import DicomHeader
@@ -52,10 +53,10 @@ def _grid(values: NDArray[Any], dataset: Dataset, frame: Frame) -> Grid:
     if not has_rescale:
         # An MR image has no rescale by the standard: plain integers where their step is small against the span.
         for candidate in [Grid(candidates[0].dtype, 1.0, 0.0, bits), *candidates]:
-            if candidate.fits(float(values.min()), float(values.max())) and fine_enough(candidate, values, 1.0):
+            if candidate.fits(*arrays.limits(values)) and fine_enough(candidate, values, 1.0):
                 return candidate
     if dataset.get("Modality") != "PT":  # PET demands an intercept of 0
-        low = float(values.min())
+        low, _ = arrays.limits(values)
         steps = np.floor((low - kept.intercept) / kept.slope) if kept.slope > 0 else 0.0
         candidates.append(Grid(np.dtype(f"u{width}"), kept.slope, _ds(kept.intercept + steps * kept.slope)))
     return refine(values, candidates, _ds) or _fallback(values, candidates[0].dtype, frame)
@@ -63,8 +64,8 @@ def _grid(values: NDArray[Any], dataset: Dataset, frame: Frame) -> Grid:
 
 def _fallback(values: NDArray[Any], dtype: np.dtype[Any], frame: Frame) -> Grid:
     """Grid with the finest slope at which the type holds the values, at the source's intercept."""
-    reach = float(np.abs(values - frame.intercept).max()) or 1.0
-    low = float((values - frame.intercept).min())
+    low, high = (float(np.float32(end) - np.float32(frame.intercept)) for end in arrays.limits(values))
+    reach = max(abs(low), abs(high)) or 1.0
     if low < 0 and dtype.kind == "u":
         dtype = np.dtype(f"i{dtype.itemsize}")
     top = (1 << (dtype.itemsize * 8 - (dtype.kind == "i"))) - 1
@@ -79,8 +80,11 @@ def set_pixels(
     frames = [replace(header.frames[n], index=index) for index, n in enumerate(order)]
     source = header.datasets[frames[0].instance]
     mosaic = mosaic_of(source)
-    stored = np.stack([grids[n].encode(planes[n]) for n in order])
     grid = grids[order[0]]
+    stored = arrays.empty((len(order), *planes.shape[1:]), grid.dtype)
+    for out, n in zip(arrays.planes(stored), order, strict=True):
+        out[...] = grids[n].encode(planes[n])
+        arrays.release(planes)
     signed = grid.dtype.kind == "i"
     dataset.SamplesPerPixel = 1
     if not dataset.get("PhotometricInterpretation"):
@@ -98,8 +102,10 @@ def set_pixels(
     remap(dataset, [frame.index for frame in frames], before, after, grid)
     if grid.dtype.itemsize <= 2:
         vr = "SS" if signed else "US"
-        dataset.add_new("SmallestImagePixelValue", vr, int(stored.min()))
-        dataset.add_new("LargestImagePixelValue", vr, int(stored.max()))
+        for keyword, end in zip(
+            ("SmallestImagePixelValue", "LargestImagePixelValue"), arrays.limits(stored), strict=True
+        ):
+            dataset.add_new(keyword, vr, int(end))
         ends = padding_range(source)
         if ends is not None:
             values = [end * frames[0].slope + frames[0].intercept for end in ends]
@@ -109,8 +115,21 @@ def set_pixels(
                     dataset.add_new("PixelPaddingRangeLimit", vr, int(grid.encode(np.array(values[1]))))
     if mosaic is not None:
         stored = mosaic.join(stored, grid.encode(np.zeros(())))
-    data = stored.astype(grid.dtype.newbyteorder("<")).tobytes()
-    dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", data + b"\0" * (len(data) % 2))
+    dataset.add_new("PixelData", "OB" if grid.dtype.itemsize == 1 else "OW", _little_endian(stored))
+
+
+def _little_endian(stored: NDArray[Any]) -> bytes | BinaryIO:
+    """The bytes of pixels, an even number; those of an array in a file as a file, which pydicom writes in pieces."""
+    dtype = stored.dtype.newbyteorder("<")
+    file = arrays.scratch_file() if arrays.in_file(stored) else None
+    if file is None:
+        data = stored.astype(dtype).tobytes()
+        return data + b"\0" * (len(data) % 2)
+    for plane in arrays.planes(stored):
+        file.write(plane.astype(dtype).tobytes())
+    file.write(b"\0" * (stored.nbytes % 2))
+    file.seek(0)
+    return file
 
 
 def set_float_pixels(dataset: Dataset, planes: NDArray[Any], dtype: np.dtype[Any]) -> None:

@@ -6,6 +6,7 @@ import copy
 import datetime
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
+from cdm4mi.io import arrays
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification
 from cdm4mi.io.dicom.frames import only_frames
@@ -34,7 +36,7 @@ _STALE = (
 
 def derived_datasets(
     volume: Volume, header: DicomHeader, derivation: Derivation | None, deidentified: Deidentification | None = None
-) -> list[Dataset]:
+) -> Iterator[Dataset]:
     """Make the data sets of a derived series, one for each of the source. ``volume`` lies on the header's grid."""
     planes = volume.slices()
     if len(planes) != len(header.frames):
@@ -43,8 +45,10 @@ def derived_datasets(
         )
     if derivation is None:
         # Without a model and settings the values themselves tell one derived series from another.
-        digest = hashlib.sha256(np.ascontiguousarray(planes).tobytes()).hexdigest()
-        derivation = Derivation(settings={"values": digest})
+        digest = hashlib.sha256()
+        for plane in arrays.planes(planes):
+            digest.update(plane.tobytes())
+        derivation = Derivation(settings={"values": digest.hexdigest()})
     floating = header.dtype.kind == "f"
     grids = [] if floating else stored_types(planes, header)
     by_instance: dict[int, list[int]] = {}
@@ -52,7 +56,6 @@ def derived_datasets(
         by_instance.setdefault(frame.instance, []).append(n)
     now = datetime.datetime.now()
     shared = Counter(text(source, "SOPInstanceUID") for source in header.datasets)
-    written = []
     for instance, its_planes in by_instance.items():
         order = sorted(its_planes, key=lambda n: header.frames[n].index)
         source = header.datasets[instance]
@@ -74,8 +77,8 @@ def derived_datasets(
             raise
         except Exception as error:
             raise UserError(f"a header element of the source is malformed{where(error)}") from None
-        written.append(dataset)
-    return written
+        yield dataset
+        arrays.release(planes)
 
 
 def write_dicom(
@@ -92,7 +95,7 @@ def write_dicom(
     datasets = derived_datasets(volume, header, derivation, deidentified)
     if path.suffix.lower() in (".dcm", ".dicom", ".ima"):
         with replacing_file(path) as temporary:
-            save(datasets[0], temporary)
+            save(next(datasets), temporary)
         return
     with replacing_folder(path) as folder:
         for number, dataset in enumerate(datasets, 1):

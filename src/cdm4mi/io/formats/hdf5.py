@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
+from cdm4mi.io.arrays import HELD, check_memory, converted, empty, release
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.geometry import require_independent_axes
 from cdm4mi.io.hdf5_file import hdf5_file
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
-from cdm4mi.io.volume import Source, Volume, check_memory
+from cdm4mi.io.volume import Source, Volume
 
 _DATASETS = ("data", "reconstruction_rss", "reconstruction_esc")
 # fastMRI writes an identifier of the patient; the rest of its attributes describe the acquisition.
@@ -159,7 +160,7 @@ def _read(file: ScanFile) -> tuple[NDArray[Any], np.dtype[Any], Hdf5Header]:
             stored = min(found.id.get_storage_size(), file.size) // max(1, found.dtype.itemsize)
             for claimed in filter(None, (shape, found.chunks)):
                 check_memory(name, claimed, stored, DEFLATE_GAIN if compressed else 1)
-            raw = found[()]
+            raw = _values(found)
             attributes = {
                 k: v for k, v in opened.attrs.items() if isinstance(v, (str, int, float, np.generic, np.ndarray))
             }
@@ -171,8 +172,20 @@ def _read(file: ScanFile) -> tuple[NDArray[Any], np.dtype[Any], Hdf5Header]:
         raw = raw[..., 0] if raw.shape[-1] == 1 else raw[:, 0]
     if raw.ndim not in (2, 3, 4):
         raise UserError(f"{name}: {key} has the shape {shape}, expected (rows, columns) or (slices, rows, columns)")
-    array = (raw[None] if raw.ndim == 2 else raw).astype(np.float32)
+    array = converted(raw[None] if raw.ndim == 2 else raw, np.float32, lambda plane: plane)
     return array, raw.dtype.newbyteorder("="), Hdf5Header(str(key), shape, attributes, files=[file])
+
+
+def _values(found: h5py.Dataset) -> NDArray[Any]:
+    """The values of a data set, of which a few chunks are in memory at a time."""
+    raw = empty(found.shape, found.dtype)
+    if not raw.ndim:
+        return raw
+    step = max((found.chunks or (1,))[0], HELD // max(1, raw[0].nbytes), 1)
+    for first in range(0, len(raw), step):
+        raw[first : first + step] = found[first : first + step]
+        release(raw)
+    return raw
 
 
 FORMAT = Format(

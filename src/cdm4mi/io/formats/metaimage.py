@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import converted
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.formats.raw_data import listed_files, read_data_files, write_header_and_data
 from cdm4mi.io.geometry import lps_to_ras, require_independent_axes
@@ -80,7 +81,7 @@ def read_metaimage(file: ScanFile) -> Volume:
     affine[:space, :space] = matrix[:space, :space].T * spacing
     affine[:space, 3] = origin
     require_independent_axes(affine, name, "TransformMatrix and ElementSpacing")
-    array = (stored[None] if axes == 2 else stored).astype(np.float32)
+    array = converted(stored[None] if axes == 2 else stored, np.float32, lambda plane: plane)
     modality = {"MET_MOD_CT": "CT", "MET_MOD_MR": "MR"}.get(fields.get("Modality", ""))
     paths = dict.fromkeys((*file.paths, *(path for data in files for path in data.paths)))
     source = Source("mha", tuple(paths), fields, dtype.newbyteorder("="))
@@ -108,12 +109,9 @@ def write_metaimage(
         spacing[3:] = [float(v) for v in kept.get("ElementSpacing", "1 1 1 1").split()[3:4]] or [1.0]
     compressed = _true(kept.get("CompressedData"))
     detached = path.suffix.lower() == ".mhd"
-    data = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-    data = zlib.compress(data) if compressed else data
     fields = {"ObjectType": "Image", "NDims": str(axes), "BinaryData": "True", "BinaryDataByteOrderMSB": "False"}
     fields["CompressedData"] = str(compressed)
-    if compressed:
-        fields["CompressedDataSize"] = str(len(data))
+    fields |= {"CompressedDataSize": ""} if compressed else {}  # set below
     fields |= {"TransformMatrix": _line(matrix), "Offset": _line(origin)}
     fields["CenterOfRotation"] = kept.get("CenterOfRotation", _line(np.zeros(axes)))
     # ITK's letters name where an axis comes from: RAI is LPS.
@@ -124,8 +122,12 @@ def write_metaimage(
     ours = {*fields, *_OFFSET, *_MATRIX, *_SPACING, "CompressedDataSize", "ElementByteOrderMSB", "HeaderSize"}
     extra = {key: value for key, value in kept.items() if key not in ours and key != "ElementDataFile"}
     lines = {**fields, **extra, "ElementDataFile": raw.name if detached else "LOCAL"}
-    header = "".join(f"{key} = {value}\n" for key, value in lines.items()).encode(*_TEXT)
-    write_header_and_data(path, header, data, raw if detached else None)
+
+    def header(size: int) -> bytes:
+        counted = lines | ({"CompressedDataSize": str(size)} if compressed else {})
+        return "".join(f"{key} = {value}\n" for key, value in counted.items()).encode(*_TEXT)
+
+    write_header_and_data(path, header, stored, zlib.MAX_WBITS if compressed else None, raw if detached else None)
     return notes
 
 

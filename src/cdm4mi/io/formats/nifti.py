@@ -9,15 +9,18 @@ from typing import Any, BinaryIO
 
 import nibabel as nib
 import numpy as np
+from nibabel.openers import ImageOpener
+from nibabel.volumeutils import seek_tell
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.io.arrays import check_memory, converted, count_where, from_file, planes
 from cdm4mi.io.formats.format import HEAD, Format
 from cdm4mi.io.geometry import LEAST_DETERMINANT, require_independent_axes
 from cdm4mi.io.quantise import Grid, fine_enough, refine, rescale
 from cdm4mi.io.scan_file import ScanFile, ending
-from cdm4mi.io.volume import Source, Volume, check_memory
+from cdm4mi.io.volume import Source, Volume
 
 _KINDS = {
     b"n+1\0": nib.Nifti1Image, b"ni1\0": nib.Nifti1Pair, b"n+2\0": nib.Nifti2Image, b"ni2\0": nib.Nifti2Pair,
@@ -80,15 +83,12 @@ def _read(image: Any, name: str, paths: tuple[Path, ...], data: BinaryIO, warnin
     check_memory(name, shape, data.seek(0, os.SEEK_END) // dtype.itemsize)
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)  # the header's are reset by nibabel
     try:
-        raw = np.asarray(image.dataobj.get_unscaled())
+        raw = from_file(data, dtype, shape[::-1], int(image.dataobj.offset))
     except Exception as error:
         raise UserError(f"{name}: the image data cannot be read ({_one_line(error)})") from None
-    raw = raw.reshape(shape).T
-    raw = raw[None] if raw.ndim == 2 else raw
-    array = np.empty(raw.shape, dtype=np.float32)
-    for out, plane in zip(array.reshape(-1, *array.shape[-2:]), _planes(raw), strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            rescale(plane, slope, intercept, out)
+    with np.errstate(over="ignore", invalid="ignore"):
+        raw = raw[None] if raw.ndim == 2 else raw
+        array = converted(raw, np.float32, lambda plane: rescale(plane, slope, intercept))
     if header["qform_code"] == 0 and header["sform_code"] == 0:
         warnings.append("neither qform nor sform is set: the position in the patient is unknown")
     affine = _millimetres(header) @ _affine(image, warnings)
@@ -106,41 +106,34 @@ def write_nifti(volume: Volume, path: Path, template: Source | None, dtype: np.d
     array = volume.array
     source = template if template is not None and template.kind == "nifti" else None
     grid = _grid(array, volume, source, dtype, notes)
-    data = array if grid is None else np.empty(array.shape, dtype=grid.dtype)
-    if grid is not None:
-        for out, plane in zip(_planes(data), _planes(array), strict=True):
-            out[...] = grid.encode(plane)
-    elif dtype is not None:
-        data = array.astype(dtype)
-    elif source is not None and source.dtype == np.float64:
-        data = array.astype(np.float64)
-    stored = data.T
+    wanted = dtype or (source.dtype if source is not None and source.dtype == np.float64 else None)
+    stored_type = np.dtype(np.float32 if wanted is None else wanted) if grid is None else grid.dtype
+    shape = array.shape[::-1]
     if source is not None:
         header = source.header.copy()
-        shape = header.get_data_shape()
-        if len(shape) < stored.ndim or len(shape) > stored.ndim:
-            stored = stored.reshape(shape)
+        if len(header.get_data_shape()) != len(shape):
+            shape = header.get_data_shape()
     else:
-        header = nib.Nifti1Header() if max(stored.shape) < 2**15 else nib.Nifti2Header()
+        header = nib.Nifti1Header() if max(shape) < 2**15 else nib.Nifti2Header()
         header.set_xyzt_units("mm", "sec")
-    header.set_data_dtype(data.dtype)
+    header.set_data_dtype(stored_type)
     lowered = path.name.lower()
     pair = lowered.endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
     image_class = _image_class(header, pair)
     affine = np.linalg.inv(_millimetres(header)) @ volume.affine
-    image = image_class(stored, None, header)
+    image = image_class(np.broadcast_to(np.zeros((), stored_type), shape), None, header)  # its voxels are written below
     if source is None or not np.allclose(header.get_best_affine(), affine, rtol=0, atol=1e-9):
         image.set_sform(affine, 1)
         image.set_qform(affine, 1, strip_shears=True)
         if not np.allclose(image.get_qform(), affine, atol=1e-3):
             image.set_qform(None, 0)  # a sheared stack (gantry tilt) has no rotation alone: only the sform says it
-    if data.dtype.kind == "f":
+    if stored_type.kind == "f":
         image.header.set_slope_inter(1.0, 0.0)
     else:
         assert grid is not None
         image.header.set_slope_inter(grid.slope, grid.intercept)
     image.header["cal_min"] = image.header["cal_max"] = 0  # the display range of the source need not fit
-    _save(image, path, pair)
+    _save(image, array, grid, path, pair)
     return notes
 
 
@@ -222,7 +215,7 @@ def _grid(
     first = wanted or (origin.dtype if origin is not None and origin.dtype is not None else np.dtype(np.float32))
     if first.kind == "f":
         return None
-    if not np.isfinite(array).all():
+    if count_where(array, lambda plane: ~np.isfinite(plane)):
         notes.append(f"stored as float32 instead of {first}: some values are not finite")
         return None
     slope, intercept = (origin.slope, origin.intercept) if origin is not None else (1.0, 0.0)
@@ -244,23 +237,29 @@ def _image_class(header: nib.Nifti1Header, pair: bool) -> type:
     return nib.Nifti1Pair if pair else nib.Nifti1Image
 
 
-def _save(image: Any, path: Path, pair: bool) -> None:
+def _save(image: Any, array: NDArray[Any], grid: Grid | None, path: Path, pair: bool) -> None:
+    """Write the header of ``image``, and the voxels of ``array`` (slowest axis first) as ``grid`` stores them."""
     if not pair:
-        with replacing_file(path) as temporary:
-            image.to_filename(temporary)
+        with replacing_file(path) as temporary, ImageOpener(os.fspath(temporary), "wb") as file:
+            _write(image, array, grid, file, file)
         return
     names = image.filespec_to_file_map(path)
     with (
         replacing_file(Path(names["image"].filename)) as data,
         replacing_file(Path(names["header"].filename)) as head,
+        ImageOpener(os.fspath(data), "wb") as data_file,
+        ImageOpener(os.fspath(head), "wb") as head_file,
     ):
-        image.file_map["image"].filename, image.file_map["header"].filename = os.fspath(data), os.fspath(head)
-        image.to_file_map()
+        _write(image, array, grid, head_file, data_file)
 
 
-def _planes(array: NDArray[Any]) -> list[NDArray[Any]]:
-    """Planes of the last two axes as views, also of a transposed array."""
-    return [array[index] for index in np.ndindex(array.shape[:-2])]
+def _write(image: Any, array: NDArray[Any], grid: Grid | None, head: Any, data: Any) -> None:
+    image.update_header()
+    image.header.write_to(head)
+    seek_tell(data, image.header.get_data_offset(), write0=True)
+    dtype = image.get_data_dtype()  # in the byte order of the header
+    for plane in planes(array):
+        data.write((plane if grid is None else grid.encode(plane)).astype(dtype).tobytes())
 
 
 def _one_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import contiguous, converted
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.formats.raw_data import listed_files, read_data_files, write_header_and_data
 from cdm4mi.io.geometry import require_independent_axes
@@ -81,7 +82,8 @@ def read_nrrd(file: ScanFile) -> Volume:
     affine[:3, 3] = _vector(fields.get("space origin", "(0,0,0)"), name)
     affine = np.diag([*signs, 1.0]) @ affine
     require_independent_axes(affine, name, "space directions")
-    array = (stored[None] if axes == 2 else stored).astype(np.float32)
+    stored = contiguous(stored, dtype)
+    array = converted(stored[None] if axes == 2 else stored, np.float32, lambda plane: plane)
     paths = dict.fromkeys((*file.paths, *(path for data in files for path in data.paths)))
     source = Source("nrrd", tuple(paths), fields, dtype.newbyteorder("="))
     return Volume(array, affine, None, source)
@@ -129,11 +131,8 @@ def write_nrrd(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     lines = ["NRRD0005", *(f"{key}: {value}" for key, value in fields.items())]
     lines += [f"{key}{value}" for key, value in kept.items() if value.startswith(":=")]
     header = ("\n".join(lines) + "\n\n").encode(*_TEXT)
-    data = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
-    if gzip:
-        packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
-        data = packer.compress(data) + packer.flush()
-    write_header_and_data(path, header, data, raw if detached else None)
+    wbits = zlib.MAX_WBITS | 16 if gzip else None
+    write_header_and_data(path, lambda size: header, stored, wbits, raw if detached else None)
     return notes
 
 

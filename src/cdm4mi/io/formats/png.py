@@ -11,10 +11,11 @@ from PIL import Image
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.io.arrays import check_memory
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.quantise import Grid
 from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
-from cdm4mi.io.volume import Source, Volume, check_memory
+from cdm4mi.io.volume import Source, Volume
 
 _MODES: dict[str, np.dtype[Any]] = {
     "L": np.dtype(np.uint8),

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.io.arrays import check_memory, from_file, planes, scratch_file
 from cdm4mi.io.scan_file import DEFLATE_GAIN, GZIP, ScanFile
-from cdm4mi.io.volume import check_memory
 
+_PART = 2**20
+"""Bytes of packed data, and of what they unpack to, that are in memory at a time."""
 MOST_FILES = 100_000
 """More files than any list of slices has."""
 
@@ -35,31 +39,37 @@ def read_raw_data(
     check_memory(file.name, shape, stored // dtype.itemsize + bool(compressed), DEFLATE_GAIN if compressed else 1)
     needed = int(np.prod(shape, dtype=object)) * dtype.itemsize
     with file.open() as opened:
-        opened.seek(file.size - needed if from_end else offset)
-        data = _inflated(opened.read(), needed, file.name) if compressed else opened.read(needed)
-    if len(data) < needed:
-        raise UserError(f"{file.name}: holds {len(data)} bytes of voxel data, expected {needed} as its header says")
-    return np.frombuffer(data, dtype).reshape(shape)
+        offset = max(0, file.size - needed) if from_end else offset
+        try:
+            if not compressed:
+                return from_file(opened, dtype, shape, offset)
+            opened.seek(offset)
+            with _inflated(opened, needed, file.name) as data:
+                return from_file(data, dtype, shape)
+        except ValueError as error:
+            raise UserError(f"{file.name}: the voxel data do not fit the header: {error}") from None
 
 
-def _inflated(packed: bytes, needed: int, name: str) -> bytes:
+def _inflated(packed: BinaryIO, needed: int, name: str) -> BinaryIO:
     """The first ``needed`` bytes of zlib or gzip data, which are read to their end, so that their checksum counts."""
-    parts, left = [], needed
+    made, left = scratch_file() or io.BytesIO(), needed
     try:
-        while packed:
+        waiting = packed.read(_PART)
+        while waiting:
             inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
             while not inflater.eof:
-                part = inflater.decompress(packed, left or 2**20)
-                if not part and not inflater.eof:
+                part = inflater.decompress(waiting, _PART)
+                made.write(part[:left])
+                left -= len(part[:left])
+                waiting = inflater.unconsumed_tail or (b"" if inflater.eof else packed.read(_PART))
+                if not waiting and not part and not inflater.eof:
                     raise zlib.error("cut short")
-                parts.append(part[:left])
-                left -= len(parts[-1])
-                packed = inflater.unconsumed_tail
             # gzip may come in several members; what else follows is none of it
-            packed = inflater.unused_data if inflater.unused_data.startswith(GZIP) else b""
+            waiting = inflater.unused_data + packed.read(len(GZIP))
+            waiting = waiting + packed.read(_PART) if waiting.startswith(GZIP) else b""
     except zlib.error:
         raise UserError(f"{name}: the compressed voxel data are damaged or cut short") from None
-    return b"".join(parts)
+    return made
 
 
 def read_data_files(
@@ -98,12 +108,38 @@ def listed_files(file: ScanFile, pattern: str, name: str) -> list[ScanFile]:
     return [file.beside(one) for one in names]
 
 
-def write_header_and_data(path: Path, header: bytes, data: bytes, data_path: Path | None) -> None:
-    """Write both to one file, or the voxels to ``data_path`` beside the header. Neither appears without the other."""
-    if data_path is None:
-        with replacing_file(path) as temporary:
-            temporary.write_bytes(header + data)
+def write_header_and_data(
+    path: Path, header: Callable[[int], bytes], stored: NDArray[Any], wbits: int | None, data_path: Path | None
+) -> None:
+    """Write both to one file, or the voxels to ``data_path`` beside the header. Neither appears without the other.
+
+    header: made of the bytes that the voxels take; stored: the voxels, which are written little endian; wbits: how zlib
+    packs them (its argument of that name), None: not at all.
+    """
+    if data_path is not None:
+        with replacing_file(data_path) as first, replacing_file(path) as second:
+            with first.open("wb") as file:
+                size = _write_voxels(file, stored, wbits)
+            second.write_bytes(header(size))
         return
-    with replacing_file(data_path) as first, replacing_file(path) as second:
-        first.write_bytes(data)
-        second.write_bytes(header)
+    with replacing_file(path) as temporary, temporary.open("wb") as file:
+        if wbits is None:
+            file.write(header(stored.nbytes))
+            _write_voxels(file, stored, wbits)
+            return
+        with scratch_file() or io.BytesIO() as packed:
+            file.write(header(_write_voxels(packed, stored, wbits)))
+            packed.seek(0)
+            shutil.copyfileobj(packed, file)
+
+
+def _write_voxels(file: BinaryIO, stored: NDArray[Any], wbits: int | None) -> int:
+    """Write voxels plane by plane. Returns how many bytes they take."""
+    packer = None if wbits is None else zlib.compressobj(wbits=wbits)
+    little = stored.dtype.newbyteorder("<")
+    for plane in planes(stored):
+        data = plane.astype(little).tobytes()
+        file.write(data if packer is None else packer.compress(data))
+    if packer is not None:
+        file.write(packer.flush())
+    return file.tell()

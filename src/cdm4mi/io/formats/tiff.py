@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
+from cdm4mi.io.arrays import check_memory
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.quantise import Grid, refine, rescale
 from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
-from cdm4mi.io.volume import Source, Volume, check_memory
+from cdm4mi.io.volume import Source, Volume
 
 # Millimetres of the units that ImageJ and OME name
 _MILLIMETRES = {

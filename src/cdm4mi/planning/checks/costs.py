@@ -53,8 +53,7 @@ def patches_a_second(subject: Subject) -> float:
     torch.set_num_threads(1)
     try:
         began = time.process_time()
-        for i in range(len(subject.pairs), len(subject.pairs) + TIMED):
-            _ = subject.dataset[i]
+        subject.dataset.batch(range(len(subject.pairs), len(subject.pairs) + TIMED))
         return TIMED / max(time.process_time() - began, 1e-6)
     finally:
         torch.set_num_threads(threads)

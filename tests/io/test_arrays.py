@@ -1,0 +1,173 @@
+"""Arrays in files: what is read and written is the same as in memory, and the memory does not grow with the scan."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from dicom_series import enhanced, save_one
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from scans_on_disk import dicom_series
+
+from cdm4mi import io
+from cdm4mi.errors import UserError
+from cdm4mi.io import arrays
+
+
+@pytest.fixture(autouse=True)
+def every_array_is_large(monkeypatch):
+    monkeypatch.setattr(arrays, "SMALL", 0)
+    monkeypatch.setattr(arrays, "HELD", 1000)
+
+
+def scan(shape=(7, 12, 10)):
+    return (300 * np.random.default_rng(0).standard_normal(shape)).round()
+
+
+def nifti(path, array, stored=np.int16):
+    nib.save(nib.Nifti1Image(array.T.astype(stored), np.diag([0.7, 0.8, 2.5, 1.0])), path)
+    return path
+
+
+def with_nan(path, array):
+    array[2, :3, 4:] = np.nan
+    return nifti(path, array, np.float32)
+
+
+def turned(path, array):
+    """Slices along the first stored axis of a NIfTI with time points."""
+    nib.save(nib.Nifti1Image(array.T.astype(np.float32), np.diag([4.0, 0.8, 0.8, 1.0])), path)
+    return path
+
+
+def written(path, array, **header):
+    first = nifti(path.with_name("first.nii"), array)
+    volume = replace(io.read(first), source=None)
+    io.write(volume, path, dtype=np.int16)
+    if header:
+        io.write(io.read(path), path, force=True)
+    return path
+
+
+MADE = {
+    "int16.nii": nifti,
+    "packed.nii.gz": nifti,
+    "nan.nii.gz": with_nan,
+    "turned.nii.gz": lambda path, array: turned(path, scan((3, 9, 12, 10))),
+    "one.mha": written,
+    "one.nrrd": written,
+    "one.h5": written,
+    "one.tiff": written,
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_file_is_read_and_written_as_in_memory(name, tmp_path):
+    source = MADE[name](tmp_path / name, scan())
+    expected = io.read(source)
+    io.write(expected, tmp_path / f"memory-{name}")
+    before = set(tmp_path.iterdir())
+    with arrays.arrays_in(tmp_path):
+        volume = io.read(source)
+        assert arrays.in_file(volume.array) or name.endswith(".tiff")
+        io.write(volume, tmp_path / f"disk-{name}")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    if expected.padding is not None:
+        np.testing.assert_array_equal(volume.padding, expected.padding)
+    assert io.input_record(volume) == io.input_record(expected)
+    assert (tmp_path / f"disk-{name}").read_bytes() == (tmp_path / f"memory-{name}").read_bytes()
+    assert set(tmp_path.iterdir()) - before == {tmp_path / f"disk-{name}"}
+
+
+def test_a_series_is_read_and_written_as_in_memory(tmp_path):
+    source = dicom_series(tmp_path / "series", 5)
+    expected = io.read(source)
+    with arrays.arrays_in(tmp_path):
+        volume = io.read(source)
+        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk")
+    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    np.testing.assert_array_equal(io.read(tmp_path / "disk").array, io.read(tmp_path / "memory").array)
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_the_frames_of_one_file_are_read_and_written_as_in_memory(syntax, tmp_path):
+    source = save_one(enhanced("CT", count=6), tmp_path / "frames.dcm", syntax)
+    expected = io.read(source)
+    with arrays.arrays_in(tmp_path):
+        volume = io.read(source)
+        assert arrays.in_file(volume.array)
+        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk.dcm")
+    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory.dcm")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    disk, memory = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in ("disk", "memory"))
+    assert disk.PixelData == memory.PixelData and disk.LargestImagePixelValue == memory.LargestImagePixelValue
+
+
+def test_a_packed_meta_image_keeps_its_packing(tmp_path):
+    path = written(tmp_path / "a.mha", scan())
+    volume = io.read(path)
+    volume.source.header["CompressedData"] = "True"
+    io.write(volume, tmp_path / "packed.mha")
+    with arrays.arrays_in(tmp_path):
+        again = io.read(tmp_path / "packed.mha")
+        io.write(again, tmp_path / "again.mha")
+    np.testing.assert_array_equal(again.array, volume.array)
+    assert (tmp_path / "again.mha").read_bytes() == (tmp_path / "packed.mha").read_bytes()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (3, 0, 1, 2), (2, 3, 1, 0)])
+def test_axes_in_another_order_are_copied_block_by_block(order, tmp_path):
+    expected = scan((3, 8, 11, 5)).astype(np.float32)
+    with arrays.arrays_in(tmp_path):
+        array = arrays.converted(expected, np.float32, lambda plane: plane)
+        found = arrays.contiguous(array.transpose(order)[:, ::-1], np.float32)
+    assert found.flags.c_contiguous and arrays.in_file(found)
+    np.testing.assert_array_equal(found, expected.transpose(order)[:, ::-1])
+
+
+def test_what_was_changed_in_memory_alone_is_not_given_back(tmp_path):
+    np.save(tmp_path / "a.npy", scan())
+    private = np.load(tmp_path / "a.npy", mmap_mode="c")
+    private[...] = 7
+    arrays.release(private)
+    assert (private == 7).all()
+
+
+def test_a_full_disk_is_one_line_before_anything_is_computed(tmp_path, monkeypatch):
+    def full(descriptor, first, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(arrays.os, "posix_fallocate", full)
+    with arrays.arrays_in(tmp_path), pytest.raises(UserError, match="No space left on device"):
+        arrays.empty((2, 3), np.float32)
+    assert list(tmp_path.iterdir()) == []
+
+
+GROWTH = """
+import re, sys
+from pathlib import Path
+import nibabel as nib, numpy as np
+from cdm4mi import io
+from cdm4mi.io import arrays
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+arrays.HELD, folder = 2**20, Path(sys.argv[1])
+for slices in (20, 320):  # of 256 KiB as they are held
+    source = folder / f"{slices}.nii.gz"
+    stored = np.broadcast_to(np.arange(256, dtype=np.int16), (slices, 256, 256))
+    with arrays.arrays_in(folder):
+        io.write(io.Volume(arrays.converted(stored, np.float32, lambda p: p), np.eye(4)), source, dtype=np.int16)
+        io.write(io.read(source), folder / f"{slices}.mha")
+    print(peak())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_memory_does_not_grow_with_the_slices(tmp_path):
+    done = subprocess.run([sys.executable, "-c", GROWTH, tmp_path], capture_output=True, text=True, check=True)
+    few, many = map(float, done.stdout.split())
+    assert many - few < 10  # MiB, where the values that were added are 75
