@@ -71,10 +71,19 @@ def test_what_is_not_shown_is_one_line(command, scans, tmp_path, save_nifti):
 
 def test_the_server_ends_with_control_c(scans):
     arguments = [sys.executable, "-m", "cdm4mi", "view", str(scans[0]), "--no-browser", "--modality", "CT"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        line = running.stdout.readline()
-        address = re.fullmatch(r"(http://127\.0\.0\.1:\d+/[\w-]+/) \(Ctrl-C ends it\)\n", line)[1]
-        assert b"NOT FOR CLINICAL USE" in urlopen(address, timeout=10).read()
-        running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=20) == 130
-        assert running.stderr.read() in ("", "stopped\n")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **pipes, preexec_fn=_heed_control_c) as running:
+        try:
+            line = running.stdout.readline()
+            address = re.fullmatch(r"(http://127\.0\.0\.1:\d+/[\w-]+/) \(Ctrl-C ends it\)\n", line)[1]
+            assert b"NOT FOR CLINICAL USE" in urlopen(address, timeout=10).read()
+            running.send_signal(signal.SIGINT)
+            assert running.wait(timeout=20) == 130
+            assert running.stderr.read() in ("", "stopped\n")
+        finally:
+            running.kill()
+
+
+def _heed_control_c():
+    """What a shell's background jobs, and so tests that run in one, ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
