@@ -203,12 +203,12 @@ def test_noise_that_is_not_what_is_stated(stores):
 
     settings = made.plan(stores["MR"]).model_copy(deep=True)
     settings.data.noise = parse_config({"data": {"noise": {"variance": 0.01}}}).data.noise
-    sound = GaussianNoise.apply
+    sound = GaussianNoise.add
     try:
-        GaussianNoise.apply = lambda self, x0, *rest: x0 + 2 * (sound(self, x0, *rest) - x0)
+        GaussianNoise.add = lambda self, x0, *rest: x0 + 2 * (sound(self, x0, *rest) - x0)
         assert "2.00 times the level that is stated" in made.wrong(settings)["noise"]
     finally:
-        GaussianNoise.apply = sound
+        GaussianNoise.add = sound
 
 
 def test_lost_resolution_is_no_noise_that_is_misstated(tmp_path):

@@ -128,7 +128,7 @@ def _started_by_others() -> tuple[str, int, int, ClusterEnvironment] | None:
         if count > 1:
             devices = int(os.environ.get("SLURM_NTASKS_PER_NODE", 0))
             if devices * nodes != count:
-                raise UserError(f"srun: found {count} tasks on {nodes} nodes, expected --ntasks-per-node to say so")
+                raise UserError(f"srun: found {count} tasks on {nodes} nodes, expected as many on each, as ntasks-per-node says")
             return "srun", devices, nodes, SLURMEnvironment(auto_requeue=False)
     return None
 
@@ -226,7 +226,7 @@ class _Others:
     def _watch(self) -> None:
         while not self._over.wait(0.5):
             if (found := self.found_dead()) is not None and not self._over.wait(GRACE):
-                print(f"error: training: {found}; --resume goes on", file=sys.stderr, flush=True)
+                print(f"error: training: {found}; the run can be resumed", file=sys.stderr, flush=True)
                 for child in self.children:
                     child.kill()
                 os._exit(2)
