@@ -10,7 +10,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LESS = {
     "restore_scans": {"SIDE = 128": "SIDE = 64", "SAMPLES = 8": "SAMPLES = 2", "STEPS = 10": "STEPS = 2"},
     "train_own": {
-        '"val_patches=8"': '"val_patches=4", "max_tsteps=40", "val_every=40", "picture_every=0", "image_size=32"'
+        '"val_patches=8"': '"val_patches=4", "max_tsteps=100", "val_every=100", "picture_every=0", "image_size=32"'
     },
     "diffusion_steps": {"TRAINING_STEPS = 400": "TRAINING_STEPS = 60", "steps = (5, 10, 20, 40)": "steps = (5, 10)"},
 }
