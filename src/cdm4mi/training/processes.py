@@ -128,7 +128,7 @@ def _started_by_others() -> tuple[str, int, int, ClusterEnvironment] | None:
         if count > 1:
             devices = int(os.environ.get("SLURM_NTASKS_PER_NODE", 0))
             if devices * nodes != count:
-                raise UserError(f"srun: found {count} tasks on {nodes} nodes, expected as many on each, as ntasks-per-node says")
+                raise UserError(f"srun: found {count} tasks on {nodes} nodes, expected ntasks-per-node to say so")
             return "srun", devices, nodes, SLURMEnvironment(auto_requeue=False)
     return None
 
