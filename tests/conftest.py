@@ -1,26 +1,9 @@
 """Files that a user has, made small."""
 
-import logging
-import sys
-
 import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-
-
-@pytest.fixture(autouse=True)
-def fresh_process():
-    """What commands and trainings leave in a process does not reach the next test: logging that is off, a rank."""
-    logging.disable(logging.NOTSET)
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.split(".")[0] == "cdm4mi" and isinstance(logger, logging.Logger):
-            logger.setLevel(logging.NOTSET)
-            logger.disabled = False
-    if "lightning.pytorch" in sys.modules:
-        from lightning.pytorch.utilities import rank_zero_only
-
-        rank_zero_only.rank = 0
 
 
 @pytest.fixture
