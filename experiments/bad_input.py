@@ -66,7 +66,7 @@ class Tally:
 
     def run(self, case: Path, name: str, out: Path, temporary: Path) -> None:
         for command in ("inspect", "denoise"):
-            target = [str(out / "restored"), "--all-series"] if command == "denoise" else []
+            target = [str(out / "restored"), "--workers", "1"] if command == "denoise" else []
             peak_memory()
             began = time.monotonic()
             code, said = call(command, str(case), *target)

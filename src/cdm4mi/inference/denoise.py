@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +11,17 @@ from typing import Any
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
-from cdm4mi.files import TEMPORARY, replacing_together
+from cdm4mi.files import replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import OnSlab, Restoration, Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.inference.slabs import kept_beside
 from cdm4mi.io import Deidentification, Volume
 from cdm4mi.io.arrays import arrays_in
-from cdm4mi.io.formats import FORMATS
 from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.records import read_record_as
 
-_OF_SERIES = re.compile(rf"series-\d\d+(\.|$)|{re.escape(TEMPORARY)}")
-"""How the names begin of what ``denoise_all`` writes, and of what it was writing when it was killed."""
 _ALL_THE_SAME = " (`phase` restores it all the same)"
 
 
@@ -62,7 +58,7 @@ def denoise(
 
 
 def denoise_file(
-    source: str | Path,
+    source: Volume | str | Path,
     target: str | Path,
     model: TrainedModel | str | Path | None = None,
     sampling: SamplingConfig | Mapping[str, Any] | None = None,
@@ -85,7 +81,8 @@ def denoise_file(
     progress: Callable[[int, int], None] | None = None,
     on_slab: OnSlab | None = None,
 ) -> DenoiseRecord:
-    """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
+    """Restore the scan at ``source``, or a volume that was read, and write it to ``target``: of the same kind, unless
+    the ending says otherwise.
 
     model: from ``load_model`` or a path; the shipped one when None. sampling: how to draw, the model's when None, or
     what is changed of it: ``{"estimate": "mean-of-k", "samples": 8}``.
@@ -105,9 +102,9 @@ def denoise_file(
     call goes on with those of one that was killed, and its result is the same; another scan or other arguments begin
     anew.
     """
-    source, target = Path(source), Path(target)
+    target = Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
-    if not source.exists():
+    if not isinstance(source, Volume) and not Path(source).exists():
         raise UserError(f"{source}: no such file or folder, expected a scan")
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     if isinstance(sampling, Mapping):
@@ -115,11 +112,12 @@ def denoise_file(
     restorer = Restorer(trained, sampling, device, precision, memory)
     # Large arrays lie in files beside the output, so that a scan of any length is gone through in bounded memory.
     with arrays_in(next(folder for folder in target.absolute().parents if folder.is_dir())):
-        volume = io.read(source, series)
+        volume = source if isinstance(source, Volume) else io.read(source, series)
+        name = "scan" if isinstance(source, Volume) else Path(source).name
         if modality is not None:
             volume = replace(volume, modality=modality)
         if not phase:
-            refuse_other_quantities(volume, source.name, _ALL_THE_SAME)
+            refuse_other_quantities(volume, name, _ALL_THE_SAME)
         template = None if like is None else io.read(like)
         others = [io.read(path) for path in contrasts]
         if resume and (finished := _finished(target, restorer, volume, seed, noise, deidentify)):
@@ -204,21 +202,3 @@ def _finished(
         expected = "the secret of that run in `deidentify_key`, or a new folder"
         raise UserError(f"{target}: has random patient IDs of an earlier run, expected {expected}")
     return record if alike else None
-
-
-def denoise_all(
-    source: Path, folder: Path, restore: Callable[[int, Path], DenoiseRecord]
-) -> Iterator[tuple[Path, DenoiseRecord | UserError]]:
-    """Restore every scan of ``source`` into ``folder``: (output, its record or what was wrong with it), one by one.
-
-    restore: called with a scan's number and its output, as ``denoise_file`` with ``resume`` and the rest of its
-    arguments set. A folder that holds outputs of an earlier call alone is gone on with.
-    """
-    if folder.exists() and (not folder.is_dir() or any(not _OF_SERIES.match(path.name) for path in folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not an empty folder, expected a new place for the output")
-    for scan in io.list_scans(source).scans:
-        target = folder / f"series-{scan.number:02d}{FORMATS[scan.kind].endings[0] if scan.kind in FORMATS else ''}"
-        try:
-            yield target, restore(scan.number, target)
-        except UserError as error:
-            yield target, error

@@ -254,7 +254,7 @@ class Restorer:
             noise = measured.sigma if noise is None else noise
         # of many time points too few slices are looked at to tell them apart
         by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
-        levels = np.full(images.shape[:2], noise) if by_slice is None else by_slice.reshape(images.shape[:2])
+        levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
         used = self._trained_sigmas(sigma, norm, warnings)
         typical = float(_rms(used))
