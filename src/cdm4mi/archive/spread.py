@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import tempfile
 import time
-from asyncio import CancelledError
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -95,7 +95,7 @@ def _row(future: Future) -> Row | None:
         return row
     except UserError:
         raise
-    except (KilledWorker, CancelledError, OSError, TimeoutError):
+    except (KilledWorker, asyncio.CancelledError, OSError, TimeoutError):
         return None
     except Exception as error:
         raise UserError(
@@ -146,7 +146,13 @@ def local_cluster(job: Job, workers: int) -> Iterator[tuple[Client, Job]]:
             with Client(cluster) as client:
                 yield client, replace(job, threads=threads)
         finally:
+            cluster.sync(_end, list(cluster.workers.values()))
             cluster.close(timeout=ANSWERS_IN)
+
+
+async def _end(nannies: Iterable[Any]) -> None:
+    """End worker processes at once: what they have restored is on the disk."""
+    await asyncio.gather(*(nanny.close(timeout=0.5) for nanny in nannies), return_exceptions=True)
 
 
 def _gpus() -> list[str]:
