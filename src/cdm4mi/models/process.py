@@ -143,7 +143,7 @@ class ConditionalProcess:
 
     def mean(self, network: Network, cond: Condition) -> Tensor:
         """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""
-        t = torch.full((len(cond.y),), self.path.timesteps - 1, device=cond.y.device)
+        t = torch.full((cond.y.shape[0],), self.path.timesteps - 1, device=cond.y.device)
         return self.denoiser(network, cond)(self.start(torch.zeros_like(self.noisy_image(cond.y)), cond), t)
 
     def start(self, noise: Tensor, cond: Condition, t: int | None = None) -> Tensor:
