@@ -188,13 +188,13 @@ def _gather(
     """Take from the restored images (1 + kinds, rows, columns), the first without lesions, what is measured."""
     plain = out[0].astype(np.float64)
     squares = np.stack([region(plain - reference, site, SIDE) for site in part.sites])
-    into.absent.append(channel_outputs(squares, channels))
+    into.absent.append(channel_outputs(squares / part.unit, channels))
     for size, its in shapes.items():
         into.deviations.setdefault(size, []).extend(float(plain[mask].std()) / part.unit for mask in its.around)
     for (size, contrast), image in zip(kinds, out[1:], strict=True):
         its, kind = shapes[size], (size, contrast)
         squares = np.stack([region(image - reference, site, SIDE) for site in part.sites])
-        into.present.setdefault(kind, []).append(channel_outputs(squares, channels))
+        into.present.setdefault(kind, []).append(channel_outputs(squares / part.unit, channels))
         added = contrast * part.unit * its.image[part.middle]
         into.kept.setdefault(kind, []).extend(contrast_kept(image, plain, added, mask) for mask in its.inside)
         blobs = count_blobs(plain - reference, its.profile, contrast * part.unit, where)

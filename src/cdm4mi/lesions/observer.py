@@ -14,6 +14,8 @@ FOLDS, PARTITIONS = 10, 5
 RESAMPLES = 1000
 RIDGE = 1e-6
 """Share of the channels' mean variance that is added to each: a restored image may have none in some channel."""
+ROUNDING = 1e-12
+"""Variance that is none: outputs are in units of about a per cent of the lesions' contrast, or larger."""
 Interval = tuple[float, float]
 
 
@@ -72,7 +74,7 @@ def hotelling_observer(absent: Array, present: Array, paired: bool = False, seed
         variance += (_variance(without, scores[0]) + _variance(with_, scores[1])) / (2 * PARTITIONS)
     weights, total, wins = (np.sum((with_ @ values) * without, 1) for values in (pairs, gaps, higher))
     weights = np.maximum(weights, 1e-12)
-    aucs, ds = wins / weights, total / weights / np.sqrt(np.maximum(variance, 1e-12))
+    aucs, ds = wins / weights, total / weights / np.sqrt(np.maximum(variance, ROUNDING))
     return Detectability(float(ds[0]), _interval(ds[1:]), float(aucs[0]), _interval(aucs[1:]))
 
 
@@ -97,9 +99,9 @@ def hotelling_template(absent: Array, present: Array) -> Array:
     """w = K^-1 (mean difference), K the mean of both covariances, scaled to scores of unit variance."""
     covariance = (np.cov(absent, rowvar=False) + np.cov(present, rowvar=False)) / 2
     covariance = np.atleast_2d(covariance)
-    covariance += (RIDGE * np.trace(covariance) / len(covariance) + 1e-30) * np.eye(len(covariance))
+    covariance += (RIDGE * np.trace(covariance) / len(covariance) + ROUNDING) * np.eye(len(covariance))
     w = np.linalg.solve(covariance, present.mean(0) - absent.mean(0))
-    scaled: Array = w / max(float(np.sqrt(w @ covariance @ w)), 1e-30)
+    scaled: Array = w / max(float(np.sqrt(w @ covariance @ w)), ROUNDING)
     return scaled
 
 

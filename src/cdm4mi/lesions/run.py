@@ -90,8 +90,10 @@ def lesion_test(
     if contrasts is None:
         in_percent = kinds[0] != "CT"
         contrasts = CONTRASTS_PERCENT if in_percent else CONTRASTS_HU
-    if not sizes or not contrasts or 0 in contrasts or min(sizes) <= 0:
-        raise UserError("found 0, or none, expected `sizes` above 0 and `contrasts` other than 0")
+    if not sizes or min(sizes) <= 0:
+        raise UserError(field="sizes", found=min(sizes, default="none"), expected="diameters above 0")
+    if not contrasts or 0 in contrasts:
+        raise UserError("contrasts: found 0, or none, expected numbers other than 0")
     methods = {INPUT: untouched()}
     methods |= {name: classical(type) for name, type in CLASSICAL.items() if BASELINES[type].installed}
     title = chosen.name.partition(":")[0] or "model"
