@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cdm4mi.lesions.methods import Method, untouched
 from cdm4mi.lesions.tissue import find_tissue
 from cdm4mi.models.about import LesionCurve
 from cdm4mi.models.checkpoint import load_model
+from cdm4mi.trust import trust_report
 from cdm4mi.trust.lesions import lesions_kept
 from cdm4mi.window import IntensityWindow
 
@@ -193,3 +195,11 @@ def test_a_trust_report_names_the_nearest_noise_level_that_was_tested():
     assert "20 % of the window (24 here)" in lesions_kept(curve(in_percent=True), 480.0, window)
     assert lesions_kept(None, 24.0, window) is None and lesions_kept(curve(), 0.0, window) is None
     assert lesions_kept(curve(), 24.0, IntensityWindow(0, 100, "MR")) is None
+
+
+def test_the_trust_report_of_a_model_with_a_curve_says_it(tiny):
+    scan = body(1, 112)
+    noisy = scan.with_array(scan.array + np.random.default_rng(1).normal(0, 25, scan.shape))
+    tested = replace(tiny, about=tiny.about.model_copy(update={"lesions": curve()}))
+    assert "31% of a disc" in trust_report(noisy, scan, model=tested).lesions
+    assert trust_report(noisy, scan, model=tiny).lesions is None

@@ -28,12 +28,15 @@ CT_TISSUE = (0.0, 80.0)
 
 @dataclass(frozen=True)
 class Tissue:
-    """A part of a scan with sites for lesions in its middle slice. clean: whole slices (n, rows, columns), the middle
-    one with its neighbours. crop: what methods are given of them; sites: in the crop, slice n // 2. unit: what
-    contrasts and noise levels are stated in, 1 HU or a percent of the intensity window, in the scan's units.
+    """A part of a scan with sites for lesions in its middle slice.
+
+    number: of the middle slice in the scan. clean: whole slices (n, rows, columns), the middle one with its neighbours.
+    crop: what methods are given of them; sites: in the crop, slice n // 2. unit: what contrasts and noise levels are
+    stated in, 1 HU or a percent of the intensity window, in the scan's units.
     """
 
     scan: Volume
+    number: int
     clean: Array
     crop: tuple[slice, slice]
     sites: list[Site]
@@ -72,4 +75,4 @@ def find_tissue(scan: Volume, count: int, widest: float, beside: int = 0, unit: 
         for at, n in zip(np.transpose(sites)[1:].tolist(), slices.shape[1:], strict=True)
     )
     moved = [Site(beside, site.row - rows.start, site.column - columns.start) for site in sites]
-    return Tissue(replace(scan, modality=modality), slices[around], (rows, columns), moved, unit)
+    return Tissue(replace(scan, modality=modality), k, slices[around], (rows, columns), moved, unit)
