@@ -61,11 +61,12 @@ class LesionTest(FileRecord):
 
     model, weight_hash: of the method ``model_title``. unit: of contrasts and sigma;
     in_percent: it is a percent of the intensity window's width. sites: of lesions in all scans;
-    repeats: draws of noise. shape: of the lesions. inputs: the scans.
+    repeats: draws of noise. shape: of the lesions. inputs: the scans. written: when, UTC.
     """
 
     software: Literal["cdm4mi"] = "cdm4mi"
     version: str = __version__
+    written: str | None = None
     model: str
     weight_hash: str
     model_title: str

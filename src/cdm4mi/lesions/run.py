@@ -9,6 +9,8 @@ from pathlib import Path
 from cdm4mi import io
 from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.config.schema import SamplingConfig
+from cdm4mi.data.names import patient_hash, patient_name
+from cdm4mi.data.store import slice_hash
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.intensity import modality_of, window_for
@@ -73,7 +75,8 @@ def lesion_test(
         progress: called with (steps done, steps).
 
     Raises:
-        UserError: for scans of several modalities or without flat tissue, and for noise that does not suit them.
+        UserError: for scans of several modalities, without flat tissue or of the model's training (as far as its file
+            says whom it was trained on), and for noise that does not suit them.
     """
     chosen = model if isinstance(model, TrainedModel) else load_model(model)
     if not scans:
@@ -82,6 +85,8 @@ def lesion_test(
         raise UserError(f"found {repeats} `repeats` of {sites} `sites`, expected at least 2 of each, and 8 lesions")
     read = [scan if isinstance(scan, Volume) else io.read(scan) for scan in scans]
     read = [replace(scan, modality=modality_of(replace(scan, modality=modality or scan.modality))) for scan in read]
+    for given, scan in zip(scans, read, strict=True):
+        _refuse_trained(chosen, scan, None if isinstance(given, Volume) else Path(given))
     kinds = sorted({scan.modality or "" for scan in read})
     if len(kinds) > 1 or kinds[0] not in NOISES:
         raise UserError(field="scans", found=", ".join(kinds), expected="scans of one of CT, MR and PT")
@@ -144,3 +149,11 @@ def lesion_test(
         inputs=[io.input_record(scan) for scan in read],
         cells=cells,
     )
+
+
+def _refuse_trained(model: TrainedModel, scan: Volume, path: Path | None) -> None:
+    """Raise UserError for a scan, or the patient by its path, that the model was trained on or chosen by."""
+    data = model.about.data
+    by_name = path is not None and patient_hash(patient_name(path)) in {*data.patients_train, *data.patients_val}
+    if by_name or {slice_hash(image)[:8].hex() for image in scan.slices()} & set(data.slice_hashes):
+        raise UserError(f"scan: found one that {model.name} was trained on, expected one that it has not seen")
