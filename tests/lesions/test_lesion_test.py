@@ -118,6 +118,19 @@ def test_a_method_that_averages_slices_keeps_a_third_of_a_disc_and_more_of_a_bal
     assert kept[0] == pytest.approx(1 / 3, abs=0.001) and 0.5 < kept[1] < 0.95
 
 
+def test_a_method_that_is_given_whole_slices_is_judged_where_the_others_are():
+    shown = []
+
+    def darker(images, sigma, scan):
+        shown.append(images.shape)
+        return 0.7 * images[:, 0]
+
+    part = find_tissue(body(1, 200), 2, 5)
+    methods = {"parts": Method(darker), "whole": Method(darker, whole=True)}
+    scores = measure([part], methods, noise_from_spec(WHITE, {}), "white", (5,), (-20,), repeats=4)[0].scores
+    assert scores["parts"] == scores["whole"] and shown[1] == (2, 1, 200, 200) and shown[0] != shown[1]
+
+
 def test_a_sampling_model_draws_the_same_for_every_image(tiny):
     images = np.repeat(body(1, 64).array[None] + 0.0, 2, axis=0)
     sampling = changed(tiny.config.sampling, estimate="sample", steps=2)

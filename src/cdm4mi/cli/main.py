@@ -18,6 +18,7 @@ from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
 from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
+from cdm4mi.cli.export import export
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.lesion_test import lesion_test
 from cdm4mi.cli.noise import noise
@@ -59,6 +60,7 @@ for command in (
     report,
     sweep,
     inspect,
+    export,
     view,
     trust,
     lesion_test,

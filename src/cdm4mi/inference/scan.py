@@ -42,9 +42,11 @@ class Scan:
     """What is decided of a whole scan before its first slice is restored.
 
     sigma, used, strength: of each slice (N,), the standard deviation of its noise and what the model is given for it on
-    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. beside: the other
-    contrasts. least: the value under which no restored voxel lies. spreads: whether the samples' standard deviation is
-    asked for; one_by_one: whether each slice has times of its own. key: JSON values that the result follows from.
+    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``; relative_level:
+    (rows, columns), the standard deviation over that of the slice, None where it does not vary or the model takes none.
+    beside: the other contrasts. least: the value under which no restored voxel lies. spreads: whether the samples'
+    standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON values that the
+    result follows from.
     """
 
     volume: Volume
@@ -54,6 +56,7 @@ class Scan:
     used: NDArray[np.float64]
     strength: NDArray[np.float64]
     texture: Texture
+    relative_level: NDArray[np.float32] | None
     beside: list[ContrastSlices]
     least: float
     spreads: bool

@@ -84,12 +84,14 @@ def measure(
             sigma = estimate_noise(y[part.middle]).sigma
             sigmas.append(sigma / part.unit)
             variants = [y, *(paired.with_lesion(y, part.clean, _whole(part, signals[kind])) for kind in kinds)]
-            images = np.stack([variant[(slice(None), *part.crop)] for variant in variants])
+            whole = np.stack(variants)
+            images = whole[..., part.crop[0], part.crop[1]]
             reference = paired.noise_free(part.clean)[part.middle][part.crop]
             regions += [region(images[0, part.middle] - reference, site, SIDE) for site in part.sites]
             for name, method in methods.items():
                 seen = slice(part.middle - method.beside, part.middle + method.beside + 1)
-                out = method.restore(images[:, seen], sigma, part.scan)
+                out = method.restore((whole if method.whole else images)[:, seen], sigma, part.scan)
+                out = out[..., part.crop[0], part.crop[1]] if method.whole else out
                 _gather(gathered[name], part, shapes, kinds, out, reference, where, channels)
                 progress()
         area += repeats * float(where.sum()) * pixel_size(part.scan.spacing) ** 2 / 100
