@@ -63,6 +63,7 @@ def turned(without: np.ndarray, site: Site) -> np.ndarray:
 
 
 def seen(without: np.ndarray, with_: np.ndarray, site: Site) -> Detectability:
+    """The Hotelling observer with three channels: for ten there are too few images."""
     channels = dog_channels(SIDE, SPARSE)
     regions = turned(without, site), region(with_, site, SIDE)
     return hotelling_observer(*(channel_outputs(part, channels) for part in regions))
@@ -92,15 +93,21 @@ def main() -> None:
             title: [method.restore(part[CROP][:, None], sigma, scan) for part in (absent, present)]
             for title, method in methods.items()
         }
+        found: dict[str, list[Detectability]] = {title: [] for title in methods}
         for site, contrast, area in lesions():
             cells = [f"{dose} ({sigma:.0f} HU)", f"{2 * np.sqrt(area / np.pi):.1f}", f"{contrast:.0f}"]
             cells.append(f"{bound(absent[CROP], site):.2f}")
-            for without, with_ in restored.values():
-                found = seen(without, with_, site)
-                low, high = found.auc_interval
-                cells.append(f"{found.d:.1f}, {found.auc:.2f} ({low:.2f} to {high:.2f})")
+            for title, (without, with_) in restored.items():
+                its = seen(without, with_, site)
+                found[title].append(its)
+                low, high = its.auc_interval
+                cells.append(f"{its.d:.1f}, {its.auc:.2f} ({low:.2f} to {high:.2f})")
             rows.append(cells)
-    heads = ["dose", "px", "HU", "d' ideal", *(f"{title}: d', AUC" for title in methods)]
+        means = [f"{np.mean([i.d for i in its]):.1f}, {np.mean([i.auc for i in its]):.2f}" for its in found.values()]
+        rows.append(
+            [f"{dose}, mean", "", "", f"{np.mean([bound(absent[CROP], at[0]) for at in lesions()]):.2f}", *means]
+        )
+    heads = ["dose", "px", "HU", "bound", *(f"{title}: d', AUC" for title in methods)]
     text = table(heads, rows)
     print(text)
     if options.out:
