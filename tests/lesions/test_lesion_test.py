@@ -193,6 +193,7 @@ def test_the_command_writes_record_and_picture_and_keeps_the_curve(command, scan
 def test_a_wrong_line_is_one_line(command, scan, tmp_path, arguments, message):
     code, out, err = command("lesion-test", scan, "--out", tmp_path / "out", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1) and message in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_scan_without_flat_tissue_is_refused(tiny):

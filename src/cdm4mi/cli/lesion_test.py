@@ -60,7 +60,7 @@ def lesion_test(
     from rich.table import Table
 
     from cdm4mi.errors import UserError
-    from cdm4mi.files import make_folder
+    from cdm4mi.files import check_place
     from cdm4mi.inference.settings import changed
     from cdm4mi.lesions import lesion_test as run
     from cdm4mi.lesions.picture import draw_lesion_test
@@ -77,7 +77,7 @@ def lesion_test(
     specs = noise or []
     if dose is not None:
         specs = [f"low_dose_ct dose={value:g}" for value in _numbers("--dose", dose, "")[0]]
-    make_folder(out)
+    check_place(out / RECORD)
     trained = load_model(model)
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples, strength=strength)
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} draws"))
@@ -110,8 +110,10 @@ def lesion_test(
         echo(table.title)
         console.print(drawn)
     echo(f"{test.model}, weights {test.weight_hash[:12]}; {test.sites} {test.shape}s of each kind, {repeats} draws")
-    echo("bound: d' of the best of all observers of the input, which no restoration can raise")
-    echo("blobs: of at least half the contrast in 100 cm2 of tissue without lesions. Not for clinical use")
+    if any(cell.ideal_d is not None for cell in test.cells):
+        echo("bound: d' of the best of all observers of the input, which no restoration can raise")
+        echo("blobs: of at least half the contrast in 100 cm2 of tissue without lesions")
+    echo("not for clinical use")
     test.write(out / RECORD)
     draw_lesion_test(test, out / PICTURE)
     echo(f"{out / RECORD}, {out / PICTURE}")
