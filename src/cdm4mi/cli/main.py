@@ -20,6 +20,7 @@ from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.export import export
 from cdm4mi.cli.inspect import inspect
+from cdm4mi.cli.lesion_test import lesion_test
 from cdm4mi.cli.noise import noise
 from cdm4mi.cli.options import with_options
 from cdm4mi.cli.plan import plan
@@ -62,6 +63,7 @@ for command in (
     export,
     view,
     trust,
+    lesion_test,
     noise,
     demo,
 ):

@@ -51,6 +51,8 @@ def trust(
     echo(f"verdict: {report.verdict} (not for clinical use)")
     for reason in report.reasons:
         echo(f"{reason.colour}: {reason.text}")
+    if report.lesions is not None:
+        echo(report.lesions)
     if report.model is None:
         echo("the model's training was not looked at: no record beside RESTORED names the shipped model (see --model)")
     if out is not None:

@@ -19,6 +19,7 @@ from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.models.noise_range import CORRELATION_MARGIN, NoiseRange
 from cdm4mi.records import read_record_as
 from cdm4mi.trust.fidelity import fidelity
+from cdm4mi.trust.lesions import lesions_kept
 from cdm4mi.trust.record import FoundNoise, ModelRange, Origin, Place, Residual, Trained, TrustReport
 from cdm4mi.trust.residual import ResidualTest, residual_test
 from cdm4mi.trust.structure import Finding
@@ -84,6 +85,7 @@ def trust_report(
         unit=unit,
         noise=found,
         model=known,
+        lesions=None if trained is None else lesions_kept(trained.about.lesions, noise.sigma, window),
         origin=origin,
         residual=_residual(test),
         findings=places,
