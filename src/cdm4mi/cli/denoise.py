@@ -11,10 +11,12 @@ from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
 from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
+from cdm4mi.cli.trust import print_report
 from cdm4mi.errors import counted
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
+    from cdm4mi.trust.during import ReportWhileRestoring
 
 
 def denoise(
@@ -65,6 +67,17 @@ def denoise(
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="a folder for trust.json and the page trust.html: what was taken away")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="write nothing and exit with code 3 where the model was not trained for the scan; exit with it after "
+            "the work where the verdict is bad",
+        ),
+    ] = False,
     contrast: Annotated[
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
@@ -91,12 +104,13 @@ def denoise(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cdm4mi.config import load_config
-    from cdm4mi.errors import UserError
+    from cdm4mi.errors import Refused, UserError
     from cdm4mi.inference.denoise import denoise_all, denoise_file
     from cdm4mi.inference.settings import changed
     from cdm4mi.io import refuse_existing
     from cdm4mi.locks import sole_writer
     from cdm4mi.models.checkpoint import load_model
+    from cdm4mi.trust.during import ReportWhileRestoring
 
     for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
         if output.resolve() != scan.resolve():  # which no option makes possible
@@ -125,8 +139,12 @@ def denoise(
     bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
     with sole_writer(out, "denoise"), bar:
         task = bar.add_task("restoring", total=None)
+        reports: dict[Path, ReportWhileRestoring] = {}
 
         def restore(number: int | None, target: Path) -> DenoiseRecord:
+            if report is not None or strict:
+                folder = report / target.name if report is not None and all_series else report
+                reports[target] = ReportWhileRestoring(folder, strict=strict, force=force)
             return denoise_file(
                 scan,
                 target,
@@ -148,31 +166,39 @@ def denoise(
                 batch=batch,
                 memory=memory,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
+                observer=reports.get(target),
             )
 
         if not all_series:
-            _report(out, restore(series, out))
+            _report(out, restore(series, out), reports.get(out))
+            if strict and reports[out].refused:
+                raise typer.Exit(Refused.code)
             return
         if series is not None or uncertainty is not None:
             raise UserError("--all-series: found with --series or --uncertainty, expected without")
-        failed = 0
+        failed = refused = 0
         for target, outcome in denoise_all(scan, out, restore):
             if isinstance(outcome, UserError):
                 failed += 1
                 echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
             else:
-                _report(target, outcome)
+                _report(target, outcome, reports.get(target))
+                refused += strict and reports[target].refused
     if failed:
         raise UserError(f"{failed} of the series could not be restored")
+    if refused:
+        raise typer.Exit(Refused.code)
 
 
-def _report(out: Path, record: DenoiseRecord) -> None:
+def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | None) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
         f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
         f"{record.seconds} s; noise {_noise_text(record)}"
     )
+    if report is not None and report.report is not None:
+        print_report(report.report, report.paths)
 
 
 def _noise_text(record: DenoiseRecord) -> str:

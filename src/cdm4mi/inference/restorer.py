@@ -130,6 +130,7 @@ class Restorer:
         normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
+        on_scan: Callable[[Scan], None] | None = None,
         on_slab: OnSlab | None = None,
         slabs: Slabs | None = None,
     ) -> Restoration:
@@ -139,14 +140,17 @@ class Restorer:
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
         every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None; half as
         many where the memory does not suffice. normalisation: the intensity window, else that of the training
-        configuration for this scan. progress: called with (slices done, slices). on_slab: called with every finished
-        slab. slabs: where finished slices are kept, which a later call goes on with; in memory if None. The two
-        functions are called in the order of the slices, in a thread of their own.
+        configuration for this scan. progress: called with (slices done, slices). on_scan: called once, before the
+        first slice, with what is decided of the scan. on_slab: called with every slab that this call finishes. slabs:
+        where finished slices are kept, which a later call goes on with; in memory if None. ``progress`` and ``on_slab``
+        are called in the order of the slices, in a thread of their own.
         """
         began = time.monotonic()
         if batch is not None and batch < 1:
             raise UserError(f"batch: found {batch}, expected a number of at least 1")
         scan = self._scan(volume, noise, seed, normalisation, contrasts)
+        if on_scan is not None:
+            on_scan(scan)
         self._fit_into_memory()
         images, slabs = volume.images(), slabs or Slabs()
         count, pixels = len(images), images[0, 0].size
@@ -287,6 +291,7 @@ class Restorer:
             used,
             self.sampling.strength * quiet,
             WHITE if measured is None else measured.texture,
+            measured,
             beside,
             least_value(volume, norm),
             spreads,

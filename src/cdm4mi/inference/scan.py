@@ -13,6 +13,7 @@ from cdm4mi.inference.bright import excess
 from cdm4mi.inference.calibration import calibrated
 from cdm4mi.inference.record import NoiseLevel, Uncertainty
 from cdm4mi.io import Derivation, InputRecord, Volume, arrays
+from cdm4mi.measure.noise_level import NoiseEstimate
 from cdm4mi.models.about import Calibration
 from cdm4mi.window import IntensityWindow
 
@@ -42,9 +43,10 @@ class Scan:
     """What is decided of a whole scan before its first slice is restored.
 
     sigma, used, strength: of each slice (N,), the standard deviation of its noise and what the model is given for it on
-    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. beside: the other
-    contrasts. least: the value under which no restored voxel lies. spreads: whether the samples' standard deviation is
-    asked for; one_by_one: whether each slice has times of its own. key: JSON values that the result follows from.
+    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. measured: the noise
+    that was found in the scan, None where it was not looked at. beside: the other contrasts. least: the value under
+    which no restored voxel lies. spreads: whether the samples' standard deviation is asked for; one_by_one: whether
+    each slice has times of its own. key: JSON values that the result follows from.
     """
 
     volume: Volume
@@ -54,6 +56,7 @@ class Scan:
     used: NDArray[np.float64]
     strength: NDArray[np.float64]
     texture: Texture
+    measured: NoiseEstimate | None
     beside: list[ContrastSlices]
     least: float
     spreads: bool

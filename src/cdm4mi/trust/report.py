@@ -81,6 +81,7 @@ class Comparison:
         _refuse_unlike_one_scan(scan, "scan")
         self.scan, self.kind = scan, modality_of(scan)
         self.noise = estimate_noise(scan.slices(), scan.padding) if noise is None else noise
+        self.unit = scan.units or IntensityWindow(0.0, 1.0, self.kind).unit
         slices, rows, columns = scan.slices().shape
         self._residual = ResidualSums((slices, rows, columns), self.noise, scan.spacing)
         self._fidelity = FidelitySums(slices, self.noise, self.kind)
@@ -111,14 +112,13 @@ class Comparison:
 
         window: of intensities; model: where the scan lies in its training; record: of the restoration; about: the scan.
         """
-        scan, noise = self.scan, self.noise
+        scan, noise, unit = self.scan, self.noise, self.unit
         y, output = scan.slices(), restored.slices()
         for k in np.flatnonzero(~self._added):
             self.add(int(k), y[k : k + 1], output[k : k + 1])
             arrays.release(y)
             arrays.release(output)
         test, fidelity = self._residual.test(), self._fidelity.fidelity()
-        unit = scan.units or IntensityWindow(0.0, 1.0, self.kind).unit
         origin = None if record is None else _origin(record, about.sha256)
         places = [_place(f, scan, self._residual.sigma_at(f.position), window.scale) for f in test.findings]
         found = _found(noise, len(y))

@@ -130,15 +130,18 @@ def _of_fidelity(noise: FoundNoise, fidelity: Fidelity, unit: str) -> Iterator[R
 
 
 def _of_model(model: ModelRange | None, unit: str) -> Iterator[Reason]:
-    if model is None:
-        return
+    if model is not None:
+        yield from (Reason(colour="caution", text=text) for text in outside_of_training(model, unit))
+
+
+def outside_of_training(model: ModelRange, unit: str) -> Iterator[str]:
+    """What of a scan lies outside of its model's training, a sentence each."""
     if not model.modality:
-        yield Reason(colour="caution", text="the model was trained on no scan of this modality")
+        yield "the model was trained on no scan of this modality"
     for what, part, of in (
         ("noise level", model.sigma, f" {unit}"),
         ("correlation of neighbours", model.correlation, ""),
     ):
         if part is not None and part.away:
             trained = f"{part.low:.3g} to {part.high:.3g}{of}"
-            text = f"the {what} {part.found:.3g}{of} is outside the model's training ({trained}) by {part.away:.2g}{of}"
-            yield Reason(colour="caution", text=text)
+            yield f"the {what} {part.found:.3g}{of} is outside the model's training ({trained}) by {part.away:.2g}{of}"
