@@ -51,6 +51,12 @@ def denoise(
     strength: Annotated[
         float | None, typer.Option(help="share of the noise to take away, 0 to 1: less keeps faint detail (default: 1)")
     ] = None,
+    keep_low_frequencies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CYCLES", help="cycles a pixel up to which slices keep the scan's own, or auto: by the noise"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
         float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
@@ -132,6 +138,7 @@ def denoise(
         clip=clip,
         samples=samples,
         strength=strength,
+        keep_low_frequencies=keep_low_frequencies and _number(keep_low_frequencies),
         tile=tile,
     )
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
@@ -190,6 +197,14 @@ def denoise(
         raise typer.Exit(Refused.code)
 
 
+def _number(text: str) -> float | str:
+    """A number, where the text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | None) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
@@ -197,6 +212,12 @@ def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | Non
         f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
         f"{record.seconds} s; noise {_noise_text(record)}"
     )
+    if (kept := record.kept_frequencies) is not None:
+        unit = record.input.units or record.normalisation.unit
+        echo(
+            f"kept of the scan: frequencies up to {kept.cycles_per_pixel:.3g} cycles a pixel, with noise of "
+            f"{kept.noise:.3g} {unit}"
+        )
     if report is not None and report.report is not None:
         print_report(report.report, report.paths)
 

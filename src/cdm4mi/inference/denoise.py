@@ -55,6 +55,7 @@ def denoise(
     steps: int | None = None,
     samples: int | None = None,
     noise: float | None = None,
+    keep_low_frequencies: float | str | None = None,
     contrasts: Sequence[Volume | str | Path] = (),
     seed: int = 0,
     phase: bool = False,
@@ -65,13 +66,20 @@ def denoise(
 
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
-    says. noise: standard deviation of the scan's noise in its units, measured when None. contrasts: the
+    says. noise: standard deviation of the scan's noise in its units, measured when None. keep_low_frequencies: cycles a
+    pixel up to which every slice keeps the scan's own frequencies, "auto" by the noise, None none. contrasts: the
     patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
     the shipped models know nothing. device, precision: where and in which number format the network computes (auto:
     the fastest; ``inference.compute``). Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
-    sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
+    sampling = changed(
+        trained.config.sampling,
+        estimate=estimate,
+        steps=steps,
+        samples=samples,
+        keep_low_frequencies=keep_low_frequencies,
+    )
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     if not phase:
         refuse_other_quantities(volume, "scan", _ALL_THE_SAME)

@@ -74,11 +74,22 @@ class Uncertainty(Record):
     measured_on: str | None = None
 
 
+class KeptFrequencies(Record):
+    """Frequencies of every slice up to which the scan's own were kept, and how much noise came back with them.
+
+    noise: its standard deviation in the scan's units.
+    """
+
+    cycles_per_pixel: float
+    noise: float
+
+
 class DenoiseRecord(OutputRecord):
     """How a scan was restored.
 
     model, weight_hash: which. settings: of the sampling. network_calls: a slice. normalisation: the intensity window.
-    above_window_fraction: of the voxels; left_as_found_fraction: those of padding and metal. seconds: of all slices.
+    kept_frequencies: what was kept of the scan as it is. above_window_fraction: of the voxels; left_as_found_fraction:
+    those of padding and metal. seconds: of all slices.
     """
 
     model: str
@@ -96,6 +107,7 @@ class DenoiseRecord(OutputRecord):
     precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None
+    kept_frequencies: KeptFrequencies | None = None
 
     def deidentified(self) -> DenoiseRecord:
         contrasts = self.contrasts and [contrast.without_hash() for contrast in self.contrasts]

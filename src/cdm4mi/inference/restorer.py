@@ -21,9 +21,10 @@ from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named, release_device
+from cdm4mi.inference.low_frequencies import noise_back, usual_cutoff
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
-from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
+from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies, NoiseLevel, Uncertainty
 from cdm4mi.inference.scan import Scan, Slab, Texture, least_value
 from cdm4mi.inference.slabs import Pace, Slabs, Totals
 from cdm4mi.inference.tiling import tiled
@@ -216,6 +217,7 @@ class Restorer:
             input=scan.about,
             contrasts=[input_record(contrast) for contrast in contrasts] or None,
             uncertainty=scan.uncertainty,
+            kept_frequencies=scan.kept,
         )
         restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
         return Restoration(restored, record, deviation)
@@ -252,13 +254,16 @@ class Restorer:
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
         measured, given = None, noise is not None
         spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
-        if noise is None or self.process.texture_channels or spreads:  # which is calibrated by kind of noise
+        keeps = self.sampling.keep_low_frequencies is not None
+        if (
+            noise is None or self.process.texture_channels or spreads or keeps
+        ):  # spreads are calibrated by kind of noise
             measured = estimate_noise(images.reshape(-1, rows, columns), volume.padding)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
         # of many time points too few slices are looked at to tell them apart
         by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
-        levels = np.full(images.shape[:2], noise) if by_slice is None else by_slice.reshape(images.shape[:2])
+        levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
         used = self._trained_sigmas(sigma, norm, warnings)
         typical = float(_rms(used))
@@ -294,6 +299,7 @@ class Restorer:
             measured,
             beside,
             least_value(volume, norm),
+            self._kept(measured, norm, warnings) if keeps and measured is not None else None,
             spreads,
             self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
@@ -304,6 +310,20 @@ class Restorer:
             key,
             warnings,
         )
+
+    def _kept(self, measured: NoiseEstimate, norm: IntensityWindow, warnings: list[str]) -> KeptFrequencies:
+        """The low frequencies that stay as they are in the scan. UserError where its noise lifts them."""
+        if measured.magnitude:
+            raise UserError(
+                field="keep_low_frequencies",
+                found="an MR magnitude, whose noise lifts dark tissue and air (Rician)",
+                expected="a scan whose mean the noise leaves as it is",
+            )
+        if norm.modality == "MR":
+            warnings.append("low frequencies are the scan's: so is the bias of a magnitude where its signal is weak")
+        asked = self.sampling.keep_low_frequencies
+        cutoff = asked if isinstance(asked, float) else usual_cutoff(measured)
+        return KeptFrequencies(cycles_per_pixel=cutoff, noise=noise_back(cutoff, measured) * measured.sigma)
 
     def _fit_into_memory(self) -> None:
         """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""
@@ -367,6 +387,8 @@ class Restorer:
     def settings(self, sigma: float) -> dict[str, Any]:
         """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(sigma))}
+        if self.sampling.keep_low_frequencies is None:  # records and identifiers of other restorations do not name it
+            del settings["keep_low_frequencies"]
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
             settings["tile"] = self.tile
         return settings
@@ -379,6 +401,8 @@ class Restorer:
         why = None
         if calibration is None:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
+        elif self.sampling.keep_low_frequencies is not None:
+            why = "low frequencies are the scan's, with their noise"
         elif not fits(calibration, self.sampling):
             why = "the calibration is for other sampling settings"
         elif kind not in calibration.kinds:

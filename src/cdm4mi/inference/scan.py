@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from cdm4mi.data.beside import ContrastSlices, neighbours_of
 from cdm4mi.inference.bright import excess
 from cdm4mi.inference.calibration import calibrated
-from cdm4mi.inference.record import NoiseLevel, Uncertainty
+from cdm4mi.inference.low_frequencies import keep_low_frequencies
+from cdm4mi.inference.record import KeptFrequencies, NoiseLevel, Uncertainty
 from cdm4mi.io import Derivation, InputRecord, Volume, arrays
 from cdm4mi.measure.noise_level import NoiseEstimate
 from cdm4mi.models.about import Calibration
@@ -45,8 +46,9 @@ class Scan:
     sigma, used, strength: of each slice (N,), the standard deviation of its noise and what the model is given for it on
     [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. measured: the noise
     that was found in the scan, None where it was not looked at. beside: the other contrasts. least: the value under
-    which no restored voxel lies. spreads: whether the samples' standard deviation is asked for; one_by_one: whether
-    each slice has times of its own. key: JSON values that the result follows from.
+    which no restored voxel lies. kept: the frequencies that stay as they are in the scan. spreads: whether the samples'
+    standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON values that the
+    result follows from.
     """
 
     volume: Volume
@@ -59,6 +61,7 @@ class Scan:
     measured: NoiseEstimate | None
     beside: list[ContrastSlices]
     least: float
+    kept: KeptFrequencies | None
     spreads: bool
     uncertainty: Uncertainty | None
     one_by_one: bool
@@ -108,7 +111,10 @@ class Scan:
 
         mean, spread: of the samples, on [-1, 1]; calibration: of the model, used where ``uncertainty`` says so.
         """
-        restored = np.maximum(self.norm.physical(mean + slab.beyond), self.least)
+        restored = self.norm.physical(mean + slab.beyond)
+        if self.kept is not None:
+            restored = keep_low_frequencies(restored, slab.images, self.kept.cycles_per_pixel)
+        restored = np.maximum(restored, self.least)
         restored[slab.left] = slab.images[slab.left]
         if not self.spreads:
             return restored, None
