@@ -18,8 +18,8 @@ from cdm4mi.trust.verdict import described
 from cdm4mi.viewer import Mark, Summary, make_scene, write_page
 
 RECORD, PAGE = "trust.json", "trust.html"
-MOST_SHOWN = 2**24
-"""Voxels of each picture on the page, 64 slices of 512 x 512: some 40 MB with a restored scan, in half a second."""
+MOST_SHOWN = 2**23
+"""Voxels of each picture on the page, 32 slices of 512 x 512: some 30 MB with a restored scan, in half a second."""
 CUT = "those with findings, and others between them; cdm4mi view SCAN RESTORED shows all"
 HEADINGS = {
     "good": "Good: nothing speaks against this restoration",
