@@ -53,9 +53,7 @@ def denoise(
     ] = None,
     keep_low_frequencies: Annotated[
         str | None,
-        typer.Option(
-            metavar="CYCLES", help="cycles a pixel up to which slices keep the scan's own, or auto: by the noise"
-        ),
+        typer.Option(metavar="CYCLES", help="cycles a pixel up to which slices keep the scan's own, or auto: 0.02"),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
@@ -215,8 +213,8 @@ def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | Non
     if (kept := record.kept_frequencies) is not None:
         unit = record.input.units or record.normalisation.unit
         echo(
-            f"kept of the scan: frequencies up to {kept.cycles_per_pixel:.3g} cycles a pixel, with noise of "
-            f"{kept.noise:.3g} {unit}"
+            f"kept of the scan: frequencies up to {kept.cycles_per_pixel:.3g} cycles a pixel, which changed "
+            f"{kept.put_back:.3g} {unit} (root mean square)"
         )
     if report is not None and report.report is not None:
         print_report(report.report, report.paths)

@@ -372,7 +372,7 @@ class SamplingConfig(Section):
     strength: Fraction = Field(1.0, description="share of what would be taken away that is: 0 gives the scan back")
     keep_low_frequencies: Annotated[float | str, AfterValidator(_cutoff)] | None = Field(
         None,
-        description="cycles a pixel up to which slices keep the scan's own frequencies; auto: by the noise",
+        description="cycles a pixel up to which slices keep the scan's own frequencies; auto: 0.02",
     )
     tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25

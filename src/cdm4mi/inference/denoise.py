@@ -67,7 +67,7 @@ def denoise(
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
     says. noise: standard deviation of the scan's noise in its units, measured when None. keep_low_frequencies: cycles a
-    pixel up to which every slice keeps the scan's own frequencies, "auto" by the noise, None none. contrasts: the
+    pixel up to which every slice keeps the scan's own frequencies, "auto" 0.02, None none. contrasts: the
     patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
     the shipped models know nothing. device, precision: where and in which number format the network computes (auto:
     the fastest; ``inference.compute``). Raises UserError.

@@ -75,13 +75,14 @@ class Uncertainty(Record):
 
 
 class KeptFrequencies(Record):
-    """Frequencies of every slice up to which the scan's own were kept, and how much noise came back with them.
+    """Frequencies of every slice up to which the scan's own were kept.
 
-    noise: its standard deviation in the scan's units.
+    put_back: root mean square over the scan, in its units, of what that changed: noise that came back, and errors of
+    the model that went.
     """
 
     cycles_per_pixel: float
-    noise: float
+    put_back: float
 
 
 class DenoiseRecord(OutputRecord):

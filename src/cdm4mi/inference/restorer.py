@@ -21,7 +21,7 @@ from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named, release_device
-from cdm4mi.inference.low_frequencies import noise_back, usual_cutoff
+from cdm4mi.inference.low_frequencies import USUAL
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
 from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies, NoiseLevel, Uncertainty
@@ -180,10 +180,13 @@ class Restorer:
             return estimate
 
         def finish(slab: Slab, estimate: _Estimate) -> None:
-            restored, spread = scan.physical(slab, estimate.mean, estimate.spread, self.model.about.calibration)
+            restored, spread, put_back = scan.physical(
+                slab, estimate.mean, estimate.spread, self.model.about.calibration
+            )
             totals = Totals(
                 above=slabs.totals.above + slab.above,
                 left=slabs.totals.left + int(np.count_nonzero(slab.left)),
+                put_back=slabs.totals.put_back + put_back,
                 seconds=before.seconds + time.monotonic() - began,
             )
             slabs.put(restored, spread, estimate.pace, totals)
@@ -217,7 +220,11 @@ class Restorer:
             input=scan.about,
             contrasts=[input_record(contrast) for contrast in contrasts] or None,
             uncertainty=scan.uncertainty,
-            kept_frequencies=scan.kept,
+            kept_frequencies=None
+            if scan.cutoff is None
+            else KeptFrequencies(
+                cycles_per_pixel=scan.cutoff, put_back=float(np.sqrt(totals.put_back / volume.array.size))
+            ),
         )
         restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
         return Restoration(restored, record, deviation)
@@ -299,7 +306,7 @@ class Restorer:
             measured,
             beside,
             least_value(volume, norm),
-            self._kept(measured, norm, warnings) if keeps and measured is not None else None,
+            self._cutoff(measured, norm, warnings) if keeps and measured is not None else None,
             spreads,
             self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
@@ -311,8 +318,8 @@ class Restorer:
             warnings,
         )
 
-    def _kept(self, measured: NoiseEstimate, norm: IntensityWindow, warnings: list[str]) -> KeptFrequencies:
-        """The low frequencies that stay as they are in the scan. UserError where its noise lifts them."""
+    def _cutoff(self, measured: NoiseEstimate, norm: IntensityWindow, warnings: list[str]) -> float:
+        """Up to which frequency the scan's own stay. UserError where its noise lifts them."""
         if measured.magnitude:
             raise UserError(
                 field="keep_low_frequencies",
@@ -322,8 +329,7 @@ class Restorer:
         if norm.modality == "MR":
             warnings.append("low frequencies are the scan's: so is the bias of a magnitude where its signal is weak")
         asked = self.sampling.keep_low_frequencies
-        cutoff = asked if isinstance(asked, float) else usual_cutoff(measured)
-        return KeptFrequencies(cycles_per_pixel=cutoff, noise=noise_back(cutoff, measured) * measured.sigma)
+        return asked if isinstance(asked, float) else USUAL
 
     def _fit_into_memory(self) -> None:
         """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""

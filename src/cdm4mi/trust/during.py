@@ -11,6 +11,7 @@ from cdm4mi.errors import Refused
 from cdm4mi.inference.restorer import Restoration
 from cdm4mi.inference.scan import Scan
 from cdm4mi.io import Deidentification
+from cdm4mi.io.formats import format_of_ending
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.trust.record import ModelRange, TrustReport
 from cdm4mi.trust.report import Comparison, range_of
@@ -62,3 +63,7 @@ class ReportWhileRestoring:
         self.report = report.deidentified() if deidentify else report
         if self.folder is not None:
             self.paths += write_report(self.report, self.folder, scan, restored, restoration.spread)
+            if scan.kind == "dicom" and (target.is_dir() or format_of_ending(target) == "dicom"):
+                from cdm4mi.trust.dicom import write_dicom_report  # which takes highdicom, slow to load
+
+                self.paths += write_dicom_report(self.report, self.folder, scan, restored, target, deidentify)
