@@ -351,6 +351,38 @@ def test_texture_is_told_wrong_by_the_jitter_in_training_alone():
     assert "texture" not in PairDataset(people, TEXTURED, 32, 0)[0]
 
 
+VARYING = ColouredNoise(spectrum="white", variance=0.01, variation=0.6)
+
+
+@pytest.mark.parametrize("together", [None, 8])
+def test_the_relative_level_is_that_of_the_noise(together):
+    """Noise over its level is of unit variance wherever the level is high or low; of some pairs none is given."""
+    options = {"level_map_share": 0.6, "patches_per_slice": together}
+    data = PairDataset([patient("c", "MR-b", 80)], VARYING, 32, 0, **options)
+    drawn = [data[i] for i in range(160)]
+    mapped = [pair for pair in drawn if pair["relative_level"].std() > 0]
+    assert 70 < len(mapped) < 122
+    assert all((pair["relative_level"] == 1).all() for pair in drawn if pair["relative_level"].std() == 0)
+    relative = torch.stack([pair["relative_level"] for pair in mapped])
+    unit = torch.stack([(pair["y"] - pair["x0"]) / pair["sigma"] for pair in mapped])
+    for low, high in ((0.3, 0.7), (0.7, 1.1), (1.1, 1.6)):
+        here = (relative > low) & (relative < high)
+        assert float((unit / relative)[here].std()) == pytest.approx(1.0, abs=0.03)
+    assert float(unit[relative > 1.3].std()) > 1.3
+    assert "relative_level" not in PairDataset([patient("c", "MR-b", 80)], VARYING, 32, 0)[0]
+
+
+def test_the_relative_level_is_wrong_in_training_alone():
+    def relative(**options):
+        data = PairDataset([patient("c", "MR-b", 80)], VARYING, 32, 0, level_map_share=1.0, **options)
+        return torch.stack([data[i]["relative_level"] for i in range(60)])
+
+    errors = torch.log(relative(level_jitter=0.1) / relative())
+    assert 0.02 < float(errors.std()) < 0.1 and float(errors.abs().max()) < 0.25
+    validated = relative(level_jitter=0.1, validation=True)
+    assert torch.equal(validated, relative(validation=True))
+
+
 def test_a_patch_of_a_whole_slice_has_the_correlations_of_its_own_turn():
     """Zero-filling along one axis alone: a quarter turn changes the axis along which neighbours are alike."""
     noise = ColouredNoise(spectrum="zero_filled", cutoff=0.25, variance=0.01)

@@ -1,5 +1,7 @@
 """A model that is told the texture of noise gets what was measured of the scan."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,24 @@ def test_the_measured_texture_is_told(model):
     inside = np.abs(volume.array) < 900
     np.testing.assert_allclose(found[inside], told[inside], atol=0.1)
     assert np.abs(told - untold)[inside].max() > 5
+
+
+def test_a_level_that_varies_is_given_as_a_map_to_a_model_that_takes_one(model):
+    rows = np.linspace(-1, 1, 128)[:, None]
+    noise = 40 * np.exp(0.6 * rows) * np.random.default_rng(2).standard_normal((4, 128, 128))
+    volume = Volume((300 + noise).astype(np.float32), np.eye(4), "CT")
+    measured = estimate_noise(volume.array)
+    assert measured.relative_map is not None
+    assert float(measured.relative_map[-10:].mean() / measured.relative_map[:10].mean()) > 2
+    config = model.config.model_copy(update={"data": model.config.data.model_copy(update={"level_map_share": 0.5})})
+    mapped, window = Restorer(replace(model, config=config)), window_for(volume)
+    y, sigma = window.normalised(volume.array), measured.sigma * window.scale
+    expected = mapped.restore_moments(y, sigma, texture=measured.texture, relative_level=measured.relative_map)[0]
+    found = mapped.restore(volume).volume.array
+    np.testing.assert_allclose(found, window.physical(expected), atol=0.1)
+    assert np.abs(found - Restorer(model).restore(volume).volume.array).max() > 1
+    given = mapped.restore(volume, noise=measured.sigma).volume.array
+    np.testing.assert_allclose(given, Restorer(model).restore(volume, noise=measured.sigma).volume.array)
 
 
 def test_a_level_that_is_given_is_used_with_the_texture_that_is_measured(model):

@@ -185,6 +185,19 @@ def test_a_schedule_without_signal_at_its_end_is_refused_for_eps_from_a_checkpoi
         build_process(ModelConfig(), [0.1, 0.2, 1.0])
 
 
+def test_the_level_is_a_channel_that_varies_where_a_relative_level_is_known():
+    y, relative = torch.randn(2, 1, 4, 6), torch.rand(2, 1, 4, 6)
+    sigma = torch.tensor([0.1, 0.3])
+    process = process_of(level_channel=True)
+    even = process.network_condition(process.condition(y, sigma)).image[:, 1]
+    assert torch.equal(even, sigma[:, None, None].expand(-1, 4, 6))
+    cond = process.condition(y, sigma, relative_level=relative)
+    varying = process.network_condition(cond).image[:, 1]
+    torch.testing.assert_close(varying, sigma[:, None, None] * relative[:, 0])
+    window = process.network_condition(cond.windows([(1, 1, 2)], 2, 3)).image[0, 1]
+    assert torch.equal(window, varying[1, 1:3, 2:5])
+
+
 def test_the_texture_is_three_more_constant_channels():
     y, texture = torch.randn(2, 1, 4, 6), torch.tensor([[0.5, -0.1, 1.0], [0.0, 0.2, 0.0]])
     cond = process_of().condition(y, torch.ones(2), texture=texture)

@@ -60,6 +60,7 @@ def dataset():
         augment=augment,
         texture=True,
         level_jitter=0.1,
+        level_map_share=0.5,
         texture_jitter=0.1,
         acquisition=["pixel_spacing", "noise_level"],
     )

@@ -18,6 +18,7 @@ from cdm4mi.cli.demo import demo
 from cdm4mi.cli.denoise import denoise
 from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
+from cdm4mi.cli.export import export
 from cdm4mi.cli.inspect import inspect
 from cdm4mi.cli.noise import noise
 from cdm4mi.cli.options import with_options
@@ -58,6 +59,7 @@ for command in (
     report,
     sweep,
     inspect,
+    export,
     view,
     trust,
     noise,

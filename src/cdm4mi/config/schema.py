@@ -271,6 +271,11 @@ class DataConfig(Section):
         description="training patches tell the network their noise level times exp(so much times a normal number): it "
         "learns from levels as wrong as estimated ones",
     )
+    level_map_share: Fraction = Field(
+        0.0,
+        description="with model.level_channel: share of the training patches that give the network the noise level of "
+        "every pixel, with errors of level_jitter from place to place; else it has one level for the patch",
+    )
     texture_jitter: Fraction = Field(
         0.0,
         description="with texture_channels: standard deviation of the error of the correlations that training patches "
@@ -405,6 +410,12 @@ class Config(Section):
         if self.further_channels and self.model.conditioning_key == "none":
             name = "neighbours" if self.data.neighbours else "contrasts"
             raise ValueError(f"data.{name} is given with conditioning_key none, expected a condition")
+        return self
+
+    @model_validator(mode="after")
+    def _maps_have_a_channel(self) -> Config:
+        if self.data.level_map_share > 0 and not self.model.level_channel:
+            raise ValueError("level_map_share is given with level_channel false, expected true")
         return self
 
     @model_validator(mode="after")

@@ -54,12 +54,14 @@ class DrawnImages(NamedTuple):
 class NoisyImages(NamedTuple):
     """N images: what a scanner without noise shows and the noisy image, (N, C, H, W), and the noise level (N,).
 
-    texture: of the noise, correlation with the next row and the next column, and 1 for a magnitude, (N, 3); or None.
+    relative: the noise level of each pixel over that of its image, (N, 1, H, W); or None. texture: of the noise,
+    correlation with the next row and the next column, and 1 for a magnitude, (N, 3); or None.
     """
 
     x0: Tensor
     y: Tensor
     level: Tensor
+    relative: Tensor | None
     texture: Tensor | None
 
 
@@ -89,14 +91,15 @@ def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: T
     )
 
 
-def noisy_images(drawn: DrawnImages, texture: bool) -> NoisyImages:
+def noisy_images(drawn: DrawnImages, texture: bool, level_map: bool = False) -> NoisyImages:
     """Change the values of the images and add their noise, on the device that they are on.
 
-    texture: whether that of the noise is wanted. Nothing waits for the device, but for noises that are not made in
-    batches.
+    texture, level_map: whether texture and relative level of the noise are wanted. Nothing waits for the device, but
+    for noises that are not made in batches.
     """
     x0 = drawn.intensities.applied(drawn.crops.float())
     y, level, lags = torch.empty_like(x0), x0.new_empty(len(x0)), x0.new_empty(len(x0), 2)
+    relative = torch.ones_like(x0[:, :1]) if level_map else None
     random = KeyedNoise(drawn.keys)
     for index, noise, numbers, alone in drawn.groups:
         clean = x0[index]
@@ -106,6 +109,8 @@ def noisy_images(drawn: DrawnImages, texture: bool) -> NoisyImages:
             level[index] = noise.levels(clean, noisy, numbers)
             if texture:
                 lags[index] = noise.textures(clean, noisy, numbers)
+            if relative is not None and drawn.y is None:
+                relative[index] = noise.relative_levels(clean, numbers, random[index]).expand_as(clean[:, :1])
         else:
             assert alone is not None
             clean = noise.noise_free(clean[0], *alone)[None]
@@ -115,4 +120,5 @@ def noisy_images(drawn: DrawnImages, texture: bool) -> NoisyImages:
             if texture:
                 lags[index] = torch.tensor(noise.correlations(clean[0], noisy[0], *alone))
         x0[index], y[index] = clean, noisy
-    return NoisyImages(x0, y, level, torch.cat([lags.nan_to_num(), drawn.magnitude[:, None]], 1) if texture else None)
+    stated = torch.cat([lags.nan_to_num(), drawn.magnitude[:, None]], 1) if texture else None
+    return NoisyImages(x0, y, level, relative, stated)

@@ -19,6 +19,7 @@ from cdm4mi.data.images import DrawnImage, DrawnImages, drawn_images, noisy_imag
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.degradation.base import BatchedNoise, measured_correlations
+from cdm4mi.degradation.varying import smooth_maps
 from cdm4mi.diffusion.noise import KeyedNoise, generator
 from cdm4mi.errors import UserError
 
@@ -32,8 +33,9 @@ _VALIDATION = 1
 _TRAINING = 0
 _WHOLE = 1
 """Third part of a block's key, so that its random numbers differ from those of the pair of the same number."""
-_JITTER, _TEXTURE_JITTER = 257, 258
-"""Streams of a pair's random numbers that the errors of its noise level and its texture come from."""
+_JITTER, _TEXTURE_JITTER, _MAPPED, _MAP_ERROR = 257, 258, 260, 261
+"""Streams of a pair's random numbers: for the errors of its noise level and its texture, for whether it has a map of
+the level, and for the map's errors."""
 
 
 @dataclass
@@ -46,6 +48,7 @@ class _Slice:
     x0: Tensor
     y: Tensor
     level: Tensor
+    relative: Tensor | None
     magnitude: float
 
 
@@ -74,10 +77,11 @@ class PairDataset(Dataset[Pair]):
     Drawn are a source by ``source_weights``, a patient, a slice, and a crop of which at least ``least_foreground`` is
     foreground (otherwise the best of a few draws), flipped and turned at random; then the parameter and the noise of
     the degradation. With ``acquisition`` names there is a ``vector`` (D,) too; with ``texture`` a ``texture`` (3,): the
-    correlation of the noise with the next row and the next column, and 1 for a magnitude. Where patients have
-    ``conditions``, y is the same crop of those. The first channels of y are the noisy image; then follow its
-    neighbours, from below to above (with the same parameter and independent noise), and other contrasts, where patients
-    have them. The result depends on (seed, i) alone: not on workers, batches or earlier pairs.
+    correlation of the noise with the next row and the next column, and 1 for a magnitude; with ``level_map_share`` a
+    ``relative_level`` (1, S, S), the noise level of each pixel over sigma. Where patients have ``conditions``, y is the
+    same crop of those. The first channels of y are the noisy image; then follow its neighbours, from below to above
+    (with the same parameter and independent noise), and other contrasts, where patients have them. The result depends
+    on (seed, i) alone: not on workers, batches or earlier pairs.
 
     patches_per_slice: number of consecutive pairs, from its multiples on, that share patient, slice, parameter and the
     noise of the whole slice, with a crop each; None: 16 where the degradation needs whole slices, else 1.
@@ -85,7 +89,9 @@ class PairDataset(Dataset[Pair]):
     augment: the augmentation, by default flips and quarter turns; validation pairs have only those, and with real noisy
     scans all others are refused. channels: C. level_jitter: standard deviation of the logarithm of a random factor of
     the noise level in training pairs; texture_jitter: standard deviation of what is added to their correlations, and
-    share of them whose magnitude is told as its opposite. Validation pairs have the true level and texture.
+    share of them whose magnitude is told as its opposite; level_map_share: of the training pairs that have their
+    relative level, with an error that varies by ``level_jitter`` either way; others have 1. Validation pairs have the
+    true level, relative level and texture.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class PairDataset(Dataset[Pair]):
         augment: AugmentConfig | None = None,
         channels: int = 1,
         level_jitter: float = 0.0,
+        level_map_share: float = 0.0,
         texture: bool = False,
         texture_jitter: float = 0.0,
     ) -> None:
@@ -129,6 +136,7 @@ class PairDataset(Dataset[Pair]):
         self.block = patches_per_slice or (PATCHES_PER_SLICE if degradation.whole_slice else 1)
         self.mixed = slices_mixed
         self.level_jitter = 0.0 if validation else level_jitter
+        self.level_map_share = 1.0 if validation and level_map_share > 0 else level_map_share
         self.texture, self.texture_jitter = texture, 0.0 if validation else texture_jitter
         self.whole = degradation.whole_slice or self.block > 1
         self._kept: dict[int, _Slice] = {}
@@ -171,14 +179,14 @@ class PairDataset(Dataset[Pair]):
 
     def make(self, drawn: DrawnPairs) -> Pair:
         """Make the pairs of what was drawn, on the device that it is on. Nothing waits for the device."""
-        images = noisy_images(drawn.images, self.texture)
+        images = noisy_images(drawn.images, self.texture, self.level_map_share > 0)
         count = len(drawn.numbers)
         y = images.y[drawn.layout].flatten(1, 2)
         if drawn.contrasts is not None:
             y = torch.cat([y, drawn.contrasts], 1)
         keys = drawn.images.keys[:count]
-        texture = None if images.texture is None else images.texture[:count]
-        pairs = {"x0": images.x0[:count], "y": y, **self._stated(images.level[:count], texture, keys)}
+        texture, relative = (None if v is None else v[:count] for v in (images.texture, images.relative))
+        pairs = {"x0": images.x0[:count], "y": y, **self._stated(images.level[:count], relative, texture, keys)}
         if drawn.acquisition is not None:
             pairs["vector"] = self._vector(drawn.acquisition, pairs["sigma"])
         return {**pairs, "index": drawn.numbers}
@@ -192,12 +200,13 @@ class PairDataset(Dataset[Pair]):
             crop = self._best_crop(rng, kept.foreground)[0]
             turn = draw_turn(self.augment, rng)
             x0, y = (turn(image[(..., *crop)]) for image in (kept.x0, kept.y))
+            relative = None if kept.relative is None else turn(kept.relative[(..., *crop)])[None]
             texture = None
             if self.texture:  # the crop is turned, and its rows may be the slice's columns
                 lags = torch.tensor([measured_correlations(x0, y[: len(x0)])]).nan_to_num()
                 texture = torch.cat([lags, torch.tensor([[kept.magnitude]])], 1)
             keys = KeyedNoise.of(self.seed, self.stream, index=torch.tensor([i])).keys
-            pair = {"x0": x0[None], "y": y[None], **self._stated(kept.level[None], texture, keys)}
+            pair = {"x0": x0[None], "y": y[None], **self._stated(kept.level[None], relative, texture, keys)}
             if self.acquisition:
                 spacing = self._acquired(kept.patient, kept.change)
                 pair["vector"] = self._vector(torch.tensor([spacing]), pair["sigma"])
@@ -215,7 +224,7 @@ class PairDataset(Dataset[Pair]):
             change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
             taken = _Taken(patient, k, WHOLE, lambda image: image, change, self.degradation.draw(gen))
             drawn = self._drawn([taken], key, [block])
-            images = noisy_images(drawn.images, False)
+            images = noisy_images(drawn.images, False, self.level_map_share > 0)
             y = images.y[drawn.layout].flatten(1, 2)
             y = y if drawn.contrasts is None else torch.cat([y, drawn.contrasts], 1)
             self._kept = {b: s for b, s in self._kept.items() if b // self.mixed == block // self.mixed}
@@ -226,6 +235,7 @@ class PairDataset(Dataset[Pair]):
                 images.x0[0],
                 y[0],
                 images.level[0],
+                None if images.relative is None else images.relative[0],
                 float(drawn.images.magnitude[0]),
             )
         return self._kept[block]
@@ -276,18 +286,25 @@ class PairDataset(Dataset[Pair]):
         columns = zip(self.acquisition, acquired.unbind(1), strict=True)
         return torch.stack([sigma if name == "noise_level" else column for name, column in columns], 1)
 
-    def _stated(self, level: Tensor, texture: Tensor | None, keys: Tensor) -> Pair:
-        """``sigma`` (N,) and, if any, ``texture`` (N, 3), as the network is given them: with random errors."""
+    def _stated(self, level: Tensor, relative: Tensor | None, texture: Tensor | None, keys: Tensor) -> Pair:
+        """``sigma`` (N,) and, if any, ``relative_level`` and ``texture``, as the network is given them: with errors."""
         random = KeyedNoise(keys)
         if self.level_jitter > 0:
             level = level * torch.exp(self.level_jitter * random.normal(stream=_JITTER))
+        stated = {"sigma": level}
+        if relative is not None:
+            if self.level_jitter > 0:
+                spread = torch.full_like(level, self.level_jitter)
+                relative = relative * smooth_maps(relative, spread, random, _MAP_ERROR)
+            mapped = random.uniform(1, 1, 1, stream=_MAPPED) < self.level_map_share
+            stated["relative_level"] = torch.where(mapped, relative, 1.0)
         if texture is None:
-            return {"sigma": level}
+            return stated
         if self.texture_jitter > 0:
             lags = texture[:, :2] + self.texture_jitter * random.normal(2, stream=_TEXTURE_JITTER)
             wrong = random.uniform(1, stream=_TEXTURE_JITTER + 1) < self.texture_jitter
             texture = torch.cat([lags, torch.where(wrong, 1 - texture[:, 2:], texture[:, 2:])], 1)
-        return {"sigma": level, "texture": texture}
+        return {**stated, "texture": texture}
 
     def _shrink(self, rng: np.random.Generator) -> int:
         """Draw the shrink of a training patch; validation images are not shrunk."""

@@ -194,6 +194,11 @@ class BatchedNoise(Degradation):
         """``noise_free`` of images x0 (n, ..., H, W)."""
         return x0
 
+    def relative_levels(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
+        """Standard deviation of the noise that ``add`` adds to x0 (n, ..., H, W) over ``levels``, of the same number of
+        axes, (n, 1 ..., H, W); here 1 everywhere, (n, 1 ..., 1, 1). Random numbers of a key are those of ``add``."""
+        return torch.ones(len(x0), *(1 for _ in x0.shape[1:]), device=x0.device)
+
     def levels(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
         """``level`` of each image, (n,); here measured."""
         return (y - x0).square().flatten(1).mean(1).sqrt()

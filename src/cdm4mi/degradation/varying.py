@@ -11,14 +11,14 @@ STREAM = 256
 """Of random numbers, which the map's come from."""
 
 
-def smooth_maps(images: Tensor, variation: Tensor, random: RandomNumbers) -> Tensor:
+def smooth_maps(images: Tensor, variation: Tensor, random: RandomNumbers, stream: int = STREAM) -> Tensor:
     """Factors of the noise's standard deviation in images (n, ..., H, W): smooth and random, of mean square 1.
 
     variation: (n,), half the spread, 0 to 1: the factors run over 1 - variation to 1 + variation before they are
-    scaled. Returns (n, ..., H, W) with an axis of 1 for every one between.
+    scaled; stream: of the random numbers. Returns (n, ..., H, W) with an axis of 1 for every one between.
     """
     rows, columns = images.shape[-2:]
-    coarse = random.uniform(1, KNOTS, KNOTS, stream=STREAM)
+    coarse = random.uniform(1, KNOTS, KNOTS, stream=stream)
     field = F.interpolate(coarse, (rows, columns), mode="bicubic", align_corners=True)
     least, most = field.amin((1, 2, 3), keepdim=True), field.amax((1, 2, 3), keepdim=True)
     unit = (field - least) / (most - least).clamp(min=1e-6)

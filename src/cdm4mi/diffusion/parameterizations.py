@@ -89,8 +89,6 @@ class Eps(Parameterization):
         if z.y is not None:
             rest = rest - broadcast(b, out) * z.y
         telling = a >= self.LEAST * c
-        if bool(telling.all()):
-            return rest / broadcast(a, out)
         return torch.where(broadcast(telling, out), rest / broadcast(torch.where(telling, a, 1.0), out), 0.0)
 
     def target(self, x0: Tensor, eps: Tensor, z: Latent) -> Tensor:

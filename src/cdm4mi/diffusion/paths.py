@@ -41,6 +41,8 @@ class GaussianPath:
 
     def at(self, t: Tensor | int) -> Coefficients:
         """Coefficients at the times t (int, or shape (N,), each CLEAN or in 0 .. T - 1; IndexError for others)."""
+        if isinstance(t, Tensor) and torch.compiler.is_compiling():  # no value can be looked at
+            return Coefficients(*(table[t.reshape(-1)] for table in (self._a, self._b, self._c)))
         if isinstance(t, Tensor) and t.device.type not in ("cpu", "mps"):
             if t.device not in self._elsewhere:
                 tables = (table.to(t.device) for table in (self._a, self._b, self._c))

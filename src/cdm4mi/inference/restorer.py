@@ -273,6 +273,8 @@ class Restorer:
         levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
         used = self._trained_sigmas(sigma, norm, warnings)
+        mapped = self.model.config.data.level_map_share > 0 and not given and measured is not None
+        relative = measured.relative_map if mapped and measured is not None else None
         typical = float(_rms(used))
         # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
         quiet = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
@@ -304,6 +306,7 @@ class Restorer:
             self.sampling.strength * quiet,
             WHITE if measured is None else measured.texture,
             measured,
+            relative,
             beside,
             least_value(volume, norm),
             self._cutoff(measured, norm, warnings) if keeps and measured is not None else None,
@@ -367,6 +370,7 @@ class Restorer:
                     spacing=scan.volume.spacing,
                     zero=float(scan.norm.normalised(np.zeros(()))),
                     texture=scan.texture,
+                    relative_level=scan.relative_level,
                     strength=scan.strength[index],
                 )
             except (MemoryError, RuntimeError) as error:
@@ -458,6 +462,7 @@ class Restorer:
         spacing: Spacing = UNKNOWN_SPACING,
         zero: float = -1.0,
         texture: Texture = WHITE,
+        relative_level: NDArray[Any] | None = None,
         strength: float | NDArray[Any] | None = None,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -465,8 +470,9 @@ class Restorer:
 
         The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
         stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. texture: of the noise, for models
-        that are told. strength: in place of that of the sampling section, of all or of each (N,). Other arguments as
-        ``restore_slices``; both as its result, on [-1, 1].
+        that are told; relative_level: (rows, columns), its level over ``sigma`` in every slice, for models that are
+        given a map (``level_map_share``), 1 if None. strength: in place of that of the sampling section, of all or of
+        each (N,). Other arguments as ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
         y = y[:, None] if plain else y
@@ -474,7 +480,12 @@ class Restorer:
         if y.shape[1] != expected:
             raise UserError(f"condition: found {y.shape[1]} channel(s), expected {expected} for {self.model.name}")
         image, rows, columns = self._padded(torch.from_numpy(np.ascontiguousarray(y, np.float32)))
-        cond = self._condition(image.to(self.device), np.broadcast_to(sigma, len(y)), spacing, zero, texture)
+        relative = None
+        if relative_level is not None:
+            levels = torch.from_numpy(np.ascontiguousarray(relative_level, np.float32))[None, None]
+            relative = self._padded(levels)[0].to(self.device).expand(len(y), -1, -1, -1)
+        sigmas = np.broadcast_to(sigma, len(y))
+        cond = self._condition(image.to(self.device), sigmas, spacing, zero, texture, relative)
         indices = list(range(len(y))) if indices is None else indices
         denoise = self._tiled(partial(self.process.denoiser, self._precise(self.network)), cond)
         mean = torch.zeros_like(self.process.noisy_image(cond.y))
@@ -494,7 +505,15 @@ class Restorer:
         mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
         return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
 
-    def _condition(self, y: Tensor, sigma: NDArray[Any], spacing: Spacing, zero: float, texture: Texture) -> Condition:
+    def _condition(
+        self,
+        y: Tensor,
+        sigma: NDArray[Any],
+        spacing: Spacing,
+        zero: float,
+        texture: Texture,
+        relative_level: Tensor | None = None,
+    ) -> Condition:
         """What the model is told of slices y (N, C or more, H, W) with noise sigma (N,) on [-1, 1]."""
         process, regression, names = self.process, self.model.regression, self.model.config.model.acquisition_vector
         vector = None
@@ -503,7 +522,7 @@ class Restorer:
             vector = torch.tensor(vectors, device=y.device)
         sigmas = torch.tensor(sigma, dtype=torch.float32, device=y.device)
         textures = torch.tensor([texture], device=y.device).expand(len(y), -1)
-        cond = process.condition(y, sigmas, vector, texture=textures)
+        cond = process.condition(y, sigmas, vector, texture=textures, relative_level=relative_level)
         if regression is not None:
             network, mean = self._precise(regression.network.to(self.device).eval()), regression.process.mean
             estimate = self._tiled(lambda windows: lambda x_t, t: mean(network, windows), cond)

@@ -45,10 +45,11 @@ class Scan:
 
     sigma, used, strength: of each slice (N,), the standard deviation of its noise and what the model is given for it on
     [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. measured: the noise
-    that was found in the scan, None where it was not looked at. beside: the other contrasts. least: the value under
-    which no restored voxel lies. cutoff: cycles a pixel up to which frequencies stay as they are. spreads: whether the
-    samples' standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON values that
-    the result follows from.
+    that was found in the scan, None where it was not looked at; relative_level: (rows, columns), the standard deviation
+    over that of the slice, None where it does not vary or the model takes none. beside: the other contrasts. least: the
+    value under which no restored voxel lies. cutoff: cycles a pixel up to which frequencies stay as they are. spreads:
+    whether the samples' standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON
+    values that the result follows from.
     """
 
     volume: Volume
@@ -59,6 +60,7 @@ class Scan:
     strength: NDArray[np.float64]
     texture: Texture
     measured: NoiseEstimate | None
+    relative_level: NDArray[np.float32] | None
     beside: list[ContrastSlices]
     least: float
     cutoff: float | None

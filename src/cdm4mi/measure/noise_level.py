@@ -66,6 +66,11 @@ class NoiseEstimate:
         return sum(self.correlations) / 2
 
     @property
+    def relative_map(self) -> NDArray[np.float32] | None:
+        """(rows, columns), the standard deviation over ``sigma`` where it varies over the slice, else None."""
+        return None if self.map is None else self.map / np.float32(self.sigma)
+
+    @property
     def varying(self) -> bool:
         """Whether the standard deviation varies over the slice."""
         return self.map is not None

@@ -15,9 +15,10 @@ class Condition:
     """What is known of each image of a batch beside x_t; None: nothing is.
 
     y: (N, C or more, H, W) on [-1, 1]: the noisy image, its own channels first, then neighbouring slices or other
-    contrasts. Or what a model that is conditioned otherwise takes (tokens, a vector, labels): see ``as_given``.
-    sigma: (N,), standard deviation of the noise of y on [-1, 1]. texture: (N, 3), its correlation with the next row and
-    with the next column, -1 to 1, and 1 where y is a magnitude (MR), else 0. vector: (N, D) acquisition numbers.
+    contrasts. Or what a model that is conditioned otherwise takes (tokens, a vector, labels): see ``as_given``. sigma:
+    (N,), standard deviation of the noise of y on [-1, 1]. texture: (N, 3), its correlation with the next row and with
+    the next column, -1 to 1, and 1 where y is a magnitude (MR), else 0. relative_level: (N, 1, H, W), the noise level
+    of each pixel over sigma, None where it is the same everywhere or not known. vector: (N, D) acquisition numbers.
     anchor: (N, C, H, W), the image that path and parameterization rest on: the noisy image, or a regression's mean of
     x0 given y. as_given: y goes to the network as it is, with no channel for its noise and no vector beside.
     """
@@ -25,6 +26,7 @@ class Condition:
     y: Any = None
     sigma: Tensor | None = None
     texture: Tensor | None = None
+    relative_level: Tensor | None = None
     vector: Tensor | None = None
     anchor: Tensor | None = None
     as_given: bool = False
@@ -43,11 +45,8 @@ class Condition:
         return self._map(cut)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
-        y, sigma, texture, vector, anchor = (
-            None if value is None else change(value)
-            for value in (self.y, self.sigma, self.texture, self.vector, self.anchor)
-        )
-        return replace(self, y=y, sigma=sigma, texture=texture, vector=vector, anchor=anchor)
+        tensors: dict[str, Any] = {name: change(v) for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **tensors)
 
 
 def crops(images: Tensor, corners: Sequence[tuple[int, int, int]], height: int, width: int) -> Tensor:

@@ -26,11 +26,10 @@ Network = Callable[[Tensor, Tensor, Any], Tensor]
 class ConditionalProcess:
     """A path, a parameterization, and how the condition is brought to them.
 
-    level_channel: the network gets the noise level of the condition as one more constant channel; texture_channels: its
-    texture as three. sigma_r: root mean
-    square of x0 - anchor on [-1, 1]; None: the noise level of each sample is taken for it. keep_mean: every x0_hat gets
-    the mean of the anchor. fold: of the network, whose sub-grids of pixels get it each. channels: of the image, where a
-    condition y may have more than these.
+    level_channel: the network gets the noise level of the condition as one more channel; texture_channels: its texture
+    as three, which are constant. sigma_r: root mean square of x0 - anchor on [-1, 1]; None: the noise level of each
+    sample is taken for it. keep_mean: every x0_hat gets the mean of the anchor. fold: of the network, whose sub-grids
+    of pixels get it each. channels: of the image, where a condition y may have more than these.
     """
 
     path: GaussianPath
@@ -63,13 +62,20 @@ class ConditionalProcess:
         vector: Tensor | None = None,
         anchor: Tensor | None = None,
         texture: Tensor | None = None,
+        relative_level: Tensor | None = None,
     ) -> Condition:
         """The condition of images y (N, C or more, H, W) with noise sigma (N,); anchor: the noisy image where None."""
-        return Condition(y, sigma, texture, vector, self.noisy_image(y) if anchor is None else anchor)
+        return Condition(y, sigma, texture, relative_level, vector, self.noisy_image(y) if anchor is None else anchor)
 
     def condition_of(self, batch: Mapping[str, Any]) -> Condition:
-        """The condition of a batch of pairs: ``y``, ``sigma`` and, where they are there, ``vector`` and ``texture``."""
-        return self.condition(batch["y"], batch["sigma"], batch.get("vector"), texture=batch.get("texture"))
+        """The condition of a batch of pairs: ``y``, ``sigma`` and, where they are there, the rest."""
+        return self.condition(
+            batch["y"],
+            batch["sigma"],
+            batch.get("vector"),
+            texture=batch.get("texture"),
+            relative_level=batch.get("relative_level"),
+        )
 
     def keeping_mean(self, wanted: bool | None) -> ConditionalProcess:
         """The process with ``keep_mean`` as wanted; None: where the network predicts eps and all of its mean."""
@@ -109,7 +115,8 @@ class ConditionalProcess:
         if cond.as_given:
             return y
         if self.level_channel and cond.sigma is not None:
-            y = torch.cat([y, broadcast(cond.sigma, y).expand(-1, 1, *y.shape[2:])], dim=1)
+            level = broadcast(cond.sigma, y).expand(-1, 1, *y.shape[2:])
+            y = torch.cat([y, level if cond.relative_level is None else level * cond.relative_level], dim=1)
         if self.texture_channels:
             if cond.texture is None:
                 raise ValueError("this process has texture_channels set and was given a condition without a texture")
@@ -136,7 +143,7 @@ class ConditionalProcess:
 
     def mean(self, network: Network, cond: Condition) -> Tensor:
         """The estimate of x0 given y alone, for precond: one network call at the start of the path, without noise."""
-        t = torch.full((len(cond.y),), self.path.timesteps - 1, device=cond.y.device)
+        t = torch.full((cond.y.shape[0],), self.path.timesteps - 1, device=cond.y.device)
         return self.denoiser(network, cond)(self.start(torch.zeros_like(self.noisy_image(cond.y)), cond), t)
 
     def start(self, noise: Tensor, cond: Condition, t: int | None = None) -> Tensor:

@@ -98,7 +98,7 @@ class DiffusionWrapper(nn.Module):
 
         Raises UserError for a condition that is missing or has another shape.
         """
-        self._check(x, "x", (len(x), self.image_channel, "H", "W"))
+        self._check(x, "x", (x.shape[0], self.image_channel, "H", "W"))
         out: Tensor
         if self.conditioning_key == "none":
             out = self.diffusion_model(x, t)
@@ -106,11 +106,11 @@ class DiffusionWrapper(nn.Module):
         given = self._condition(cond)
         context = vector = None
         if self.conditioning_key in ("crossattn", "hybrid"):
-            context = self._tokens(given, len(x))
+            context = self._tokens(given, x.shape[0])
         if self.conditioning_key == "adm":
-            vector = self._vector(given, len(x))
+            vector = self._vector(given, x.shape[0])
         if self.conditioning_key in ("concat", "hybrid"):
-            x = torch.cat([x, self._image(given, len(x), x.shape[2:])], dim=1)
+            x = torch.cat([x, self._image(given, x.shape[0], x.shape[2:])], dim=1)
         out = self.diffusion_model(x, t, context=context, vector=vector)
         return out
 

@@ -339,7 +339,8 @@ class ConditionDDPM(DDPM):
     regression: a trained model, or its path, whose mean takes the place of y as the anchor of path and
     parameterization; its weights stay as they are and are saved with the model.
 
-    A run's batches hold ``x0``, ``y``, ``sigma``, ``index`` and, if any, ``texture``, ``vector`` and ``weight``.
+    A run's batches hold ``x0``, ``y``, ``sigma``, ``index`` and, if any, ``relative_level``, ``texture``, ``vector``
+    and ``weight``.
     """
 
     defaults: ClassVar[dict[str, Any]] = {}
@@ -400,7 +401,7 @@ class ConditionDDPM(DDPM):
             anchor = self.process.noisy_image(y) if self.process.anchored else None
             return Condition(y, sigma, vector=vector, anchor=anchor, as_given=True)  # for the wrapper to understand
         if not self.process.anchored:
-            return Condition(y, sigma, batch.get("texture"), vector)
+            return Condition(y, sigma, batch.get("texture"), batch.get("relative_level"), vector)
         cond = self.process.condition_of(batch)
         if self.regression is None or self.regression_process is None:
             return cond

@@ -71,6 +71,7 @@ class PairData(L.LightningDataModule):
             "augment": config.data.augment,
             "channels": config.model.channels,
             "level_jitter": config.data.level_jitter,
+            "level_map_share": config.data.level_map_share,
             "texture": config.model.texture_channels,
             "texture_jitter": config.data.texture_jitter,
         }

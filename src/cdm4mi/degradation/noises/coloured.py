@@ -135,15 +135,18 @@ class ColouredNoise(StatedSigma):
         return filled
 
     def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
-        sigma = per_image(drawn["sigma"], x0)
-        if self.variation:
-            sigma = sigma * smooth_maps(x0, drawn["variation"], random)
+        sigma = per_image(drawn["sigma"], x0) * self.relative_levels(x0, drawn, random)
         if not self.magnitude:
             return x0 + sigma * self.noise(x0.shape[1:], drawn["spectrum"], random)
         zero = per_image(drawn["zero"], x0)
         noise = sigma[:, None] * self.noise((2 * self.coils, *x0.shape[1:]), drawn["spectrum"], random)
         noise[:, 0] += (x0 - zero).clamp(min=0)
         return zero + noise.square().sum(1).sqrt()
+
+    def relative_levels(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
+        if not self.variation:
+            return super().relative_levels(x0, drawn, random)
+        return smooth_maps(x0, drawn["variation"], random)
 
     def levels(self, x0: Tensor, y: Tensor, drawn: Drawn) -> Tensor:
         return drawn["sigma"]
