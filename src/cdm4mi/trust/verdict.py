@@ -18,9 +18,11 @@ LEAST_CONTRAST = 0.25, 0.5
 varies by, over a blob of many pixels, is seen by eye; a quarter hardly."""
 LEAST_SCALED = 0.01, 0.025
 """The same on [-1, 1], 10 and 25 HU of the usual window, the latter a lesion of 40 HU and 10 mm, whatever the noise."""
-SMALL, SMALL_CONTRAST, SMALL_SCALED = 8.0, 0.3, 0.02
-"""Millimetres of a blob under which it is faint from these, in noise levels and on [-1, 1], only: to every estimate of
-least squared error fine anatomy loses up to a quarter of the noise level."""
+SMALL = 8.0
+"""Millimetres of a blob under which ``LEAST_SMALL_CONTRAST`` and ``LEAST_SMALL_SCALED`` count in place of both: fine
+anatomy loses up to a quarter of the noise level to every estimate of least squared error."""
+LEAST_SMALL_CONTRAST = 0.3, 0.5
+LEAST_SMALL_SCALED = 0.02, 0.05
 LEAST_SHARE = 0.05, 0.2
 """The same for the share of a structure's contrast that is missing."""
 MOST_GAIN = 0.05
@@ -105,13 +107,10 @@ def _weight(place: Place) -> int:
     """0 for a trace, 1 for a faint finding, 2 for a clear one: the most of what its contrast is in either measure."""
     if place.change_in_sigma is None or place.change_scaled is None:
         return sum(abs(place.change) >= least for least in LEAST_SHARE)
-    (faint_contrast, clear_contrast), (faint_scaled, clear_scaled) = LEAST_CONTRAST, LEAST_SCALED
-    if place.size_mm < SMALL:
-        faint_contrast, faint_scaled = SMALL_CONTRAST, SMALL_SCALED
-    in_sigma, scaled = abs(place.change_in_sigma), abs(place.change_scaled)
-    if in_sigma >= clear_contrast or scaled >= clear_scaled:
-        return 2
-    return int(in_sigma >= faint_contrast or scaled >= faint_scaled)
+    small = place.size_mm < SMALL
+    contrasts, scaled = (LEAST_SMALL_CONTRAST, LEAST_SMALL_SCALED) if small else (LEAST_CONTRAST, LEAST_SCALED)
+    in_sigma = sum(abs(place.change_in_sigma) >= least for least in contrasts)
+    return max(in_sigma, sum(abs(place.change_scaled) >= least for least in scaled))
 
 
 def described(place: Place, unit: str) -> str:
