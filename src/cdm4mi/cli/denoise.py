@@ -11,10 +11,12 @@ from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
 from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
+from cdm4mi.cli.trust import print_report
 from cdm4mi.errors import counted
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
+    from cdm4mi.trust.during import ReportWhileRestoring
 
 
 def denoise(
@@ -59,6 +61,10 @@ def denoise(
     strength: Annotated[
         float | None, typer.Option(help="share of the noise to take away, 0 to 1: less keeps faint detail (default: 1)")
     ] = None,
+    keep_low_frequencies: Annotated[
+        str | None,
+        typer.Option(metavar="CYCLES", help="cycles a pixel up to which slices keep the scan's own, or auto: 0.02"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
         float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
@@ -74,6 +80,17 @@ def denoise(
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="a folder for trust.json and the page trust.html: what was taken away")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="write nothing and exit with code 3 where the model was not trained for the scan; exit with it after "
+            "the work where the verdict is bad",
+        ),
+    ] = False,
     contrast: Annotated[
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
@@ -108,9 +125,11 @@ def denoise(
 
     from cdm4mi.archive.restore import Job, model_of
     from cdm4mi.cli.archive import archive_at, denoise_archive, spread_of
+    from cdm4mi.errors import Refused
     from cdm4mi.inference.denoise import denoise_file
     from cdm4mi.io import refuse_existing
     from cdm4mi.locks import sole_writer
+    from cdm4mi.trust.during import ReportWhileRestoring
 
     changes = {
         # a map of the uncertainty needs samples
@@ -124,6 +143,7 @@ def denoise(
         "clip": clip,
         "samples": samples,
         "strength": strength,
+        "keep_low_frequencies": keep_low_frequencies and _number(keep_low_frequencies),
         "tile": tile,
     }
     job = Job(
@@ -145,6 +165,7 @@ def denoise(
     )
     spread = spread_of(workers, scheduler, shard)
     of_one_scan = {"series": series, "like": like, "uncertainty": uncertainty, "contrasts": contrast}
+    of_one_scan |= {"report": report, "strict": strict}
     if archive := archive_at(scan, out, of_one_scan, spread):
         denoise_archive(archive, job, spread)
         return
@@ -155,6 +176,7 @@ def denoise(
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
     bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
+    observer = None if report is None and not strict else ReportWhileRestoring(report, strict=strict, force=force)
     with sole_writer(out, "denoise"), bar:
         task = bar.add_task("restoring", total=None)
         record = denoise_file(
@@ -168,17 +190,36 @@ def denoise(
             uncertainty=uncertainty,
             contrasts=contrast or [],
             progress=lambda done, total: bar.update(task, completed=done, total=total),
+            observer=observer,
         )
-    _report(out, record)
+    _report(out, record, observer)
+    if strict and observer is not None and observer.refused:
+        raise typer.Exit(Refused.code)
 
 
-def _report(out: Path, record: DenoiseRecord) -> None:
+def _number(text: str) -> float | str:
+    """A number, where the text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | None) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
         f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
         f"{record.seconds} s; noise {_noise_text(record)}"
     )
+    if (kept := record.kept_frequencies) is not None:
+        unit = record.input.units or record.normalisation.unit
+        echo(
+            f"kept of the scan: frequencies up to {kept.cycles_per_pixel:.3g} cycles a pixel, which changed "
+            f"{kept.put_back:.3g} {unit} (root mean square)"
+        )
+    if report is not None and report.report is not None:
+        print_report(report.report, report.paths)
 
 
 def _noise_text(record: DenoiseRecord) -> str:

@@ -100,7 +100,7 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except UserError as error:
-        _fail(f"error: {with_options(str(error))}", 2)
+        _fail(f"error: {with_options(str(error))}", error.code)
     except UsageError as error:
         message = error.format_message().replace("Value error, ", "")  # in which typer says that a choice is none
         _fail(f"error: {message} (--help shows what is possible)", error.exit_code)

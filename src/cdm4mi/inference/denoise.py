@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
@@ -14,13 +16,29 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import OnSlab, Restoration, Restorer
+from cdm4mi.inference.scan import Scan
 from cdm4mi.inference.settings import changed
 from cdm4mi.inference.slabs import kept_beside
 from cdm4mi.io import Deidentification, Volume
 from cdm4mi.io.arrays import arrays_in
+from cdm4mi.io.dicom.deidentify import deidentification
 from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.records import read_record_as
+
+
+class Observer(Protocol):
+    """Looks on while a scan is restored from file to file (``trust.during``)."""
+
+    def begin(self, scan: Scan, model: TrainedModel) -> None:
+        """Called before the first slice. What it raises ends the call, with nothing written."""
+
+    def slab(self, first: int, y: NDArray[Any], restored: NDArray[Any], spread: NDArray[Any] | None) -> None:
+        """Called with each slab that is finished, as ``restorer.OnSlab``."""
+
+    def finish(self, restoration: Restoration, target: Path, deidentify: Deidentification | None) -> None:
+        """Called once the output ``target`` and its record are written."""
+
 
 _ALL_THE_SAME = " (`phase` restores it all the same)"
 
@@ -33,6 +51,7 @@ def denoise(
     steps: int | None = None,
     samples: int | None = None,
     noise: float | None = None,
+    keep_low_frequencies: float | str | None = None,
     contrasts: Sequence[Volume | str | Path] = (),
     seed: int = 0,
     phase: bool = False,
@@ -43,13 +62,20 @@ def denoise(
 
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
-    says. noise: standard deviation of the scan's noise in its units, measured when None. contrasts: the
+    says. noise: standard deviation of the scan's noise in its units, measured when None. keep_low_frequencies: cycles a
+    pixel up to which every slice keeps the scan's own frequencies, "auto" 0.02, None none. contrasts: the
     patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
     the shipped models know nothing. device, precision: where and in which number format the network computes (auto:
     the fastest; ``inference.compute``). Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
-    sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
+    sampling = changed(
+        trained.config.sampling,
+        estimate=estimate,
+        steps=steps,
+        samples=samples,
+        keep_low_frequencies=keep_low_frequencies,
+    )
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     if not phase:
         refuse_other_quantities(volume, "scan", _ALL_THE_SAME)
@@ -80,6 +106,7 @@ def denoise_file(
     memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_slab: OnSlab | None = None,
+    observer: Observer | None = None,
 ) -> DenoiseRecord:
     """Restore the scan at ``source``, or a volume that was read, and write it to ``target``: of the same kind, unless
     the ending says otherwise.
@@ -94,8 +121,8 @@ def denoise_file(
     phase: restore a phase or a field map too. force: replace an output that exists. resume: keep one of the same
     scan, model and settings, and return its record. device, precision: as for ``denoise``. memory: bytes that the
     process may take, or a text as "2G" (None: as for ``Restorer``). on_slab: called with each finished slab
-    (``restorer.OnSlab``). The record is written beside the output as JSON. Raises UserError for what the user can mend,
-    before anything is written.
+    (``restorer.OnSlab``). observer: looks on, such as ``trust.during.ReportWhileRestoring``. The record is written
+    beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
 
     The memory does not grow with the number of slices, for a format that is read and written in pieces (DICOM, HDF5,
     NIfTI, MetaImage, NRRD). Finished slices are kept in a hidden folder beside the output until it is whole: the same
@@ -135,6 +162,16 @@ def denoise_file(
             io.check_map_target(volume, uncertainty, template)
         for output in () if force else filter(None, (target, uncertainty)):
             io.refuse_existing(output)
+
+        def begin(scan: Scan) -> None:
+            if observer is not None:
+                observer.begin(scan, trained)
+
+        def finished_slab(first: int, y: NDArray[Any], restored: NDArray[Any], spread: NDArray[Any] | None) -> None:
+            for call in (on_slab, None if observer is None else observer.slab):
+                if call is not None:
+                    call(first, y, restored, spread)
+
         with kept_beside(target) as slabs:
             restoration = restorer.restore(
                 volume,
@@ -143,10 +180,14 @@ def denoise_file(
                 batch=batch,
                 contrasts=others,
                 progress=progress,
-                on_slab=on_slab,
+                on_scan=begin,
+                on_slab=finished_slab,
                 slabs=slabs,
             )
-            return _written(restoration, target, uncertainty, template, deidentify)
+            record = _written(restoration, target, uncertainty, template, deidentify)
+        if observer is not None:
+            observer.finish(restoration, target, deidentification(deidentify))
+        return record
 
 
 def _written(
