@@ -80,7 +80,7 @@ def lesion_test(
     """
     chosen = model if isinstance(model, TrainedModel) else load_model(model)
     if not scans:
-        raise UserError(field="scans", found="none", expected="at least one scan")
+        raise UserError("scans: found none, expected at least one")
     if repeats < 2 or sites < 2 or repeats * sites < 8:
         raise UserError(f"found {repeats} `repeats` of {sites} `sites`, expected at least 2 of each, and 8 lesions")
     read = [scan if isinstance(scan, Volume) else io.read(scan) for scan in scans]
@@ -89,7 +89,7 @@ def lesion_test(
         _refuse_trained(chosen, scan, None if isinstance(given, Volume) else Path(given))
     kinds = sorted({scan.modality or "" for scan in read})
     if len(kinds) > 1 or kinds[0] not in NOISES:
-        raise UserError(field="scans", found=", ".join(kinds), expected="scans of one of CT, MR and PT")
+        raise UserError(f"scans: found {', '.join(kinds)}, expected scans of one of CT, MR and PT")
     specs = noises or NOISES[kinds[0]]
     sections = {spec: None if spec == AS_IT_IS else noise_from_spec(spec, {}) for spec in specs}
     if contrasts is None:
