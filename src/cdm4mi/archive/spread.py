@@ -126,20 +126,24 @@ def cluster_at(address: str) -> Iterator[Client]:
 def local_cluster(job: Job, workers: int) -> Iterator[tuple[Client, Job]]:
     """A client of so many worker processes on this machine, and the job with its share of the cores for each.
 
-    Of several GPUs each worker sees one (CUDA_VISIBLE_DEVICES). The scheduler listens on 127.0.0.1 alone.
+    Of several GPUs each worker sees one (CUDA_VISIBLE_DEVICES). The scheduler listens on 127.0.0.1 alone, to those who
+    have a key that is made for it: others could run code in the user's name.
     """
     import dask
-    from distributed import Client, Nanny, Scheduler, SpecCluster
+    from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
     gpus = _gpus() if job.device in ("auto", "cuda") else []
     threads = job.threads or max(1, torch.get_num_threads() // workers)
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.worker.profile.enabled": False}
     with _quiet(), dask.config.set(settings), tempfile.TemporaryDirectory(prefix="cdm4mi-") as folder:
-        options: dict[str, Any] = {"nthreads": 1, "memory_limit": 0, "dashboard": False, "local_directory": folder}
-        options |= {"host": "127.0.0.1", "silence_logs": logging.CRITICAL}
+        security = Security.temporary()
+        shared: dict[str, Any] = {"host": "127.0.0.1", "protocol": "tls", "security": security, "dashboard": False}
+        options = shared | {"nthreads": 1, "memory_limit": 0, "local_directory": folder}
+        options["silence_logs"] = logging.CRITICAL
         cluster = SpecCluster(
             workers={k: {"cls": Nanny, "options": options | {"env": _seeing(gpus, k)}} for k in range(workers)},
-            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+            scheduler={"cls": Scheduler, "options": shared | {"port": 0}},
+            security=security,
             silence_logs=logging.CRITICAL,
         )
         try:
