@@ -2,17 +2,18 @@
 
 Fitted on patients that the model was not trained on. With s the samples' standard deviation, smoothed over a few pixels
 (a handful of samples says little of one pixel), and the noise level l of the scan, the calibrated standard deviation is
-scale sqrt(s^2 + (floor l)^2); the interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of
-|error| / sqrt(s^2 + (floor l)^2) that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk
-et al. 2005; normalised scores as Lei et al. 2018, section 5.2), for each kind of noise by itself; smoothing and floor
-are those of least width over all.
+scale d with d = sqrt(s^2 + (floor l)^2) (l / 0.1)^-exponent: samples are surer of themselves than they should be, and
+more so in weak noise. The interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of |error| / d
+that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk et al. 2005; normalised scores as
+Lei et al. 2018, section 5.2), for each kind of noise by itself; smoothing, floor and exponent are those of least width
+over all, the geometric mean, in which weak noise counts as much as strong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ HALF_WIDTH = 1.6448536
 
 SMOOTHING = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0)
 FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4)
+EXPONENTS = (0.0, 0.05, 0.1, 0.15, 0.2)
+USUAL_LEVEL = 0.1
+"""On [-1, 1]: the noise level at which the exponent says nothing."""
 CORRELATED = 0.15
 """Correlation of neighbouring pixels from which noise is not called white."""
 LEAST_IMAGES = 4
@@ -58,12 +62,13 @@ def noise_kind(modality: str | None, texture: Sequence[float]) -> str:
 
 
 def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any], kind: str) -> NDArray[Any]:
-    """The calibrated standard deviation of slices (N, rows, columns), in the units of spread and level.
+    """The calibrated standard deviation of slices (N, rows, columns), on [-1, 1] as spread and level are.
 
     level: of all slices, or of each (N,); kind: of their noise, one of ``calibration.kinds``.
     """
-    floored = _floored(spread, np.broadcast_to(level, len(spread)), calibration.smoothing, calibration.floor)
-    return (calibration.kinds[kind].scale * floored).astype(np.float32)
+    levels = np.broadcast_to(level, len(spread))
+    predicted = _predicted(spread, levels, _Shape(calibration.smoothing, calibration.floor, calibration.exponent))
+    return (calibration.kinds[kind].scale * predicted).astype(np.float32)
 
 
 def fits(calibration: Calibration, sampling: SamplingConfig) -> bool:
@@ -104,15 +109,14 @@ def fit_calibration(
     hits: dict[str, list[NDArray[Any]]] = {kind: [] for kind in counted}
     for name in np.unique(names):
         rest = names != name
-        smoothing, floor, _ = _fit(error[rest], spread[rest], sigma[rest], inside[rest])
-        predicted = _floored(spread, sigma, smoothing, floor)
+        predicted = _predicted(spread, sigma, _fit(error[rest], spread[rest], sigma[rest], inside[rest], which[rest]))
         for kind in counted:
             fitted, judged = rest & (which == kind), ~rest & (which == kind)
             if fitted.any() and judged.any():
                 width = HALF_WIDTH * _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[judged]
                 hits[kind].append((np.abs(error[judged]) <= width)[inside[judged]])
-    smoothing, floor, scale = _fit(error, spread, sigma, inside)
-    predicted = _floored(spread, sigma, smoothing, floor)
+    shape = _fit(error, spread, sigma, inside, which)
+    predicted = _predicted(spread, sigma, shape)
     found = {}
     for kind in counted:
         if hits[kind]:
@@ -126,9 +130,9 @@ def fit_calibration(
             )
     every = [covered for kind in found for covered in hits[kind]]
     return Calibration(
-        smoothing=smoothing,
-        floor=floor,
-        scale=scale,
+        smoothing=shape.smoothing,
+        floor=shape.floor,
+        exponent=shape.exponent,
         settings=settings_of(sampling),
         coverage_before=before,
         coverage_after=float(np.concatenate(every).mean()) if every else before,
@@ -136,17 +140,30 @@ def fit_calibration(
     )
 
 
+class _Shape(NamedTuple):
+    """What all kinds of noise share: how the standard deviation follows from spread and level, but for its scale."""
+
+    smoothing: float
+    floor: float
+    exponent: float
+
+
 def _fit(
-    error: NDArray[Any], spread: NDArray[Any], levels: NDArray[Any], inside: NDArray[Any]
-) -> tuple[float, float, float]:
-    """(smoothing, floor, scale) of the narrowest intervals that cover their share of these images."""
-    best, least = (0.0, FLOORS[0], 1.0), np.inf
+    error: NDArray[Any], spread: NDArray[Any], levels: NDArray[Any], inside: NDArray[Any], kinds: NDArray[Any]
+) -> _Shape:
+    """That of the narrowest intervals that cover their share of each kind's images: in the mean of the logarithm."""
+    best, least = _Shape(0.0, FLOORS[0], 0.0), np.inf
+    at = [kinds == kind for kind in np.unique(kinds)]
     for smoothing, floor in product(SMOOTHING, FLOORS):
-        predicted = _floored(spread, levels, smoothing, floor)
-        scale = _scale(error, predicted, inside)
-        width = scale * float(predicted[inside].mean())
-        if width < least:
-            best, least = (smoothing, floor, scale), width
+        even = _predicted(spread, levels, _Shape(smoothing, floor, 0.0))
+        for exponent in EXPONENTS:
+            predicted = even * _by_level(levels, exponent)
+            width = sum(
+                float(np.log(_scale(error[here], predicted[here], inside[here]) * predicted[here][inside[here]]).sum())
+                for here in at
+            )
+            if width < least:
+                best, least = _Shape(smoothing, floor, exponent), width
     return best
 
 
@@ -155,8 +172,16 @@ def _scale(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -
     return float(np.quantile(np.abs(error[inside]) / predicted[inside], INTERVAL)) / HALF_WIDTH
 
 
-def _floored(spread: NDArray[Any], levels: NDArray[Any], smoothing: float, floor: float) -> NDArray[Any]:
+def _predicted(spread: NDArray[Any], levels: NDArray[Any], shape: _Shape) -> NDArray[Any]:
     variance = spread.astype(np.float64) ** 2
-    if smoothing > 0:
-        variance = gaussian_filter(variance, (0, smoothing, smoothing))
-    return np.sqrt(variance + (floor * levels[:, None, None]) ** 2)
+    if shape.smoothing > 0:
+        variance = gaussian_filter(variance, (0, shape.smoothing, shape.smoothing))
+    floored = np.sqrt(variance + (shape.floor * levels[:, None, None]) ** 2)
+    deviation: NDArray[Any] = floored * _by_level(levels, shape.exponent)
+    return deviation
+
+
+def _by_level(levels: NDArray[Any], exponent: float) -> NDArray[Any]:
+    """(N, 1, 1), the factor of the standard deviation at each level."""
+    factors: NDArray[Any] = (levels.clip(min=np.finfo(np.float32).tiny) / USUAL_LEVEL)[:, None, None] ** -exponent
+    return factors

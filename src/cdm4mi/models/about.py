@@ -40,14 +40,14 @@ class KindCalibration(Record):
 class Calibration(Record):
     """How the spread of samples becomes a standard deviation (``inference.calibration``).
 
-    smoothing in pixels, floor in noise levels; scale: over all kinds of noise; kinds: for each that was seen often
-    enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the coverages of
-    the 90 % interval that were measured.
+    smoothing in pixels, floor in noise levels, exponent of the noise level; kinds: for each kind of noise that was seen
+    often enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the
+    coverages of the 90 % interval that were measured.
     """
 
     smoothing: float
     floor: float
-    scale: float
+    exponent: float = 0.0
     settings: dict[str, Any]
     coverage_before: float
     coverage_after: float
