@@ -1,11 +1,13 @@
 """Restoring scans of any length: peak memory against the number of slices, time beside the network's, and kills.
 
     python benchmarks/stream.py [--side 512] [--slices 275] [--formats nii dicom] [--kills 20] [--network-slices N]
+        [--report]
 
 Restores a CT of so many slices, and one of four times as many, in a process each, and prints the peak of its memory and
 how much longer it took than its network. Then it kills a restoration of the shorter scan so often, at random moments,
 starting it again each time, and compares the result with that of a run that was left alone. --network-slices: the
 network restores the first N slices alone, which shows the peak of the memory, and the time of all else, sooner.
+--report: with the trust report.
 """
 
 from __future__ import annotations
@@ -59,12 +61,13 @@ def made(folder: Path, form: str, slices: int, side: int) -> Path:
     return path
 
 
-def restored(source: Path, target: Path, network_slices: int, batch: int | None) -> None:
+def restored(source: Path, target: Path, network_slices: int, batch: int | None, report: bool) -> None:
     """Restore in this process; prints a line, then JSON: seconds, those of the network, peak memory in bytes."""
     import torch
 
     from cdm4mi.inference.denoise import denoise_file
     from cdm4mi.inference.restorer import Restorer
+    from cdm4mi.trust.during import ReportWhileRestoring
 
     network, called, restore = 0.0, 0, Restorer.restore_moments
 
@@ -82,7 +85,8 @@ def restored(source: Path, target: Path, network_slices: int, batch: int | None)
     torch.set_num_threads(2)
     began = time.perf_counter()
     print("begun", flush=True)
-    denoise_file(source, target, modality="CT", device="cpu", precision="auto", batch=batch)
+    observer = ReportWhileRestoring(target.with_name("report"), force=True) if report else None
+    denoise_file(source, target, modality="CT", device="cpu", precision="auto", batch=batch, observer=observer)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"seconds": time.perf_counter() - began, "network": network, "peak": peak}))
 
@@ -90,6 +94,7 @@ def restored(source: Path, target: Path, network_slices: int, batch: int | None)
 def child(source: Path, target: Path, options: argparse.Namespace) -> subprocess.Popen[str]:
     """A process that restores a scan."""
     arguments = ["--network-slices", options.network_slices, *(["--batch", options.batch] if options.batch else [])]
+    arguments += ["--report"] if options.report else []
     command = [sys.executable, __file__, "--restore", source, target, *arguments]
     return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
 
@@ -136,10 +141,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--network-slices", type=int, default=10**9)
     parser.add_argument("--batch", type=int, help="slices at a time")
+    parser.add_argument("--report", action="store_true", help="make the trust report too")
     parser.add_argument("--restore", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.restore:
-        restored(*options.restore, options.network_slices, options.batch)
+        restored(*options.restore, options.network_slices, options.batch, options.report)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -66,7 +66,7 @@ class Tally:
 
     def run(self, case: Path, name: str, out: Path, temporary: Path) -> None:
         for command in ("inspect", "denoise"):
-            target = [str(out / "restored"), "--all-series"] if command == "denoise" else []
+            target = [str(out / "restored"), "--workers", "1"] if command == "denoise" else []
             peak_memory()
             began = time.monotonic()
             code, said = call(command, str(case), *target)
@@ -79,21 +79,23 @@ class Tally:
             shutil.rmtree(out / "restored", ignore_errors=True)
 
     def _wrong(self, code: int | str, said: str, seconds: float, peak: int, out: Path, temporary: Path) -> str:
-        if code not in (0, 2):
+        if code not in (0, 1, 2):  # 1: of an archive whose scans cannot be restored, all or some
             return f"ended with {code}"
-        if code == 2 and not re.fullmatch(r"(not restored: .+\n)*error: .+\n", said):
+        if code and not re.fullmatch(r"(not restored: .+\n)*error: .+\n", said):
             return f"stderr is {said!r}, expected one line"
         if seconds > SECONDS:
             return f"took {seconds:.1f} s"
         if peak > BYTES:
             return f"took {peak / 2**30:.1f} GB"
-        left = sorted(p.name for p in (out / "restored").glob("*")) if (out / "restored").exists() else []
-        scans = [n for n in left if not n.endswith(".cdm4mi.json")]
-        if any(n.startswith(".") for n in left) or len(left) != 2 * len(scans):
-            return f"left {left}"
-        # A folder of several series may hold those that could be restored; a single one leaves nothing.
-        if code == 2 and scans and "of the series" not in said:
-            return f"left {left}"
+        left = [path for path in sorted((out / "restored").rglob("*")) if path.is_file() and path.suffix != ".csv"]
+        records = {path for path in left if path.name.endswith(".cdm4mi.json")}
+        recorded = {path.with_name(path.name.removesuffix(".cdm4mi.json")) for path in records}
+        scans = [path for path in left if path not in records]
+        bare = [path for path in scans if path not in recorded and path.parent not in recorded]
+        if bare or any(not path.exists() for path in recorded) or any(path.name.startswith(".") for path in left):
+            return f"left {[path.name for path in left]}"
+        if code == 2 and scans:
+            return f"left {[path.name for path in scans]}"
         if any(temporary.iterdir()) or [p.name for p in out.iterdir() if p.name != "restored"]:
             return "left temporary files"
         return ""

@@ -181,11 +181,10 @@ def commands(folder: Path) -> list[Command]:
             differs=_restored_otherwise,
         ),
         Command(
-            "denoise --all-series",
-            lambda place: ["denoise", series, place / "out", "--all-series"],
-            lambda place: place / f".out.{LOCK}",
+            "denoise many",
+            lambda place: ["denoise", series, place / "out"],
+            lambda place: place / "out" / f".archive.csv.{LOCK}",
             lambda place: _of_restored(place / "out"),
-            finished=("--force",),
             differs=lambda place, reference: _restored_otherwise(place / "out", reference),
         ),
         Command(
@@ -459,26 +458,27 @@ def _of_study(place: Path) -> dict[str, str]:
 def _of_restored(folder: Path) -> dict[str, str]:
     """Voxels and record of every restored scan in a folder."""
     found = {}
-    for path in sorted(folder.glob("*.cdm4mi.json")):
-        output = path.with_name(path.name.removesuffix(".cdm4mi.json"))
-        found[path.name] = _digest(_without(json.loads(path.read_text())))
-        for scan in (output, *folder.glob("map.nii.gz")):
-            volume = io.read(scan)
-            found[scan.name] = _digest([volume.array, volume.affine])
+    for name in visible(folder):
+        if name.endswith(".cdm4mi.json"):
+            found[name] = _digest(_without(json.loads((folder / name).read_text())))
+            for scan in (folder / name.removesuffix(".cdm4mi.json"), *folder.glob("map.nii.gz")):
+                volume = io.read(scan)
+                found[str(scan.relative_to(folder))] = _digest([volume.array, volume.affine])
     return found
 
 
 def _restored_otherwise(folder: Path, reference: dict[str, str]) -> list[str]:
     """Outputs that are there without their record, or are not those of an undisturbed run."""
     wrong = []
-    scans = [path for path in folder.glob("*") if path.name in reference and not path.name.endswith(".json")]
-    for scan in scans:
-        volume = io.read(scan)
-        if _digest([volume.array, volume.affine]) != reference[scan.name]:
-            wrong.append(f"{scan.name} differs")
-        record = scan.with_name(f"{scan.name}.cdm4mi.json")
-        if record.name in reference and not record.exists():
-            wrong.append(f"{scan.name} has no record")
+    for name in reference:
+        if name.endswith(".json") or not (folder / name).exists():
+            continue
+        volume = io.read(folder / name)
+        if _digest([volume.array, volume.affine]) != reference[name]:
+            wrong.append(f"{name} differs")
+        record = f"{name}.cdm4mi.json"
+        if record in reference and not (folder / record).exists():
+            wrong.append(f"{name} has no record")
     return wrong
 
 

@@ -12,7 +12,7 @@ KILLS = {
     "train": [(0.4, signal.SIGKILL), (0.7, signal.SIGTERM)],
     "prepare": [(0.8, signal.SIGKILL)],
     "denoise": [(0.3, signal.SIGTERM), (0.9, signal.SIGKILL)],
-    "denoise --all-series": [(0.5, signal.SIGTERM), (0.6, signal.SIGKILL)],
+    "denoise many": [(0.5, signal.SIGTERM), (0.6, signal.SIGKILL)],
     "benchmark": [(0.6, signal.SIGTERM)],
     "distill": [(0.7, signal.SIGKILL), (0.4, signal.SIGTERM)],
     "calibrate": [(0.4, signal.SIGTERM), (0.9, signal.SIGKILL)],

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -121,11 +120,6 @@ def psnr(x: np.ndarray, reference: np.ndarray, window: IntensityWindow) -> float
     return float(10 * np.log10(4 / np.mean(error.astype(np.float64) ** 2)))
 
 
-def installed(method: str) -> bool:
-    package = BASELINES[method].package
-    return not package or find_spec(package) is not None
-
-
 def unbiased(x: np.ndarray, sigma: float) -> np.ndarray:
     """A denoised magnitude without the bias that Rician noise leaves: about sqrt(A^2 + sigma^2) was restored."""
     return np.sqrt(np.maximum(x.clip(min=0) ** 2 - sigma**2, 0))
@@ -174,7 +168,7 @@ def classical(row: Row, method: str, told: bool = False) -> float | None:
 
     told: at the true level, for tuning too, in place of the measured one.
     """
-    if not installed(method):
+    if not BASELINES[method].installed:
         return None
 
     def judge() -> dict[str, Any]:
@@ -230,7 +224,7 @@ def repeat_classical(method: str) -> float | None:
 
     Bias is left, as the repeat has it too.
     """
-    if not installed(method):
+    if not BASELINES[method].installed:
         return None
     baseline = BASELINES[method]
 

@@ -13,13 +13,21 @@ class UserError(Exception):
 
     Given as a message, or in parts: ``UserError(field="steps", found=0, expected="1 or more")``. A parameter that a
     message names stands in `backticks`, as `steps` does in one made of parts; the command line puts its own word there
-    (``--steps``, see ``cdm4mi.cli.options``), prints the line to stderr and exits with code 2. The message must not
+    (``--steps``, see ``cdm4mi.cli.options``), prints the line to stderr and exits with ``code``. The message must not
     hold patient data.
     """
+
+    code = 2
 
     def __init__(self, message: str = "", *, field: str = "", found: object = "", expected: str = "") -> None:
         self.field, self.found, self.expected = field, found, expected
         super().__init__(message or f"`{field}`: found {found}, expected {expected}")
+
+
+class Refused(UserError):
+    """A scan that a model was not trained for, or a restoration that is bad, where the user asked to be strict."""
+
+    code = 3
 
 
 class Terminated(SystemExit):

@@ -1,83 +1,12 @@
-"""What `cdm4mi denoise` can write beside the plain result: all series, other headers, no patient, a map."""
+"""What `cdm4mi denoise` can write beside the plain result: other headers, no patient, a map."""
 
 import json
 
 import numpy as np
 import pydicom
-import pytest
-from pydicom.uid import generate_uid
 from scans_on_disk import SECRETS, dicom_series, dicom_slice
 
 from cdm4mi import io
-from cdm4mi.inference.restorer import Restorer
-
-
-def test_every_series_of_a_folder_with_its_record(command, trained_run, tmp_path):
-    dicom_series(tmp_path / "in" / "a")
-    other = dicom_slice(tmp_path / "in" / "b" / "other.dcm", k=1, sigma=40)
-    ds = pydicom.dcmread(other)
-    ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid(entropy_srcs=[what]) for what in ("series", "slice"))
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    ds.save_as(other)
-    code, _, err = command("denoise", tmp_path / "in", tmp_path / "one", "--model", trained_run)
-    assert code == 2 and "2 scans" in err and not (tmp_path / "one").exists()
-    code, _, err = command("denoise", tmp_path / "in", tmp_path / "all", "--model", trained_run, "--all-series")
-    assert code == 0, err
-    assert sorted(len(list(p.glob("*.dcm"))) for p in (tmp_path / "all").iterdir() if p.is_dir()) == [1, 3]
-    assert len(list((tmp_path / "all").glob("*.cdm4mi.json"))) == 2
-
-
-def two_series(folder):
-    for n in range(2):
-        path = dicom_slice(folder / str(n) / "a.dcm", k=n, sigma=40)
-        ds = pydicom.dcmread(path)
-        ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid(entropy_srcs=[what, str(n)]) for what in ("s", "i"))
-        ds.SeriesNumber, ds.file_meta.MediaStorageSOPInstanceUID = n + 1, ds.SOPInstanceUID
-        ds.save_as(path)
-    return folder
-
-
-@pytest.mark.parametrize("options", [[], ["--deidentify", "--deidentify-key"], ["--noise", "40"]])
-def test_all_series_go_on_where_they_were_killed(options, command, trained_run, tmp_path, monkeypatch):
-    series, out = two_series(tmp_path / "in"), tmp_path / "out"
-    (tmp_path / "key").write_bytes(b"a secret of the user")
-    options = [*options, tmp_path / "key"] if "--deidentify-key" in options else options
-    arguments = ("denoise", series, out, "--model", trained_run, "--all-series", *options)
-    restored = []
-    restore = Restorer.restore
-
-    def until_killed(self, volume, **settings):
-        restored.append(volume)
-        if len(restored) == 2:
-            raise KeyboardInterrupt
-        return restore(self, volume, **settings)
-
-    monkeypatch.setattr(Restorer, "restore", until_killed)
-    assert command(*arguments)[0] == 130
-    assert [path.name for path in out.iterdir() if path.is_dir()] == ["series-01"]
-    first = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    (out / ".cdm4mi-0-0-left").mkdir()  # of another machine's run
-    code, printed, err = command(*arguments)
-    assert code == 0, err
-    assert len(restored) == 3 and printed.count("1 network call a slice") == 2 and printed.count(" 1 slice,") == 2
-    assert {path: path.stat().st_mtime_ns for path in first} == first
-    assert len(list(out.glob("*.cdm4mi.json"))) == 2
-    code, _, err = command(*arguments, "--seed", 1)  # not the same outputs
-    assert code == 2 and err.count("not restored") == 2 and "not an empty folder" in err
-    used = json.loads(next(out.glob("*.cdm4mi.json")).read_text())["precision"]
-    code, _, err = command(*arguments, "--precision", "bf16" if used == "float32" else "fp32")
-    assert code == 2 and err.count("not restored") == 2
-    (out / "notes.txt").write_text("of the user")
-    assert command(*arguments)[0] == 2
-
-
-def test_random_ids_do_not_go_on(command, trained_run, tmp_path, monkeypatch):
-    arguments = ("denoise", two_series(tmp_path / "in"), tmp_path / "out", "--model", trained_run, "--all-series")
-    assert command(*arguments, "--deidentify")[0] == 0
-    ids = {pydicom.dcmread(path).PatientID for path in (tmp_path / "out").rglob("*.dcm")}
-    assert len(ids) == 1
-    code, _, err = command(*arguments, "--deidentify")
-    assert code == 2 and "random patient IDs of an earlier run" in err and "--deidentify-key" in err
 
 
 def test_a_nifti_gets_the_headers_of_a_dicom_series(command, trained_run, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from cdm4mi.cli.main import app
 
-COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands)
+COMMANDS = tuple(command.callback.__name__.replace("_", "-") for command in app.registered_commands)
 HEAVY = ("torch", "lightning", "pydicom", "nibabel", "matplotlib", "highdicom", "SimpleITK", "scipy", "skimage", "h5py")
 
 

@@ -153,9 +153,6 @@ run()
 @pytest.mark.parametrize(
     "stops",
     [
-        [("in a scan", 8)],
-        [("before the renaming", 3)],
-        [("after the renaming", 3)],
         [("before the renaming", 8)],  # of the manifest
         [("before the renaming", 1), ("in a scan", 5), ("after the renaming", 2)],
     ],

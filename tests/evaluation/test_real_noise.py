@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.io import Volume
+from cdm4mi.lesions.methods import Method
+from cdm4mi.lesions.tissue import find_tissue
 from cdm4mi.window import IntensityWindow
 from experiments.real_noise import lesions, noises, rows
 from experiments.real_noise.scans import Scan
@@ -48,15 +51,16 @@ def test_ramp_noise_has_no_power_at_zero_and_at_the_end_of_its_window() -> None:
     assert power[0, 0] + power[48, 48] < 1e-6 * power.max()
 
 
-def test_the_contrast_of_a_disc_is_what_is_left_of_it() -> None:
-    scan = flat(40.0, "CT")
-    discs = lesions.discs(scan, [(0, 40, 40), (2, 60, 30)], 7)
-    assert discs.contrast(-20 * discs.image) == pytest.approx(-20)
-    noise = 5 * np.random.default_rng(0).standard_normal(SHAPE)
-    assert discs.deviation(noise) == pytest.approx(5, rel=0.1)
-    # a method that keeps 60 % of everything: a blend of strength s keeps 1 - 0.4 s
-    of = lesions.strength(scan, scan.volume.array + noise, discs, lambda image: 0.6 * image)
-    np.testing.assert_allclose(of.kept, 1 - 0.4 * lesions.STRENGTHS, rtol=1e-6)
+def test_a_blend_keeps_of_a_lesion_what_its_parts_keep(monkeypatch) -> None:
+    """A method that keeps 60 % of everything, blended with the input by s, keeps 1 - 0.4 s."""
+    monkeypatch.setattr(lesions, "trained", lambda model: Method(lambda images, sigma, scan: 0.6 * images[:, 0]))
+    monkeypatch.setattr(lesions, "added", lambda key: noise_from_spec("gaussian sigma_hu=20", {}))
+    monkeypatch.setattr(lesions, "REPEATS", 2)
+    part = find_tissue(Volume(np.full((1, 130, 130), 40.0), np.eye(4), "CT"), 4, 10)
+    for cell in lesions.blends(part, None, "white", "ct-dose-25"):
+        assert len(cell.scores) == 1 + len(lesions.STRENGTHS)
+        for s in lesions.STRENGTHS:
+            assert cell.scores[f"s = {s:g}"].kept == pytest.approx(1 - 0.4 * s, rel=1e-4)
 
 
 def test_the_bias_of_a_denoised_magnitude_goes() -> None:

@@ -10,8 +10,9 @@ import pytest
 from dicom_series import noise
 
 from cdm4mi import io
+from cdm4mi.archive.find import find_archive
 from cdm4mi.errors import UserError
-from cdm4mi.inference.denoise import denoise_all, denoise_file
+from cdm4mi.inference.denoise import denoise_file
 from cdm4mi.io import formats
 from cdm4mi.io.formats.format import Format
 from experiments.bad_files import small_model
@@ -67,11 +68,11 @@ def test_it_is_listed_where_formats_are(npy, scan, tmp_path, command):
 
 def test_it_is_restored_to_its_own_format(npy, scan, tmp_path):
     path, values = scan
-    folder = tmp_path / "restored"
-    (written,) = denoise_all(path, folder, lambda number, out: denoise_file(path, out, small_model(), series=number))
-    assert written[0] == folder / "series-01.npy"
-    assert io.read(written[0]).shape == values.shape
-    assert (folder / "series-01.npy.cdm4mi.json").is_file()
+    archive = find_archive(path, tmp_path / "restored", always=True)
+    (series,) = archive.series
+    assert series.target == path.name
+    denoise_file(series.read(), tmp_path / series.target.replace(".npy", "-restored.npy"), small_model())
+    assert io.read(tmp_path / series.target.replace(".npy", "-restored.npy")).shape == values.shape
 
 
 def test_every_module_of_the_folder_is_registered_under_its_own_name():

@@ -34,3 +34,14 @@ def dicom_series(folder, count=3, sigma=0.0):
     for k in range(count):
         dicom_slice(folder / f"{(7 * k) % 10}.dcm", k, sigma)
     return folder
+
+
+def two_series(folder, *names):
+    """Two series of one slice, the first file of the folder each, or in folders of these names."""
+    for n, name in enumerate(names or ("0", "1")):
+        path = dicom_slice(folder / name / f"{n}.dcm", k=n, sigma=40)
+        ds = pydicom.dcmread(path)
+        ds.SeriesInstanceUID, ds.SOPInstanceUID = (generate_uid(entropy_srcs=[what, str(n)]) for what in ("s", "i"))
+        ds.SeriesNumber, ds.file_meta.MediaStorageSOPInstanceUID = n + 1, ds.SOPInstanceUID
+        ds.save_as(path)
+    return folder

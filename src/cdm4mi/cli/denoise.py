@@ -1,4 +1,4 @@
-"""``cdm4mi denoise IN OUT``: restore a scan."""
+"""``cdm4mi denoise IN OUT``: restore a scan, or every scan of an archive."""
 
 from __future__ import annotations
 
@@ -11,15 +11,27 @@ from cdm4mi import choices
 from cdm4mi.choices import EstimateName, ModalityName, PrecisionName, SpacingName, StartName
 from cdm4mi.cli.options import Deidentify, DeidentifyKey, KeepBurnedIn, deidentification, with_options
 from cdm4mi.cli.terminal import echo
+from cdm4mi.cli.trust import print_report
 from cdm4mi.errors import counted
 
 if TYPE_CHECKING:
     from cdm4mi.inference.record import DenoiseRecord
+    from cdm4mi.trust.during import ReportWhileRestoring
 
 
 def denoise(
-    scan: Annotated[Path, typer.Argument(metavar="IN", help="a scan: NIfTI, a DICOM file, a series' folder ...")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="where the restored scan goes, of the same kind")],
+    scan: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IN",
+            help="a scan (NIfTI, a DICOM file, a series' folder ...), or many: a folder tree, a pattern in quotes, "
+            "a CSV with a column path, a BIDS dataset",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help="where the restored scan goes, of the same kind; of many scans, a folder"),
+    ],
     model: Annotated[
         Path | None, typer.Option(help="a checkpoint or a run's folder (default: the model that ships with cdm4mi)")
     ] = None,
@@ -49,13 +61,16 @@ def denoise(
     strength: Annotated[
         float | None, typer.Option(help="share of the noise to take away, 0 to 1: less keeps faint detail (default: 1)")
     ] = None,
+    keep_low_frequencies: Annotated[
+        str | None,
+        typer.Option(metavar="CYCLES", help="cycles a pixel up to which slices keep the scan's own, or auto: 0.02"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides every sample")] = 0,
     noise: Annotated[
         float | None, typer.Option(help="standard deviation of the scan's noise in its units (default: measured)")
     ] = None,
     modality: Annotated[ModalityName | None, typer.Option(help="where the file does not say (NIfTI)")] = None,
     series: Annotated[int | None, typer.Option(help="which series, where the input holds several")] = None,
-    all_series: Annotated[bool, typer.Option("--all-series", help="restore every series; OUT is a folder")] = False,
     like: Annotated[
         Path | None, typer.Option(help="a scan whose headers the output takes (a DICOM series for a NIfTI input)")
     ] = None,
@@ -65,6 +80,17 @@ def denoise(
     uncertainty: Annotated[
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="a folder for trust.json and the page trust.html: what was taken away")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="write nothing and exit with code 3 where the model was not trained for the scan; exit with it after "
+            "the work where the verdict is bad",
+        ),
+    ] = False,
     contrast: Annotated[
         list[Path] | None,
         typer.Option(help="another scan of the patient on the same grid, for a model trained with contrasts (repeat)"),
@@ -84,95 +110,116 @@ def denoise(
         PrecisionName, typer.Option(help="number format of the network; auto: the fastest that the device has")
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="processor cores to use (default: all)")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="many scans: processes on this machine, one a GPU where it has several")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="many scans: the address of a running Dask cluster")] = None,
+    shard: Annotated[str | None, typer.Option(help="many scans: only the i-th of n parts, i/n, for job arrays")] = None,
 ) -> None:
-    """Restore a scan: same format, same geometry, same units; a JSON record goes beside it. Not for clinical use."""
-    import torch
+    """Restore a scan: same format, same geometry, same units; a JSON record goes beside it. Not for clinical use.
+
+    Of many scans each goes below OUT under its path below IN, with a table archive.csv; the same command goes on.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cdm4mi.config import load_config
-    from cdm4mi.errors import UserError
-    from cdm4mi.inference.denoise import denoise_all, denoise_file
-    from cdm4mi.inference.settings import changed
+    from cdm4mi.archive.restore import Job, model_of
+    from cdm4mi.cli.archive import archive_at, denoise_archive, spread_of
+    from cdm4mi.errors import Refused
+    from cdm4mi.inference.denoise import denoise_file
     from cdm4mi.io import refuse_existing
     from cdm4mi.locks import sole_writer
-    from cdm4mi.models.checkpoint import load_model
+    from cdm4mi.trust.during import ReportWhileRestoring
 
+    changes = {
+        # a map of the uncertainty needs samples
+        "estimate": estimate or ("mean-of-k" if uncertainty else None),
+        "solver": solver,
+        "steps": steps,
+        "spacing": spacing,
+        "start_from": start_from,
+        "start_level": start_level,
+        "eta": eta,
+        "clip": clip,
+        "samples": samples,
+        "strength": strength,
+        "keep_low_frequencies": keep_low_frequencies and _number(keep_low_frequencies),
+        "tile": tile,
+    }
+    job = Job(
+        out,
+        model,
+        config,
+        tuple(changes.items()),
+        seed=seed,
+        noise=noise,
+        modality=modality,
+        deidentify=deidentification(deidentify, deidentify_key, keep_burned_in),
+        phase=phase,
+        force=force,
+        device=device,
+        precision=precision,
+        batch=batch,
+        memory=memory,
+        threads=threads,
+    )
+    spread = spread_of(workers, scheduler, shard)
+    of_one_scan = {"series": series, "like": like, "uncertainty": uncertainty, "contrasts": contrast}
+    of_one_scan |= {"report": report, "strict": strict}
+    if archive := archive_at(scan, out, of_one_scan, spread):
+        denoise_archive(archive, job, spread)
+        return
     for output in [] if force else [out, *([uncertainty] if uncertainty else [])]:
         if output.resolve() != scan.resolve():  # which no option makes possible
             refuse_existing(output)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    removal = deidentification(deidentify, deidentify_key, keep_burned_in)
-    trained = load_model(model, load_config(str(config)) if config else None)
-    sampling = changed(
-        trained.config.sampling,
-        # a map of the uncertainty needs samples
-        estimate=estimate or ("mean-of-k" if uncertainty else None),
-        solver=solver,
-        steps=steps,
-        spacing=spacing,
-        start_from=start_from,
-        start_level=start_level,
-        eta=eta,
-        clip=clip,
-        samples=samples,
-        strength=strength,
-        tile=tile,
-    )
+    trained, sampling = model_of(job)
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} slices"))
     console = Console(stderr=True)
     bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
+    observer = None if report is None and not strict else ReportWhileRestoring(report, strict=strict, force=force)
     with sole_writer(out, "denoise"), bar:
         task = bar.add_task("restoring", total=None)
-
-        def restore(number: int | None, target: Path) -> DenoiseRecord:
-            return denoise_file(
-                scan,
-                target,
-                trained,
-                sampling,
-                seed=seed,
-                noise=noise,
-                modality=modality,
-                series=number,
-                like=like,
-                deidentify=removal,
-                force=force,
-                resume=all_series,
-                uncertainty=uncertainty,
-                contrasts=contrast or [],
-                phase=phase,
-                device=device,
-                precision=precision,
-                batch=batch,
-                memory=memory,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
-
-        if not all_series:
-            _report(out, restore(series, out))
-            return
-        if series is not None or uncertainty is not None:
-            raise UserError("--all-series: found with --series or --uncertainty, expected without")
-        failed = 0
-        for target, outcome in denoise_all(scan, out, restore):
-            if isinstance(outcome, UserError):
-                failed += 1
-                echo(f"not restored: {target.name}: {with_options(str(outcome))}", err=True)
-            else:
-                _report(target, outcome)
-    if failed:
-        raise UserError(f"{failed} of the series could not be restored")
+        record = denoise_file(
+            scan,
+            out,
+            trained,
+            sampling,
+            **job.arguments(),
+            series=series,
+            like=like,
+            uncertainty=uncertainty,
+            contrasts=contrast or [],
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            observer=observer,
+        )
+    _report(out, record, observer)
+    if strict and observer is not None and observer.refused:
+        raise typer.Exit(Refused.code)
 
 
-def _report(out: Path, record: DenoiseRecord) -> None:
+def _number(text: str) -> float | str:
+    """A number, where the text is one."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | None) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
         f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
         f"{record.seconds} s; noise {_noise_text(record)}"
     )
+    if (kept := record.kept_frequencies) is not None:
+        unit = record.input.units or record.normalisation.unit
+        echo(
+            f"kept of the scan: frequencies up to {kept.cycles_per_pixel:.3g} cycles a pixel, which changed "
+            f"{kept.put_back:.3g} {unit} (root mean square)"
+        )
+    if report is not None and report.report is not None:
+        print_report(report.report, report.paths)
 
 
 def _noise_text(record: DenoiseRecord) -> str:

@@ -20,6 +20,7 @@ from cdm4mi.cli.distill import distill
 from cdm4mi.cli.evaluate import evaluate
 from cdm4mi.cli.export import export
 from cdm4mi.cli.inspect import inspect
+from cdm4mi.cli.lesion_test import lesion_test
 from cdm4mi.cli.noise import noise
 from cdm4mi.cli.options import with_options
 from cdm4mi.cli.plan import plan
@@ -62,6 +63,7 @@ for command in (
     export,
     view,
     trust,
+    lesion_test,
     noise,
     demo,
 ):
@@ -98,7 +100,7 @@ def run() -> None:
     try:
         code = app(standalone_mode=False)
     except UserError as error:
-        _fail(f"error: {with_options(str(error))}", 2)
+        _fail(f"error: {with_options(str(error))}", error.code)
     except UsageError as error:
         message = error.format_message().replace("Value error, ", "")  # in which typer says that a choice is none
         _fail(f"error: {message} (--help shows what is possible)", error.exit_code)

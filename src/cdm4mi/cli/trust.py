@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,8 +13,19 @@ from cdm4mi.choices import ModalityName
 from cdm4mi.cli.options import with_options
 from cdm4mi.cli.terminal import echo
 
-REFUSED = 3
-"""Exit code of --strict for a restoration that is bad or out of the model's range; 2 is a mistake of the user."""
+if TYPE_CHECKING:
+    from cdm4mi.trust.record import TrustReport
+
+
+def print_report(report: TrustReport, paths: Sequence[Path] = ()) -> None:
+    """Print the verdict, a line for each reason, and where the report was written."""
+    echo(f"verdict: {report.verdict} (not for clinical use)")
+    for reason in report.reasons:
+        echo(f"{reason.colour}: {reason.text}")
+    if report.lesions is not None:
+        echo(report.lesions)
+    if paths:
+        echo(f"report: {', '.join(map(str, paths))}")
 
 
 def trust(
@@ -33,30 +46,27 @@ def trust(
     force: Annotated[bool, typer.Option("--force", help="replace a report that exists")] = False,
 ) -> None:
     """Say what was taken away from a scan, and whether to trust the restored one. Not for clinical use."""
-    from cdm4mi.errors import UserError
-    from cdm4mi.io import read, refuse_existing
+    from cdm4mi.errors import Refused, UserError
+    from cdm4mi.io import read
+    from cdm4mi.io.arrays import arrays_in
     from cdm4mi.trust.report import record_beside, trust_report
-    from cdm4mi.trust.written import PAGE, RECORD, write_report
+    from cdm4mi.trust.written import refuse_existing_report, write_report
 
     if uncertainty is not None and out is None:
         raise UserError("--uncertainty: found without --out, expected both")
     if out is not None and not force:
-        for name in (RECORD, PAGE):
-            refuse_existing(out / name)
+        refuse_existing_report(out)
     paths = [scan, restored, *([] if uncertainty is None else [uncertainty])]
-    volumes = [read(path, series if path is scan else None) for path in paths]
-    report = trust_report(volumes[0], volumes[1], model=model, record=record_beside(restored), modality=modality)
-    for warning in report.warnings:
-        echo(f"warning: {with_options(warning)}", err=True)
-    echo(f"verdict: {report.verdict} (not for clinical use)")
-    for reason in report.reasons:
-        echo(f"{reason.colour}: {reason.text}")
-    if report.model is None:
-        echo("the model's training was not looked at: no record beside RESTORED names the shipped model (see --model)")
-    if out is not None:
+    with arrays_in(Path(tempfile.gettempdir())):
+        volumes = [read(path, series if path is scan else None) for path in paths]
+        report = trust_report(volumes[0], volumes[1], model=model, record=record_beside(restored), modality=modality)
         names = tuple(path.name or str(path) for path in paths)
         shown = None if uncertainty is None else volumes[2]
-        record, page = write_report(report, out, volumes[0], volumes[1], shown, names)
-        echo(f"report: {record}, {page}")
+        written = () if out is None else write_report(report, out, volumes[0], volumes[1], shown, names)
+    for warning in report.warnings:
+        echo(f"warning: {with_options(warning)}", err=True)
+    print_report(report, written)
+    if report.model is None:
+        echo("the model's training was not looked at: no record beside RESTORED names the shipped model (see --model)")
     if strict and report.refused:
-        raise typer.Exit(REFUSED)
+        raise typer.Exit(Refused.code)

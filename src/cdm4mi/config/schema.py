@@ -27,6 +27,13 @@ PATH_DEFAULTS: dict[str, dict[str, Any]] = {
 """What a path brings where the configuration does not say otherwise."""
 
 
+def _cutoff(value: float | str) -> float | str:
+    """Cycles a pixel, or "auto"."""
+    if value != "auto" and not (isinstance(value, float) and 0 < value < 0.5):
+        raise ValueError("auto, or cycles a pixel above 0 and below 0.5")
+    return value
+
+
 def _known_solver(name: str) -> str:
     """A name that the table of solvers has now, which a program may have added to."""
     if name not in SOLVERS:
@@ -368,6 +375,10 @@ class SamplingConfig(Section):
     estimate: EstimateName = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")
     strength: Fraction = Field(1.0, description="share of what would be taken away that is: 0 gives the scan back")
+    keep_low_frequencies: Annotated[float | str, AfterValidator(_cutoff)] | None = Field(
+        None,
+        description="cycles a pixel up to which slices keep the scan's own frequencies; auto: 0.02",
+    )
     tile: Count | None = Field(None, description="side of the sliding window in pixels; none: image_size of the model")
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
 

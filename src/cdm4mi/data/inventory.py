@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 from cdm4mi import io
@@ -14,6 +15,9 @@ from cdm4mi.io.folders import folders_under
 from cdm4mi.io.formats import format_of_ending, is_data_file
 from cdm4mi.io.listing import is_broken
 from cdm4mi.io.scan_file import ScanFile
+
+_Entry = tuple[Path, tuple[Path, ...], Path, str]
+"""The path to name a unit by, its files, the folder that was given, the kind of its files."""
 
 
 @dataclass(frozen=True)
@@ -55,33 +59,55 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
     for a path that does not exist.
     """
     found = Inventory()
-    entries: list[tuple[Path, tuple[Path, ...], Path, str]] = []  # path to name it by, files, root, kind
+    entries: list[_Entry] = []
     for root in paths:
         if not root.exists():
             raise UserError(f"{root}: does not exist, expected a scan or a folder of scans")
         if not root.is_dir():
             entries.append((root, (root,), root, "file"))
             continue
-        for folder, files_here in folders_under(root, leave_out):
-            dicom, unknown = [], []
-            for file in (p for p in files_here if not p.name.startswith(".")):
-                kind = _kind(file)
-                if kind == "dicom":
-                    dicom.append(file)
-                elif kind is None and _named_as_scan(file):
-                    entries.append((file, (file,), root, "file"))  # damaged: reported where it is read
-                elif kind is None and not is_data_file(file):
-                    unknown.append(file)
-                elif kind == "png":
-                    found.count("PNG files", 1)
-                elif kind is not None and not is_data_file(file):
-                    entries.append((file, (file,), root, kind))
-            endings = {file.suffix for file in dicom}
-            broken = [file for file in unknown if is_broken(ScanFile(file.name, file), endings)]
-            found.count("other files", len(unknown) - len(broken))
-            dicom += broken  # reported where the series is listed
-            if dicom:
-                entries.append((folder, tuple(dicom), root, "series"))
+        for folder, files in folders_under(root, leave_out):
+            entries += _of_folder(folder, [file for file in files if not file.name.startswith(".")], root, found)
+    return _with_units(found, entries)
+
+
+def group_files(files: Iterable[Path]) -> Inventory:
+    """Scans of single files, in the order of their folders: DICOM files of one folder are listed together."""
+    found = Inventory()
+    entries: list[_Entry] = []
+    ordered = sorted(set(files), key=lambda file: (file.parent, file.name))
+    for folder, here in groupby(ordered, lambda file: file.parent):
+        entries += _of_folder(folder, list(here), folder, found, pictures=True)
+    return _with_units(found, entries)
+
+
+def _of_folder(
+    folder: Path, files: Sequence[Path], root: Path, found: Inventory, pictures: bool = False
+) -> Iterator[_Entry]:
+    """The units of some files of one folder; what is no scan is counted, PNG files too if not ``pictures``."""
+    dicom, unknown = [], []
+    for file in files:
+        kind = _kind(file)
+        if kind == "dicom":
+            dicom.append(file)
+        elif kind is None and _named_as_scan(file):
+            yield file, (file,), root, "file"  # damaged: reported where it is read
+        elif kind is None and not is_data_file(file):
+            unknown.append(file)
+        elif kind == "png" and not pictures:
+            found.count("PNG files", 1)
+        elif kind is not None and not is_data_file(file):
+            yield file, (file,), root, kind
+    endings = {file.suffix for file in dicom}
+    broken = [file for file in unknown if is_broken(ScanFile(file.name, file), endings)]
+    found.count("other files", len(unknown) - len(broken))
+    dicom += broken  # reported where the series is listed
+    if dicom:
+        yield folder, tuple(dicom), root, "series"
+
+
+def _with_units(found: Inventory, entries: Sequence[_Entry]) -> Inventory:
+    """The inventory with a unit for each entry, of those with the same files one."""
     seen: set[tuple[Path, ...]] = set()
     people = patient_names([entry[0] for entry in entries])
     for (path, files, root, kind), person in zip(entries, people, strict=True):

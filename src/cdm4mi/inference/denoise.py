@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
-from cdm4mi.files import TEMPORARY, replacing_together
+from cdm4mi.files import replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import OnSlab, Restoration, Restorer
+from cdm4mi.inference.scan import Scan
 from cdm4mi.inference.settings import changed
 from cdm4mi.inference.slabs import kept_beside
 from cdm4mi.io import Deidentification, Volume
 from cdm4mi.io.arrays import arrays_in
-from cdm4mi.io.formats import FORMATS
+from cdm4mi.io.dicom.deidentify import deidentification
 from cdm4mi.io.quantity import refuse_other_quantities
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.records import read_record_as
 
-_OF_SERIES = re.compile(rf"series-\d\d+(\.|$)|{re.escape(TEMPORARY)}")
-"""How the names begin of what ``denoise_all`` writes, and of what it was writing when it was killed."""
+
+class Observer(Protocol):
+    """Looks on while a scan is restored from file to file (``trust.during``)."""
+
+    def begin(self, scan: Scan, model: TrainedModel) -> None:
+        """Called before the first slice. What it raises ends the call, with nothing written."""
+
+    def slab(self, first: int, y: NDArray[Any], restored: NDArray[Any], spread: NDArray[Any] | None) -> None:
+        """Called with each slab that is finished, as ``restorer.OnSlab``."""
+
+    def finish(self, restoration: Restoration, target: Path, deidentify: Deidentification | None) -> None:
+        """Called once the output ``target`` and its record are written."""
+
+
 _ALL_THE_SAME = " (`phase` restores it all the same)"
 
 
@@ -37,6 +51,7 @@ def denoise(
     steps: int | None = None,
     samples: int | None = None,
     noise: float | None = None,
+    keep_low_frequencies: float | str | None = None,
     contrasts: Sequence[Volume | str | Path] = (),
     seed: int = 0,
     phase: bool = False,
@@ -47,13 +62,20 @@ def denoise(
 
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
     "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
-    says. noise: standard deviation of the scan's noise in its units, measured when None. contrasts: the
+    says. noise: standard deviation of the scan's noise in its units, measured when None. keep_low_frequencies: cycles a
+    pixel up to which every slice keeps the scan's own frequencies, "auto" 0.02, None none. contrasts: the
     patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
     the shipped models know nothing. device, precision: where and in which number format the network computes (auto:
     the fastest; ``inference.compute``). Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
-    sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples)
+    sampling = changed(
+        trained.config.sampling,
+        estimate=estimate,
+        steps=steps,
+        samples=samples,
+        keep_low_frequencies=keep_low_frequencies,
+    )
     volume = scan if isinstance(scan, Volume) else io.read(scan)
     if not phase:
         refuse_other_quantities(volume, "scan", _ALL_THE_SAME)
@@ -62,7 +84,7 @@ def denoise(
 
 
 def denoise_file(
-    source: str | Path,
+    source: Volume | str | Path,
     target: str | Path,
     model: TrainedModel | str | Path | None = None,
     sampling: SamplingConfig | Mapping[str, Any] | None = None,
@@ -84,8 +106,10 @@ def denoise_file(
     memory: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_slab: OnSlab | None = None,
+    observer: Observer | None = None,
 ) -> DenoiseRecord:
-    """Restore the scan at ``source`` and write it to ``target`` (same kind unless the ending says otherwise).
+    """Restore the scan at ``source``, or a volume that was read, and write it to ``target``: of the same kind, unless
+    the ending says otherwise.
 
     model: from ``load_model`` or a path; the shipped one when None. sampling: how to draw, the model's when None, or
     what is changed of it: ``{"estimate": "mean-of-k", "samples": 8}``.
@@ -97,17 +121,17 @@ def denoise_file(
     phase: restore a phase or a field map too. force: replace an output that exists. resume: keep one of the same
     scan, model and settings, and return its record. device, precision: as for ``denoise``. memory: bytes that the
     process may take, or a text as "2G" (None: as for ``Restorer``). on_slab: called with each finished slab
-    (``restorer.OnSlab``). The record is written beside the output as JSON. Raises UserError for what the user can mend,
-    before anything is written.
+    (``restorer.OnSlab``). observer: looks on, such as ``trust.during.ReportWhileRestoring``. The record is written
+    beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
 
-    The memory does not grow with the number of slices, for a format that is read and written in pieces (DICOM series,
+    The memory does not grow with the number of slices, for a format that is read and written in pieces (DICOM, HDF5,
     NIfTI, MetaImage, NRRD). Finished slices are kept in a hidden folder beside the output until it is whole: the same
     call goes on with those of one that was killed, and its result is the same; another scan or other arguments begin
     anew.
     """
-    source, target = Path(source), Path(target)
+    target = Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
-    if not source.exists():
+    if not isinstance(source, Volume) and not Path(source).exists():
         raise UserError(f"{source}: no such file or folder, expected a scan")
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     if isinstance(sampling, Mapping):
@@ -115,11 +139,12 @@ def denoise_file(
     restorer = Restorer(trained, sampling, device, precision, memory)
     # Large arrays lie in files beside the output, so that a scan of any length is gone through in bounded memory.
     with arrays_in(next(folder for folder in target.absolute().parents if folder.is_dir())):
-        volume = io.read(source, series)
+        volume = source if isinstance(source, Volume) else io.read(source, series)
+        name = "scan" if isinstance(source, Volume) else Path(source).name
         if modality is not None:
             volume = replace(volume, modality=modality)
         if not phase:
-            refuse_other_quantities(volume, source.name, _ALL_THE_SAME)
+            refuse_other_quantities(volume, name, _ALL_THE_SAME)
         template = None if like is None else io.read(like)
         others = [io.read(path) for path in contrasts]
         if resume and (finished := _finished(target, restorer, volume, seed, noise, deidentify)):
@@ -137,6 +162,16 @@ def denoise_file(
             io.check_map_target(volume, uncertainty, template)
         for output in () if force else filter(None, (target, uncertainty)):
             io.refuse_existing(output)
+
+        def begin(scan: Scan) -> None:
+            if observer is not None:
+                observer.begin(scan, trained)
+
+        def finished_slab(first: int, y: NDArray[Any], restored: NDArray[Any], spread: NDArray[Any] | None) -> None:
+            for call in (on_slab, None if observer is None else observer.slab):
+                if call is not None:
+                    call(first, y, restored, spread)
+
         with kept_beside(target) as slabs:
             restoration = restorer.restore(
                 volume,
@@ -145,10 +180,14 @@ def denoise_file(
                 batch=batch,
                 contrasts=others,
                 progress=progress,
-                on_slab=on_slab,
+                on_scan=begin,
+                on_slab=finished_slab,
                 slabs=slabs,
             )
-            return _written(restoration, target, uncertainty, template, deidentify)
+            record = _written(restoration, target, uncertainty, template, deidentify)
+        if observer is not None:
+            observer.finish(restoration, target, deidentification(deidentify))
+        return record
 
 
 def _written(
@@ -204,21 +243,3 @@ def _finished(
         expected = "the secret of that run in `deidentify_key`, or a new folder"
         raise UserError(f"{target}: has random patient IDs of an earlier run, expected {expected}")
     return record if alike else None
-
-
-def denoise_all(
-    source: Path, folder: Path, restore: Callable[[int, Path], DenoiseRecord]
-) -> Iterator[tuple[Path, DenoiseRecord | UserError]]:
-    """Restore every scan of ``source`` into ``folder``: (output, its record or what was wrong with it), one by one.
-
-    restore: called with a scan's number and its output, as ``denoise_file`` with ``resume`` and the rest of its
-    arguments set. A folder that holds outputs of an earlier call alone is gone on with.
-    """
-    if folder.exists() and (not folder.is_dir() or any(not _OF_SERIES.match(path.name) for path in folder.iterdir())):
-        raise UserError(f"{folder}: exists and is not an empty folder, expected a new place for the output")
-    for scan in io.list_scans(source).scans:
-        target = folder / f"series-{scan.number:02d}{FORMATS[scan.kind].endings[0] if scan.kind in FORMATS else ''}"
-        try:
-            yield target, restore(scan.number, target)
-        except UserError as error:
-            yield target, error

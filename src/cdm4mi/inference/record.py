@@ -74,11 +74,23 @@ class Uncertainty(Record):
     measured_on: str | None = None
 
 
+class KeptFrequencies(Record):
+    """Frequencies of every slice up to which the scan's own were kept.
+
+    put_back: root mean square over the scan, in its units, of what that changed: noise that came back, and errors of
+    the model that went.
+    """
+
+    cycles_per_pixel: float
+    put_back: float
+
+
 class DenoiseRecord(OutputRecord):
     """How a scan was restored.
 
     model, weight_hash: which. settings: of the sampling. network_calls: a slice. normalisation: the intensity window.
-    above_window_fraction: of the voxels; left_as_found_fraction: those of padding and metal. seconds: of all slices.
+    kept_frequencies: what was kept of the scan as it is. above_window_fraction: of the voxels; left_as_found_fraction:
+    those of padding and metal. seconds: of all slices.
     """
 
     model: str
@@ -96,6 +108,7 @@ class DenoiseRecord(OutputRecord):
     precision: str
     contrasts: list[InputRecord] | None = None
     uncertainty: Uncertainty | None = None
+    kept_frequencies: KeptFrequencies | None = None
 
     def deidentified(self) -> DenoiseRecord:
         contrasts = self.contrasts and [contrast.without_hash() for contrast in self.contrasts]

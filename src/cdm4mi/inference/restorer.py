@@ -21,9 +21,10 @@ from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named, release_device
+from cdm4mi.inference.low_frequencies import USUAL
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
-from cdm4mi.inference.record import DenoiseRecord, NoiseLevel, Uncertainty
+from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies, NoiseLevel, Uncertainty
 from cdm4mi.inference.scan import Scan, Slab, Texture, least_value
 from cdm4mi.inference.slabs import Pace, Slabs, Totals
 from cdm4mi.inference.tiling import tiled
@@ -130,6 +131,7 @@ class Restorer:
         normalisation: IntensityWindow | None = None,
         contrasts: Sequence[Volume] = (),
         progress: Callable[[int, int], None] | None = None,
+        on_scan: Callable[[Scan], None] | None = None,
         on_slab: OnSlab | None = None,
         slabs: Slabs | None = None,
     ) -> Restoration:
@@ -139,14 +141,17 @@ class Restorer:
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
         every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None; half as
         many where the memory does not suffice. normalisation: the intensity window, else that of the training
-        configuration for this scan. progress: called with (slices done, slices). on_slab: called with every finished
-        slab. slabs: where finished slices are kept, which a later call goes on with; in memory if None. The two
-        functions are called in the order of the slices, in a thread of their own.
+        configuration for this scan. progress: called with (slices done, slices). on_scan: called once, before the
+        first slice, with what is decided of the scan. on_slab: called with every slab that this call finishes. slabs:
+        where finished slices are kept, which a later call goes on with; in memory if None. ``progress`` and ``on_slab``
+        are called in the order of the slices, in a thread of their own.
         """
         began = time.monotonic()
         if batch is not None and batch < 1:
             raise UserError(f"batch: found {batch}, expected a number of at least 1")
         scan = self._scan(volume, noise, seed, normalisation, contrasts)
+        if on_scan is not None:
+            on_scan(scan)
         self._fit_into_memory()
         images, slabs = volume.images(), slabs or Slabs()
         count, pixels = len(images), images[0, 0].size
@@ -175,10 +180,13 @@ class Restorer:
             return estimate
 
         def finish(slab: Slab, estimate: _Estimate) -> None:
-            restored, spread = scan.physical(slab, estimate.mean, estimate.spread, self.model.about.calibration)
+            restored, spread, put_back = scan.physical(
+                slab, estimate.mean, estimate.spread, self.model.about.calibration
+            )
             totals = Totals(
                 above=slabs.totals.above + slab.above,
                 left=slabs.totals.left + int(np.count_nonzero(slab.left)),
+                put_back=slabs.totals.put_back + put_back,
                 seconds=before.seconds + time.monotonic() - began,
             )
             slabs.put(restored, spread, estimate.pace, totals)
@@ -212,6 +220,11 @@ class Restorer:
             input=scan.about,
             contrasts=[input_record(contrast) for contrast in contrasts] or None,
             uncertainty=scan.uncertainty,
+            kept_frequencies=None
+            if scan.cutoff is None
+            else KeptFrequencies(
+                cycles_per_pixel=scan.cutoff, put_back=float(np.sqrt(totals.put_back / volume.array.size))
+            ),
         )
         restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
         return Restoration(restored, record, deviation)
@@ -248,13 +261,16 @@ class Restorer:
             raise UserError(f"noise level: found {noise}, expected a number of at least 0")
         measured, given = None, noise is not None
         spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
-        if noise is None or self.process.texture_channels or spreads:  # which is calibrated by kind of noise
+        keeps = self.sampling.keep_low_frequencies is not None
+        if (
+            noise is None or self.process.texture_channels or spreads or keeps
+        ):  # spreads are calibrated by kind of noise
             measured = estimate_noise(images.reshape(-1, rows, columns), volume.padding)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
         # of many time points too few slices are looked at to tell them apart
         by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
-        levels = np.full(images.shape[:2], noise) if by_slice is None else by_slice.reshape(images.shape[:2])
+        levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
         used = self._trained_sigmas(sigma, norm, warnings)
         mapped = self.model.config.data.level_map_share > 0 and not given and measured is not None
@@ -289,9 +305,11 @@ class Restorer:
             used,
             self.sampling.strength * quiet,
             WHITE if measured is None else measured.texture,
+            measured,
             relative,
             beside,
             least_value(volume, norm),
+            self._cutoff(measured, norm, warnings) if keeps and measured is not None else None,
             spreads,
             self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
@@ -302,6 +320,19 @@ class Restorer:
             key,
             warnings,
         )
+
+    def _cutoff(self, measured: NoiseEstimate, norm: IntensityWindow, warnings: list[str]) -> float:
+        """Up to which frequency the scan's own stay. UserError where its noise lifts them."""
+        if measured.magnitude:
+            raise UserError(
+                field="keep_low_frequencies",
+                found="an MR magnitude, whose noise lifts dark tissue and air (Rician)",
+                expected="a scan whose mean the noise leaves as it is",
+            )
+        if norm.modality == "MR":
+            warnings.append("low frequencies are the scan's: so is the bias of a magnitude where its signal is weak")
+        asked = self.sampling.keep_low_frequencies
+        return asked if isinstance(asked, float) else USUAL
 
     def _fit_into_memory(self) -> None:
         """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""
@@ -366,6 +397,8 @@ class Restorer:
     def settings(self, sigma: float) -> dict[str, Any]:
         """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
         settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(sigma))}
+        if self.sampling.keep_low_frequencies is None:  # records and identifiers of other restorations do not name it
+            del settings["keep_low_frequencies"]
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
             settings["tile"] = self.tile
         return settings
@@ -378,6 +411,8 @@ class Restorer:
         why = None
         if calibration is None:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
+        elif self.sampling.keep_low_frequencies is not None:
+            why = "low frequencies are the scan's, with their noise"
         elif not fits(calibration, self.sampling):
             why = "the calibration is for other sampling settings"
         elif kind not in calibration.kinds:

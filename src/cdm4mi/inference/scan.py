@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from cdm4mi.data.beside import ContrastSlices, neighbours_of
 from cdm4mi.inference.bright import excess
 from cdm4mi.inference.calibration import calibrated
+from cdm4mi.inference.low_frequencies import keep_low_frequencies
 from cdm4mi.inference.record import NoiseLevel, Uncertainty
 from cdm4mi.io import Derivation, InputRecord, Volume, arrays
+from cdm4mi.measure.noise_level import NoiseEstimate
 from cdm4mi.models.about import Calibration
 from cdm4mi.window import IntensityWindow
 
@@ -42,11 +44,12 @@ class Scan:
     """What is decided of a whole scan before its first slice is restored.
 
     sigma, used, strength: of each slice (N,), the standard deviation of its noise and what the model is given for it on
-    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``; relative_level:
-    (rows, columns), the standard deviation over that of the slice, None where it does not vary or the model takes none.
-    beside: the other contrasts. least: the value under which no restored voxel lies. spreads: whether the samples'
-    standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON values that the
-    result follows from.
+    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. measured: the noise
+    that was found in the scan, None where it was not looked at; relative_level: (rows, columns), the standard deviation
+    over that of the slice, None where it does not vary or the model takes none. beside: the other contrasts. least: the
+    value under which no restored voxel lies. cutoff: cycles a pixel up to which frequencies stay as they are. spreads:
+    whether the samples' standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON
+    values that the result follows from.
     """
 
     volume: Volume
@@ -56,9 +59,11 @@ class Scan:
     used: NDArray[np.float64]
     strength: NDArray[np.float64]
     texture: Texture
+    measured: NoiseEstimate | None
     relative_level: NDArray[np.float32] | None
     beside: list[ContrastSlices]
     least: float
+    cutoff: float | None
     spreads: bool
     uncertainty: Uncertainty | None
     one_by_one: bool
@@ -103,20 +108,26 @@ class Scan:
 
     def physical(
         self, slab: Slab, mean: NDArray[Any], spread: NDArray[Any], calibration: Calibration | None
-    ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        """The restored images of a slab and their standard deviation, in the scan's units.
+    ) -> tuple[NDArray[Any], NDArray[Any] | None, float]:
+        """The restored images of a slab and their standard deviation, in the scan's units, and the sum of the squares
+        of what was put back of the scan's low frequencies.
 
         mean, spread: of the samples, on [-1, 1]; calibration: of the model, used where ``uncertainty`` says so.
         """
-        restored = np.maximum(self.norm.physical(mean + slab.beyond), self.least)
+        restored = self.norm.physical(mean + slab.beyond)
+        put_back = 0.0
+        if self.cutoff is not None:
+            found, restored = restored, keep_low_frequencies(restored, slab.images, self.cutoff)
+            put_back = float(np.square(restored - found, dtype=np.float64).sum())
+        restored = np.maximum(restored, self.least)
         restored[slab.left] = slab.images[slab.left]
         if not self.spreads:
-            return restored, None
+            return restored, None, put_back
         if self.uncertainty is not None and self.uncertainty.kind is not None and calibration is not None:
             planes = spread.reshape(-1, *spread.shape[-2:])
             levels = np.repeat(self.used[slab.index], self.volume.channels)
             spread = calibrated(calibration, planes, levels, self.uncertainty.kind).reshape(spread.shape)
-        return restored, spread / self.norm.scale
+        return restored, spread / self.norm.scale, put_back
 
 
 def least_value(volume: Volume, norm: IntensityWindow) -> float:

@@ -36,10 +36,12 @@ class Pace(Record):
 
 
 class Totals(Record):
-    """What is summed over the finished slices: pixels above the window, pixels left as found, seconds."""
+    """What is summed over the finished slices: pixels above the window, pixels left as found, squares of what was put
+    back of low frequencies, seconds."""
 
     above: int = 0
     left: int = 0
+    put_back: float = 0.0
     seconds: float = 0.0
 
 

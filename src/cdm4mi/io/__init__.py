@@ -3,7 +3,7 @@
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.describe import Description, describe
 from cdm4mi.io.dicom.deidentify import Deidentification
-from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans
+from cdm4mi.io.listing import Listing, ScanInfo, list_files, list_scans, sort_files
 from cdm4mi.io.maps import check_map_target, write_map
 from cdm4mi.io.reading import read, read_all
 from cdm4mi.io.record import InputRecord, OutputRecord, input_record, record_path, write_record
@@ -29,6 +29,7 @@ __all__ = [
     "read_all",
     "record_path",
     "refuse_existing",
+    "sort_files",
     "write",
     "write_map",
     "write_record",

@@ -18,7 +18,7 @@ from cdm4mi.io.dicom.instance import Elements, Instance, open_instance
 from cdm4mi.io.dicom.mosaic import plane_size
 from cdm4mi.io.dicom.read import read_dicom
 from cdm4mi.io.dicom.scan import DicomScan, description, is_directory, scans_of, sort_into_scans
-from cdm4mi.io.dicom.values import items, text, texts
+from cdm4mi.io.dicom.values import items, text, texts, whole
 from cdm4mi.io.folders import folders_under
 from cdm4mi.io.formats import FORMATS, files_of, format_of_ending, is_data_file, readable
 from cdm4mi.io.formats.format import HEAD
@@ -33,8 +33,8 @@ _ZIP_GAIN, _ZIP_PLENTY = 100, 2**31
 class ScanInfo:
     """One scan as listed: ``number`` counts from 1 and is what ``series=`` takes; ``shape`` is () where not known.
 
-    ``paths`` are the files it is read from, headers first. ``patient_id`` is what a DICOM header says: patient data,
-    to tell patients apart and never to be shown or written.
+    ``paths`` are the files it is read from, headers first. ``series_number`` is what a DICOM header says (None without
+    one), and so is ``patient_id``: patient data, to tell patients apart and never to be shown or written.
     """
 
     number: int
@@ -45,6 +45,7 @@ class ScanInfo:
     files: int
     reader: Callable[[], Volume]
     paths: tuple[Path, ...] = ()
+    series_number: int | None = None
     patient_id: str = field(default="", repr=False)
 
     def load(self) -> Volume:
@@ -97,10 +98,9 @@ def list_scans(path: str | os.PathLike[str]) -> Listing:
     """List the scans that a path holds, without reading voxels. UserError where there is none."""
     path = Path(path)
     if path.is_dir():
-        files = [file for _, here in folders_under(path) for file in here]
-        return _list(
-            [ScanFile(str(file.relative_to(path)), file) for file in sorted(files, key=str)], path.name or str(path)
-        )
+        files = sorted((file for _, here in folders_under(path) for file in here), key=str)
+        listing = _list([ScanFile(str(file.relative_to(path)), file) for file in files])
+        return _not_empty(listing, path.name or str(path))
     if not path.is_file():
         raise UserError(f"{path}: does not exist or is no file, expected a scan (a file or a folder)")
     return list_file(ScanFile(path.name, path))
@@ -126,10 +126,21 @@ def list_file(file: ScanFile, format: str | None = None) -> Listing:
 
 def list_files(paths: Sequence[Path], name: str) -> Listing:
     """List the scans that these files are together, as ``list_scans`` does for a folder called ``name``."""
-    return _list([ScanFile(path.name, path) for path in paths], name)
+    return _not_empty(sort_files(paths), name)
 
 
-def _list(files: Sequence[ScanFile], name: str) -> Listing:
+def sort_files(paths: Sequence[Path]) -> Listing:
+    """List the scans that these files are together, none at all too."""
+    return _list([ScanFile(path.name, path) for path in paths])
+
+
+def _not_empty(listing: Listing, name: str) -> Listing:
+    if not listing.scans:
+        raise UserError(f"{name}: holds no scan ({listing.counted() or 'no files'}), expected {readable()}")
+    return listing
+
+
+def _list(files: Sequence[ScanFile]) -> Listing:
     """Scans of several files. Beside DICOM images other formats are only counted."""
     instances: list[Instance] = []
     others: list[tuple[ScanFile, str]] = []
@@ -168,9 +179,6 @@ def _list(files: Sequence[ScanFile], name: str) -> Listing:
         slices = [file for file, _ in others]
         info = ScanInfo(1, others[0][1], "patches", "", (), len(slices), lambda: read_folder(slices))
         return Listing([info], passed_over, unreadable)
-    if not others:
-        counted = Listing([], passed_over, unreadable).counted()
-        raise UserError(f"{name}: holds no scan ({counted or 'no files'}), expected {readable()}")
     found = [_file_info(file, kind, number) for number, (file, kind) in enumerate(others, 1)]
     return Listing(found, passed_over, unreadable)
 
@@ -207,7 +215,7 @@ def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
             missing += 1
     if not files:
         raise UserError(f"{file.name}: names {missing} files, none of which is there, expected the files beside it")
-    listing = _list(files, file.name)
+    listing = _not_empty(_list(files), file.name)
     if missing:
         listing.passed_over["missing"] += missing
     return listing
@@ -237,7 +245,7 @@ def _of_zip(file: ScanFile) -> Listing:
                 with archive.open(entry) as packed, open(target, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
                 files.append(ScanFile(entry.filename, target))
-        listing = _list(sorted(files, key=lambda file: file.name), file.name)
+        listing = _not_empty(_list(sorted(files, key=lambda file: file.name)), file.name)
     except UserError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -272,5 +280,15 @@ def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
     shape = (scan.slices(), *plane_size(first))
     modality = text(first, "Modality")
     paths = tuple(path for instance in scan.instances for path in instance.file.paths)
-    named, files, patient = description(scan), len(scan.instances), text(first, "PatientID")
-    return ScanInfo(number, "dicom", named, modality, shape, files, lambda: read_dicom(scan), paths, patient)
+    return ScanInfo(
+        number,
+        "dicom",
+        description(scan),
+        modality,
+        shape,
+        len(scan.instances),
+        lambda: read_dicom(scan),
+        paths,
+        whole(first, "SeriesNumber") if "SeriesNumber" in first else None,
+        text(first, "PatientID"),
+    )

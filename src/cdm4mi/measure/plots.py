@@ -21,12 +21,17 @@ def axes_in_rows(count: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=((3.4 if wide == 4 else 3.9) * wide, 3.2 * rows + 0.9), layout="constrained")
     every = [figure.add_subplot(rows, wide, k + 1) for k in range(count)]
     for axes in every:
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-        axes.xaxis.label.set_fontsize(8)
-        axes.yaxis.label.set_fontsize(8)
+        styled(axes)
     return figure, every
+
+
+def styled(axes: Axes) -> None:
+    """Give axes the look that all curves have here."""
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.label.set_fontsize(8)
+    axes.yaxis.label.set_fontsize(8)
 
 
 def one_legend(figure: Figure, axes: Axes) -> None:

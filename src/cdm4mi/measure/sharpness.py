@@ -1,4 +1,4 @@
-"""Sharpness on a step: edge spread function, its 10 to 90 % width, modulation transfer; and of all edges of a scan."""
+"""Sharpness on a step: edge spread function, its 10 to 90 % width, modulation transfer; and of all edges of a slice."""
 
 from __future__ import annotations
 
@@ -105,29 +105,21 @@ STEEPEST = 98.0
 """Percentile of the gradients from which a pixel lies on an edge."""
 
 
-def relative_sharpness(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any], least: float = 0.0) -> float:
-    """How steep the edges of slices x (N, rows, columns) are over those of ``ref`` there: 1 alike, less where blurred.
+def edge_steepness(x: NDArray[Any], ref: NDArray[Any], mask: NDArray[Any]) -> tuple[float, float, int]:
+    """Sum the gradients of a slice x (rows, columns) over its edges, and those of ``ref`` there; returns (x, ref, n).
 
-    Gradients are those of Gaussian means of 1 pixel, in units a pixel; of ``ref`` the part along the edges of x is
-    taken, so that noise of ``ref`` alone, which did not choose the edges, averages out.
-
-    Args:
-        mask: where edges are looked for, bool, of the same shape: the steepest 2 % of it.
-        least: mean gradient of these edges under which there are none.
-
-    Returns:
-        nan where there are no edges.
+    The edges are the n pixels of ``mask`` (bool) with the steepest 2 % of x, and gradients those of Gaussian means of 1
+    pixel, in units a pixel. Of ``ref`` the part along the edges of x is taken, so that noise of ``ref`` alone, which
+    did not choose the edges, averages out: the ratio of both sums is 1 where x and ``ref`` are alike, less where x is
+    blurred.
     """
-    if x.shape != ref.shape or x.shape != mask.shape or x.ndim != 3:
-        raise UserError(f"sharpness of shapes {x.shape} and {ref.shape}, expected two equal (slices, rows, columns)")
+    if x.shape != ref.shape or x.shape != mask.shape or x.ndim != 2:
+        raise UserError(f"sharpness of shapes {x.shape} and {ref.shape}, expected two equal (rows, columns)")
     if not mask.any():
-        return float("nan")
-    down, across = (ndimage.gaussian_filter(x.astype(np.float64), (0, 1, 1), o) for o in ((0, 1, 0), (0, 0, 1)))
-    steep = np.hypot(down, across)
+        return 0.0, 0.0, 0
+    of_x, of_ref = (np.gradient(ndimage.gaussian_filter(image, 1.0, mode="nearest")) for image in (x, ref))
+    steep = np.hypot(*of_x)
     edges = mask & (steep >= np.percentile(steep[mask], STEEPEST)) & (steep > 0)
-    down, across, steep = down[edges], across[edges], steep[edges]
-    if not steep.size or steep.mean() <= least:
-        return float("nan")
-    of_ref = (ndimage.gaussian_filter(ref.astype(np.float64), (0, 1, 1), o)[edges] for o in ((0, 1, 0), (0, 0, 1)))
-    along = sum(part * normal for part, normal in zip(of_ref, (down, across), strict=True)) / steep
-    return float(steep.mean() / along.mean()) if along.mean() > 0 else float("nan")
+    steep = steep[edges].astype(np.float64)
+    along = sum(part[edges] * normal[edges] for part, normal in zip(of_ref, of_x, strict=True)) / steep
+    return float(steep.sum()), float(along.sum()), int(edges.sum())

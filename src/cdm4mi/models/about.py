@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import Field
@@ -63,6 +64,40 @@ class StepsStudy(Record):
     levels: tuple[float, float]
 
 
+class LesionPoint(Record):
+    """What the model kept of one kind of lesion (``lesions.record``), the mean over sites and draws of noise.
+
+    sigma: noise of the input, and contrast, in the scan's units; size: diameter in pixels. kept: share of the contrast.
+    d, auc: of an observer of the restored images; ideal_d: of the best of all observers of the input.
+    """
+
+    noise: str
+    sigma: float
+    size: float
+    size_mm: float
+    contrast: float
+    kept: float
+    d: float | None = None
+    auc: float | None = None
+    ideal_d: float | None = None
+
+
+class LesionCurve(Record):
+    """What a lesion test found of the model; in_percent: contrasts and sigma are of the intensity window's width."""
+
+    modality: str
+    unit: str
+    in_percent: bool
+    shape: Literal["disc", "sphere"]
+    sites: int
+    points: list[LesionPoint]
+
+    def at(self, sigma: float) -> list[LesionPoint]:
+        """The points of the measured noise level that is nearest in ratio."""
+        nearest = min((point.sigma for point in self.points), key=lambda s: abs(math.log(s / sigma)))
+        return [point for point in self.points if point.sigma == nearest]
+
+
 class About(FileRecord):
     """What is known of a model.
 
@@ -76,6 +111,7 @@ class About(FileRecord):
     step: int | None = None
     calibration: Calibration | None = None
     steps_study: StepsStudy | None = None
+    lesions: LesionCurve | None = None
     distilled_from: str | None = None
     teacher_steps: int | None = None
     layout: str | None = None

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.models.about import Calibration, StepsStudy
+from cdm4mi.models.about import Calibration, LesionCurve, StepsStudy
 from cdm4mi.models.checkpoint import checkpoint_file, load_model, read_ckpt
 
 
@@ -23,15 +23,16 @@ def annotate(
     *,
     calibration: Calibration | None = None,
     steps_study: StepsStudy | None = None,
+    lesions: LesionCurve | None = None,
 ) -> Path:
     """Write what is given into a checkpoint, and return the file: weights and all else stay as they are.
 
     path: a .ckpt or .safetensors of this project, or a run's folder (its best.ckpt); replaced as a whole or not at all.
-    sampling: what ``denoise`` does by default from now on. calibration, steps_study: found again in
-    ``TrainedModel.about``. Raises UserError for a file that is no such thing.
+    sampling: what ``denoise`` does by default from now on. calibration, steps_study, lesions: found
+    again in ``TrainedModel.about``. Raises UserError for a file that is no such thing.
     """
     file = checkpoint_file(path)
-    given = {"calibration": calibration, "steps_study": steps_study}
+    given = {"calibration": calibration, "steps_study": steps_study, "lesions": lesions}
     facts = {name: record.model_dump(mode="json") for name, record in given.items() if record is not None}
     if file.suffix == ".safetensors":
         _annotate_safetensors(file, sampling, facts)

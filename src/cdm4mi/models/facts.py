@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cdm4mi.models.about import LesionCurve, LesionPoint
 from cdm4mi.models.checkpoint import TrainedModel
 
 
@@ -39,6 +40,7 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
         facts.append(("trained with", f"cdm4mi {about.version}"))
     if about.distilled_from is not None:
         facts.append(("distilled from weights", about.distilled_from))
+    facts += [("lesions", line) for line in lesion_lines(about.lesions)] if about.lesions is not None else []
     if about.layout is not None:
         facts.append(("layout", about.layout))
     facts.append(("weights (SHA-256)", model.weight_hash))
@@ -58,3 +60,18 @@ def _estimate(model: TrainedModel) -> str:
     many = "" if sampling.estimate == "sample" else f" of {sampling.samples}"
     where = f"{sampling.steps} steps" if sampling.times is None else f"times {', '.join(map(str, sampling.times))}"
     return f"{sampling.estimate}{many}, {sampling.solver}, {where}, eta {sampling.eta:g}"
+
+
+def lesion_lines(curve: LesionCurve) -> list[str]:
+    """A line for each noise that lesions were tested in: the contrast kept and d', of the input's bound, of each."""
+    found = []
+    for noise in dict.fromkeys(point.noise for point in curve.points):
+        points = [point for point in curve.points if point.noise == noise]
+        each = [f"{p.size:.3g} px {p.contrast:.3g}: {100 * p.kept:.0f} %{_seen(p)}" for p in points]
+        what = f"contrast kept of {curve.shape}s in {curve.unit}"
+        found.append(f"{noise} ({points[0].sigma:.3g} {curve.unit}), {what}: {'; '.join(each)}")
+    return found
+
+
+def _seen(point: LesionPoint) -> str:
+    return "" if point.d is None or point.ideal_d is None else f" (d' {point.d:.1f} of at most {point.ideal_d:.1f})"

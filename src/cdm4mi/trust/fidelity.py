@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
-from cdm4mi.measure.sharpness import relative_sharpness
-from cdm4mi.measure.tissue import LEAST, tissue_bias, tissue_classes
+from cdm4mi.measure.sharpness import edge_steepness
+from cdm4mi.measure.tissue import LEAST, tissue_classes
 from cdm4mi.trust.record import Fidelity
-from cdm4mi.trust.residual import as_magnitude
+from cdm4mi.trust.residual import as_magnitude, moments
 
 STANDARD_ERRORS = 4.0
 """Of a tissue's mean: noise alone moves it less far in all but one of 10 000 scans."""
@@ -20,45 +20,75 @@ STEEP = 0.5
 """Mean gradient a pixel, in noise levels, from which edges stand out of the noise."""
 CONTRAST = 1.0
 """Standard deviation of the restored patient, in noise levels, from which its scale can be compared."""
+LEFT_IN = 6
+"""Slices, evenly spread, in which the noise that is left is measured."""
 
 
-def fidelity(
-    y: NDArray[Any],
-    restored: NDArray[Any],
-    noise: NoiseEstimate,
-    body: NDArray[np.bool_],
-    modality: str,
-    padding: NDArray[np.bool_] | None = None,
-) -> Fidelity:
-    """Compare restored slices (N, rows, columns) with the scan y, both in the scan's units.
+class FidelitySums:
+    """What ``Fidelity`` needs of a scan whose slices come one by one, in any order.
 
     Tissues, edges and scale are those of the restored scan: chosen by the scan, its noise would choose with them, and
     the means of what was chosen would differ even where the restoration is perfect. So the mean of y over the pixels of
     one restored value is that value for an estimate of least squared error, and a slope other than 1 a wrong scale.
     """
-    expected = as_magnitude((restored / noise.sigma).astype(np.float32)) * noise.sigma if noise.magnitude else restored
-    slices = [tissue_classes(image, modality, inside) for image, inside in zip(restored, body, strict=True)]
-    classes = {name: np.stack([each[name] for each in slices]) for name in slices[0]}
-    shifts = {name: value for name, value in tissue_bias(expected, y, classes).items() if math.isfinite(value)}
-    # neighbours that are alike count for fewer
-    alike = math.prod((1 + max(0.0, c)) / (1 - min(0.99, max(0.0, c))) for c in noise.correlations)
-    errors = {name: STANDARD_ERRORS * noise.sigma * math.sqrt(alike / classes[name].sum()) for name in shifts}
-    left = estimate_noise(restored, padding)
-    sharpness = relative_sharpness(restored, y, body, STEEP * noise.sigma)
-    return Fidelity(
-        shifts=shifts,
-        uncertain_shifts=errors,
-        gain=_gain(y[body], expected[body], noise.sigma) if body.sum() >= LEAST else None,
-        sharpness=sharpness if math.isfinite(sharpness) else None,
-        noise_left=left.sigma,
-        noise_left_correlations=left.correlations,
-    )
 
+    def __init__(self, slices: int, noise: NoiseEstimate, modality: str) -> None:
+        self.noise, self.modality = noise, modality
+        self._looked_at = np.unique(np.linspace(0, slices - 1, LEFT_IN).astype(int))
+        self._left: dict[int, tuple[NDArray[Any], NDArray[np.bool_]]] = {}
+        self._tissues: dict[str, NDArray[np.float64]] = {}
+        """Of each: pixels, and the sum of restored - scan."""
+        self._values = np.zeros(6)
+        """``moments`` of the restored and the noisy values in the patient."""
+        self._edges = np.zeros(3)
 
-def _gain(y: NDArray[Any], restored: NDArray[Any], sigma: float) -> float | None:
-    """Slope of y over the restored values (n,); None where these hardly differ."""
-    centred = restored.astype(np.float64) - restored.mean(dtype=np.float64)
-    power = float(np.square(centred).mean())
-    if power <= (CONTRAST * sigma) ** 2:
-        return None
-    return float((centred * y).mean() / power)
+    def add(
+        self,
+        k: int,
+        y: NDArray[Any],
+        restored: NDArray[Any],
+        body: NDArray[np.bool_],
+        padding: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Add slice k (rows, columns) in the scan's units; body: the patient."""
+        sigma = np.float32(self.noise.sigma)
+        expected = as_magnitude((restored / sigma).astype(np.float32)) * sigma if self.noise.magnitude else restored
+        error = expected - y
+        for name, where in tissue_classes(restored, self.modality, body).items():
+            sums = self._tissues.setdefault(name, np.zeros(2))
+            sums += np.count_nonzero(where), error[where].sum(dtype=np.float64)
+        self._values += moments(expected[body], y[body])
+        self._edges += edge_steepness(restored, y, body)
+        if k in self._looked_at:
+            self._left[k] = (restored.copy(), np.zeros(y.shape, bool) if padding is None else padding.copy())
+
+    def fidelity(self) -> Fidelity:
+        """The comparison of all slices."""
+        noise = self.noise
+        counted = {name: (n, total) for name, (n, total) in self._tissues.items() if n >= LEAST}
+        # neighbours that are alike count for fewer
+        alike = math.prod((1 + max(0.0, c)) / (1 - min(0.99, max(0.0, c))) for c in noise.correlations)
+        images, padding = (np.stack(part) for part in zip(*self._left.values(), strict=True))
+        left = estimate_noise(images, padding)
+        steep, along, edges = self._edges
+        sharp = edges > 0 and steep / edges > STEEP * noise.sigma and along > 0
+        return Fidelity(
+            shifts={name: float(total / n) for name, (n, total) in counted.items()},
+            uncertain_shifts={
+                name: STANDARD_ERRORS * noise.sigma * math.sqrt(alike / n) for name, (n, _) in counted.items()
+            },
+            gain=self._slope(),
+            sharpness=float(steep / along) if sharp else None,
+            noise_left=left.sigma,
+            noise_left_correlations=left.correlations,
+        )
+
+    def _slope(self) -> float | None:
+        """Slope of the scan over the restored values; None of few pixels, or where these hardly differ."""
+        if self._values[0] < LEAST:
+            return None
+        x, y, xx, _, xy = self._values[1:] / self._values[0]
+        power = xx - x * x
+        if power <= (CONTRAST * self.noise.sigma) ** 2:
+            return None
+        return float((xy - x * y) / power)

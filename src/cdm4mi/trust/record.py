@@ -127,7 +127,10 @@ class Fidelity(Record):
 
 
 class TrustReport(OutputRecord):
-    """What was taken away from a scan, and whether to trust it. ``input``: the scan; unit: of its values."""
+    """What was taken away from a scan, and whether to trust it. ``input``: the scan; unit: of its values.
+
+    lesions: what the model's lesion test says at this noise level, where it holds one.
+    """
 
     notice: str = NOTICE
     verdict: Colour
@@ -136,6 +139,7 @@ class TrustReport(OutputRecord):
     unit: str
     noise: FoundNoise
     model: ModelRange | None = None
+    lesions: str | None = None
     origin: Origin | None = None
     residual: Residual
     findings: list[Place]

@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from cdm4mi import io
 from cdm4mi.errors import UserError
 from cdm4mi.inference.record import DenoiseRecord
-from cdm4mi.intensity import foreground, guess_notice, modality_of, window_for
-from cdm4mi.io import Volume
+from cdm4mi.intensity import foreground_threshold, guess_notice, modality_of, window_for
+from cdm4mi.io import InputRecord, Volume, arrays
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
+from cdm4mi.models.about import LesionCurve
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.models.noise_range import CORRELATION_MARGIN, NoiseRange
 from cdm4mi.records import read_record_as
-from cdm4mi.trust.fidelity import fidelity
+from cdm4mi.trust.fidelity import FidelitySums
+from cdm4mi.trust.lesions import lesions_kept
 from cdm4mi.trust.record import FoundNoise, ModelRange, Origin, Place, Residual, Trained, TrustReport
-from cdm4mi.trust.residual import ResidualTest, residual_test
+from cdm4mi.trust.residual import ResidualSums, ResidualTest, patient_threshold
 from cdm4mi.trust.structure import Finding
 from cdm4mi.trust.verdict import reasons, verdict_of
 from cdm4mi.window import IntensityWindow
 
 SAME_VOXELS = 0.1
 """How far, in voxels, the corners of the two scans may lie apart."""
+SAMPLED = 16
+"""Slices, evenly spread, that say how bright the patient is."""
 
 
 def trust_report(
@@ -59,36 +65,84 @@ def trust_report(
     if modality is not None:
         scan = replace(scan, modality=modality)
     restored = on_voxels_of(restored, scan)
-    y, output = scan.slices(), restored.slices()
-    noise = estimate_noise(y, scan.padding)
-    kind = modality_of(scan)
-    body = foreground(output, kind)
-    if scan.padding is not None:
-        body &= ~scan.padding.reshape(body.shape)
-    test = residual_test(y, output, noise, spacing=scan.spacing, body=body if kind == "CT" else None)
-    measured = fidelity(y, output, noise, body, kind, scan.padding)
+    comparison = Comparison(scan)
     trained = _model_of(record, model)
     window = record.normalisation if record is not None else _window(scan, trained)
-    unit = scan.units or IntensityWindow(0.0, 1.0, kind).unit
-    found, places = _found(noise, len(y)), [_place(f, scan, noise, window.scale) for f in test.findings]
-    known = None if trained is None else _known(trained, scan, window, noise)
-    about = io.input_record(scan)
-    origin = None if record is None else _origin(record, about.sha256)
-    said = reasons(found, known, origin, test, places, measured, unit)
-    return TrustReport(
-        warnings=[*scan.warnings, *guess_notice(scan)],
-        input=about,
-        verdict=verdict_of(said),
-        reasons=said,
-        modality=kind,
-        unit=unit,
-        noise=found,
-        model=known,
-        origin=origin,
-        residual=_residual(test),
-        findings=places,
-        fidelity=measured,
-    )
+    model_range = None if trained is None else range_of(trained, scan, window, comparison.noise)
+    curve = None if trained is None else trained.about.lesions
+    return comparison.report(restored, window, model_range, record, io.input_record(scan), curve)
+
+
+class Comparison:
+    """A scan and what is restored of it, compared slice by slice: for ``trust``, and while ``denoise`` is at work.
+
+    Its memory does not grow with the number of slices where ``io.arrays`` may put arrays into files.
+    """
+
+    def __init__(self, scan: Volume, noise: NoiseEstimate | None = None) -> None:
+        """noise: of the scan, measured when None. Raises UserError for colour, several time points and no noise."""
+        _refuse_unlike_one_scan(scan, "scan")
+        self.scan, self.kind = scan, modality_of(scan)
+        self.noise = estimate_noise(scan.slices(), scan.padding) if noise is None else noise
+        self.unit = scan.units or IntensityWindow(0.0, 1.0, self.kind).unit
+        slices, rows, columns = scan.slices().shape
+        self._residual = ResidualSums((slices, rows, columns), self.noise, scan.spacing)
+        self._fidelity = FidelitySums(slices, self.noise, self.kind)
+        self._threshold = _threshold(scan, self.kind)
+        self._added = np.zeros(slices, bool)
+
+    def add(self, first: int, y: NDArray[Any], restored: NDArray[Any]) -> None:
+        """Add slices (n, rows, columns) from ``first`` on, noisy and restored, in the scan's units."""
+        padding = None if self.scan.padding is None else self.scan.padding.reshape(self.scan.slices().shape)
+        for k, image, output in zip(range(first, first + len(y)), y, restored, strict=True):
+            body = output > self._threshold
+            if padding is not None:
+                body &= ~padding[k]
+            self._residual.add(k, image, output, body)
+            self._fidelity.add(k, image, output, body, None if padding is None else padding[k])
+            self._added[k] = True
+        self._residual.structure.release()
+
+    def report(
+        self,
+        restored: Volume,
+        window: IntensityWindow,
+        model: ModelRange | None,
+        record: DenoiseRecord | None,
+        about: InputRecord,
+        curve: LesionCurve | None = None,
+    ) -> TrustReport:
+        """The report, once every slice was added; those that were not are, from ``restored`` on the scan's voxels.
+
+        window: of intensities; model: where the scan lies in its training; record: of the restoration; about: the scan;
+        curve: of the model's lesion test.
+        """
+        scan, noise, unit = self.scan, self.noise, self.unit
+        y, output = scan.slices(), restored.slices()
+        for k in np.flatnonzero(~self._added):
+            self.add(int(k), y[k : k + 1], output[k : k + 1])
+            arrays.release(y)
+            arrays.release(output)
+        test, fidelity = self._residual.test(), self._fidelity.fidelity()
+        origin = None if record is None else _origin(record, about.sha256)
+        places = [_place(f, scan, self._residual.sigma_at(f.position), window.scale) for f in test.findings]
+        found = _found(noise, len(y))
+        why = reasons(found, model, origin, test, places, fidelity, unit)
+        return TrustReport(
+            warnings=[*scan.warnings, *guess_notice(scan)],
+            input=about,
+            verdict=verdict_of(why),
+            reasons=why,
+            modality=self.kind,
+            unit=unit,
+            noise=found,
+            model=model,
+            lesions=lesions_kept(curve, noise.sigma, window),
+            origin=origin,
+            residual=_residual(test),
+            findings=places,
+            fidelity=fidelity,
+        )
 
 
 def record_beside(restored: str | Path) -> DenoiseRecord | None:
@@ -104,10 +158,8 @@ def on_voxels_of(restored: Volume, scan: Volume) -> Volume:
 
     Raises UserError where its voxels are not those of the scan, and for colour and several time points.
     """
-    for volume, name in ((scan, "scan"), (restored, "restored")):
-        volume.refuse_colour(name)
-        if volume.times > 1:
-            raise UserError(f"{name}: has {volume.times} time points, expected one")
+    _refuse_unlike_one_scan(scan, "scan")
+    _refuse_unlike_one_scan(restored, "restored")
     scan_shape, shape = scan.slices().shape, restored.slices().shape
     if scan_shape == shape and np.allclose(restored.affine, scan.affine, atol=1e-3):
         return restored
@@ -121,6 +173,21 @@ def on_voxels_of(restored: Volume, scan: Volume) -> Volume:
     if np.abs(ends @ (affine - scan.affine).T).max() > SAME_VOXELS * min(scan.spacing):
         raise UserError("restored: lies elsewhere in the patient than the scan (affines differ), expected its voxels")
     return replace(restored, array=array, affine=affine, padding=None)
+
+
+def _refuse_unlike_one_scan(volume: Volume, name: str) -> None:
+    volume.refuse_colour(name)
+    if volume.times > 1:
+        raise UserError(f"{name}: has {volume.times} time points, expected one")
+
+
+def _threshold(scan: Volume, kind: str) -> float:
+    """The value from which a restored pixel is the patient's: of means that noise hardly moves, in some slices."""
+    if kind == "CT":
+        return foreground_threshold(np.empty(0), kind)
+    slices = scan.slices()
+    chosen = np.unique(np.linspace(0, len(slices) - 1, SAMPLED).astype(int))
+    return patient_threshold(ndimage.uniform_filter(slices[chosen], (0, 3, 3)))
 
 
 def _model_of(record: DenoiseRecord | None, model: TrainedModel | str | Path | None) -> TrainedModel | None:
@@ -147,7 +214,8 @@ def _window(scan: Volume, model: TrainedModel | None) -> IntensityWindow:
     )
 
 
-def _known(model: TrainedModel, scan: Volume, window: IntensityWindow, noise: NoiseEstimate) -> ModelRange:
+def range_of(model: TrainedModel, scan: Volume, window: IntensityWindow, noise: NoiseEstimate) -> ModelRange:
+    """Where a scan with this noise lies in the noise and the modalities of a model's training."""
     trained = NoiseRange.of(model.config, window)
     sigma = correlation = None
     if trained.sigma is not None:
@@ -199,13 +267,10 @@ def _origin(record: DenoiseRecord, input_hash: str | None) -> Origin:
     )
 
 
-def _place(finding: Finding, scan: Volume, noise: NoiseEstimate, scale: float) -> Place:
-    """scale: of the intensity window."""
+def _place(finding: Finding, scan: Volume, sigma: float, scale: float) -> Place:
+    """sigma: of the noise there; scale: of the intensity window."""
     slice_, row, column = finding.position
     right, anterior, superior, _ = scan.slice_affine(slice_) @ [column, row, 0, 1]
-    level = noise.of_slices(len(scan.slices()))[slice_]
-    if noise.map is not None:
-        level *= noise.map[row, column] / noise.sigma
     is_contrast = finding.kind == "structure"
     return Place(
         kind=finding.kind,
@@ -213,7 +278,7 @@ def _place(finding: Finding, scan: Volume, noise: NoiseEstimate, scale: float) -
         position_mm=(float(right), float(anterior), float(superior)),
         score=finding.score,
         change=finding.change,
-        change_in_sigma=float(finding.change / level) if is_contrast else None,
+        change_in_sigma=float(finding.change / sigma) if is_contrast else None,
         change_scaled=finding.change * scale if is_contrast else None,
         size_mm=finding.size,
     )
@@ -226,10 +291,6 @@ def _residual(test: ResidualTest) -> Residual:
         correlations=test.correlations,
         noise_correlations=test.noise_correlations,
         edges=test.edges,
-        structure=_greatest(test.structure),
-        contrast=_greatest(test.contrast),
+        structure=test.structure,
+        contrast=test.contrast,
     )
-
-
-def _greatest(scores: NDArray[np.float32]) -> float:
-    return float(np.abs(scores).max())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import ndimage
 from cdm4mi.errors import UserError
 from cdm4mi.measure.magnitude import mean_of_magnitude
 from cdm4mi.measure.noise_level import NoiseEstimate
-from cdm4mi.trust.structure import Finding, contrast_scores, local_scores, most_striking
+from cdm4mi.trust.structure import Finding, StructureSums
 
 MOST_LEVEL = 1.1
 """Residual over noise level from which more than noise was removed: the level is estimated to some percent."""
@@ -21,6 +21,8 @@ MOST_CORRELATION = 0.2
 MOST_EDGES = 0.25
 """Correlation of the residual's magnitude with the output's edges: repeated scans give 0.13, as their noise varies, and
 networks 0.2 at low noise, as their error is largest at edges; a visible blur or another scale gives 0.5 and more."""
+STEEPEST = 99.0
+"""Percentile of a slice's gradients up to which they count: a few sharp edges are not all of a slice."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,11 @@ class ResidualTest:
     level: its root mean square in the patient over the estimated noise level, 1 where exactly the noise was removed,
     less where some was left. bias: its mean there, in the scan's units. correlations: of the residual's pixels that are
     neighbours (next row, next column); noise_correlations: as they were estimated of the noise. edges: correlation (-1
-    to 1) of the residual's magnitude with the gradient of the output. structure: float32 (N, rows, columns), standard
-    scores of blobs in the residual, positive where something brighter than its surroundings was removed. contrast: of
-    the same shape, standard scores of the residual's likeness to the output's own structures, positive where these lost
-    contrast; both are 0 outside of the patient. findings: local maxima of both that noise does not reach in 99 of 100
-    scans, the most striking first.
+    to 1) of the residual's magnitude with the gradient of the output. structure: the greatest magnitude of the standard
+    scores of blobs in the residual. contrast: the same of the residual's likeness to the output's own structures.
+    scores: how many there are of both. findings: local maxima of both that noise does not reach in 99 of 100 scans, the
+    most striking first; scores are positive where something brighter than its surroundings was removed, or structures
+    of the output lost contrast.
     """
 
     level: float
@@ -44,8 +46,9 @@ class ResidualTest:
     correlations: tuple[float, float]
     noise_correlations: tuple[float, float]
     edges: float
-    structure: NDArray[np.float32] = field(repr=False, compare=False)
-    contrast: NDArray[np.float32] = field(repr=False, compare=False)
+    structure: float
+    contrast: float
+    scores: int
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -106,38 +109,113 @@ def residual_test(
     """
     if y.shape != restored.shape or y.ndim not in (2, 3):
         raise UserError(f"restored: has shape {restored.shape}, expected {y.shape} of (slices, rows, columns)")
-    if not (np.isfinite(y).all() and np.isfinite(restored).all()):
-        raise UserError("residual: found values that are not finite, expected numbers")
-    if noise.sigma <= 0:
-        raise UserError(f"noise level: found {noise.sigma:g}, expected one above 0 to compare the residual with")
-    y, restored = (np.asarray(a, np.float32).reshape(-1, *a.shape[-2:]) for a in (y, restored))
-    patient = _patient(restored) if body is None else body.reshape(y.shape)
+    y, restored = (a.reshape(-1, *a.shape[-2:]) for a in (y, restored))
+    patient = restored > patient_threshold(restored) if body is None else body.reshape(y.shape)
     patient = patient if patient.any() else np.ones(y.shape, bool)
-    sigma = _sigma(noise, len(y))
-    output = restored / sigma
-    residual = y / sigma - (as_magnitude(output) if noise.magnitude else output)
-    inside = residual[patient]
-    # Air keeps a bias that noise gives a magnitude; lungs and sinuses are inside.
-    within = np.stack([ndimage.binary_fill_holes(image) for image in patient])
-    structure, blobs = local_scores(residual, spacing, within)
-    contrast, losses = contrast_scores(residual, output, spacing, within)
-    return ResidualTest(
-        level=float(np.sqrt(np.square(inside, dtype=np.float64).mean())),
-        bias=float(inside.mean(dtype=np.float64)) * noise.sigma,
-        correlations=_correlations(residual, patient),
-        noise_correlations=noise.correlations,
-        edges=_edges(residual, output, patient),
-        structure=structure,
-        contrast=contrast,
-        findings=most_striking([*blobs, *losses], spacing, np.broadcast_to(sigma, y.shape)),
-    )
+    sums = ResidualSums((len(y), *y.shape[1:]), noise, spacing)
+    for k in range(len(y)):
+        sums.add(k, y[k], restored[k], patient[k])
+    return sums.test()
 
 
-def _sigma(noise: NoiseEstimate, slices: int) -> NDArray[np.float32]:
-    """Standard deviation of the noise, broadcast to (slices, rows, columns)."""
-    by_slice = noise.of_slices(slices)[:, None, None]
-    relative = np.ones((1, 1)) if noise.map is None else noise.map / noise.sigma
-    return (by_slice * relative).astype(np.float32)
+def patient_threshold(images: NDArray[Any]) -> float:
+    """The value from which a pixel of images without noise is the patient's, for any zero of the scale.
+
+    Half of the mean, counted from the least value, which is the first percentile.
+    """
+    low = float(np.percentile(images, 1))
+    return low + 0.5 * (float(images.mean(dtype=np.float64)) - low)
+
+
+class ResidualSums:
+    """What ``residual_test`` needs of a scan whose slices come one by one, in any order."""
+
+    def __init__(self, shape: tuple[int, int, int], noise: NoiseEstimate, spacing: tuple[float, float, float]) -> None:
+        """shape: slices, rows and columns of the scan. Raises UserError for noise of level 0."""
+        if noise.sigma <= 0:
+            raise UserError(f"noise level: found {noise.sigma:g}, expected one above 0 to compare the residual with")
+        self.noise, self.structure = noise, StructureSums(shape, spacing)
+        self._by_slice = noise.of_slices(shape[0])
+        self._relative = np.float32(1) if noise.map is None else (noise.map / noise.sigma).astype(np.float32)
+        self._pixels = 0
+        self._inside = np.zeros(2)
+        """Sum and sum of squares."""
+        self._neighbours = np.zeros((2, 3))
+        """By axis, the sums of a b, a^2 and b^2 of neighbours a and b."""
+        self._edges = np.zeros(6)
+        """``moments`` of the residual's magnitude and the output's gradient."""
+
+    def add(self, k: int, y: NDArray[Any], restored: NDArray[Any], patient: NDArray[np.bool_]) -> None:
+        """Add slice k (rows, columns), in the scan's units. Raises UserError for values that are not finite."""
+        if not (np.isfinite(y).all() and np.isfinite(restored).all()):
+            raise UserError("residual: found values that are not finite, expected numbers")
+        sigma = self._sigma(k)
+        output = restored.astype(np.float32) / sigma
+        residual = y.astype(np.float32) / sigma - (as_magnitude(output) if self.noise.magnitude else output)
+        inside = residual[patient]
+        self._pixels += inside.size
+        self._inside += inside.sum(dtype=np.float64), np.vdot(inside, inside)
+        for axis, sums in enumerate(self._neighbours):
+            first, second = (slice(None, -1), slice(1, None))
+            one, other = ((first, second), (np.s_[:, :-1], np.s_[:, 1:]))[axis]
+            both = patient[one] & patient[other]
+            a, b = residual[one][both], residual[other][both]
+            sums += np.vdot(a, b), np.vdot(a, a), np.vdot(b, b)
+        smooth = ndimage.gaussian_filter(output, 1.0, mode="nearest")
+        if inside.size:
+            gradient = np.hypot(*np.gradient(smooth))[patient]
+            gradient = np.minimum(gradient, np.percentile(gradient, STEEPEST))
+            self._edges += moments(np.abs(inside), gradient)
+        # Air keeps a bias that noise gives a magnitude; lungs and sinuses are inside.
+        self.structure.add(k, residual, output, smooth, filled(patient))
+
+    def test(self) -> ResidualTest:
+        """The test of all slices."""
+        found = self.structure.found()
+        count = max(1, self._pixels)
+        rows, columns = (float(ab / np.sqrt(a * b)) if a * b > 0 else 0.0 for ab, a, b in self._neighbours)
+        n, a, b, aa, bb, ab = self._edges
+        spread = (n * aa - a * a) * (n * bb - b * b)
+        return ResidualTest(
+            level=float(np.sqrt(self._inside[1] / count)),
+            bias=float(self._inside[0] / count) * self.noise.sigma,
+            correlations=(rows, columns),
+            noise_correlations=self.noise.correlations,
+            edges=float((n * ab - a * b) / np.sqrt(spread)) if spread > 0 else 0.0,
+            structure=found.structure,
+            contrast=found.contrast,
+            scores=found.scores,
+            findings=[
+                replace(f, change=f.change * self.sigma_at(f.position)) if f.kind == "structure" else f
+                for f in found.findings
+            ],
+        )
+
+    def sigma_at(self, position: tuple[int, int, int]) -> float:
+        """Standard deviation of the noise at (slice, row, column), in the scan's units."""
+        sigma = self._sigma(position[0])
+        return float(sigma[position[1:]] if sigma.ndim else sigma)
+
+    def _sigma(self, k: int) -> NDArray[np.float32]:
+        """In slice k: (rows, columns) where it varies over the slice, else a number."""
+        return np.asarray(np.float32(self._by_slice[k]) * self._relative)
+
+
+def moments(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The sums of 1, a, b, a^2, b^2 and a b."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return np.array([len(a), a.sum(), b.sum(), np.vdot(a, a), np.vdot(b, b), np.vdot(a, b)])
+
+
+def filled(patient: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The patient with what it encloses: everything but the areas that reach a border of the slice."""
+    areas, _ = ndimage.label(~patient)
+    border = np.concatenate([areas[0], areas[-1], areas[:, 0], areas[:, -1]])
+    outside = np.zeros(int(areas.max()) + 1, bool)
+    outside[border] = True
+    outside[0] = False
+    enclosed: NDArray[np.bool_] = ~outside[areas]
+    return enclosed
 
 
 def as_magnitude(signal: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,38 +223,3 @@ def as_magnitude(signal: NDArray[np.float32]) -> NDArray[np.float32]:
     at = np.linspace(0, 20, 401)
     lift = np.interp(np.abs(signal), at, mean_of_magnitude(at, 1) - at)
     return np.abs(signal) + lift.astype(np.float32)
-
-
-def _patient(restored: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The patient in the output; of the input, noise would decide which dark pixels belong to it."""
-    low = float(np.percentile(restored, 1))
-    bright: NDArray[np.bool_] = restored > low + 0.5 * (float(restored.mean(dtype=np.float64)) - low)
-    return bright
-
-
-def _correlations(residual: NDArray[np.float32], patient: NDArray[np.bool_]) -> tuple[float, float]:
-    """Of pixels in the patient whose neighbour is there too: (next row, next column)."""
-    found = []
-    for axis in (1, 2):
-        first, second = (np.take(residual, _but(n, axis, residual), axis) for n in (-1, 0))
-        both = np.logical_and(*(np.take(patient, _but(n, axis, patient), axis) for n in (-1, 0)))
-        a, b = first[both].astype(np.float64), second[both].astype(np.float64)
-        power = np.sqrt((a @ a) * (b @ b))
-        found.append(float(a @ b / power) if power > 0 else 0.0)
-    return found[0], found[1]
-
-
-def _but(end: int, axis: int, array: NDArray[Any]) -> NDArray[np.intp]:
-    """Indices along an axis without the last (-1), or without the first (0)."""
-    indices = np.arange(array.shape[axis])
-    return indices[:-1] if end else indices[1:]
-
-
-def _edges(residual: NDArray[np.float32], output: NDArray[np.float32], patient: NDArray[np.bool_]) -> float:
-    """Correlation of the residual's magnitude with the gradient of the output, up to its 99th percentile."""
-    gradient = ndimage.gaussian_gradient_magnitude(output, (0, 1, 1))[patient]
-    gradient = np.minimum(gradient, np.percentile(gradient, 99))
-    magnitude = np.abs(residual[patient])
-    if gradient.std() == 0 or magnitude.std() == 0:
-        return 0.0
-    return float(np.corrcoef(magnitude, gradient)[0, 1])

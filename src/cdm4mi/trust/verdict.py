@@ -18,6 +18,11 @@ LEAST_CONTRAST = 0.25, 0.5
 varies by, over a blob of many pixels, is seen by eye; a quarter hardly."""
 LEAST_SCALED = 0.01, 0.025
 """The same on [-1, 1], 10 and 25 HU of the usual window, the latter a lesion of 40 HU and 10 mm, whatever the noise."""
+SMALL = 8.0
+"""Millimetres of a blob under which ``LEAST_SMALL_CONTRAST`` and ``LEAST_SMALL_SCALED`` count in place of both: fine
+anatomy loses up to a quarter of the noise level to every estimate of least squared error."""
+LEAST_SMALL_CONTRAST = 0.3, 0.5
+LEAST_SMALL_SCALED = 0.02, 0.05
 LEAST_SHARE = 0.05, 0.2
 """The same for the share of a structure's contrast that is missing."""
 MOST_GAIN = 0.05
@@ -102,8 +107,10 @@ def _weight(place: Place) -> int:
     """0 for a trace, 1 for a faint finding, 2 for a clear one: the most of what its contrast is in either measure."""
     if place.change_in_sigma is None or place.change_scaled is None:
         return sum(abs(place.change) >= least for least in LEAST_SHARE)
-    in_sigma = sum(abs(place.change_in_sigma) >= least for least in LEAST_CONTRAST)
-    return max(in_sigma, sum(abs(place.change_scaled) >= least for least in LEAST_SCALED))
+    small = place.size_mm < SMALL
+    contrasts, scaled = (LEAST_SMALL_CONTRAST, LEAST_SMALL_SCALED) if small else (LEAST_CONTRAST, LEAST_SCALED)
+    in_sigma = sum(abs(place.change_in_sigma) >= least for least in contrasts)
+    return max(in_sigma, sum(abs(place.change_scaled) >= least for least in scaled))
 
 
 def described(place: Place, unit: str) -> str:
@@ -130,15 +137,18 @@ def _of_fidelity(noise: FoundNoise, fidelity: Fidelity, unit: str) -> Iterator[R
 
 
 def _of_model(model: ModelRange | None, unit: str) -> Iterator[Reason]:
-    if model is None:
-        return
+    if model is not None:
+        yield from (Reason(colour="caution", text=text) for text in outside_of_training(model, unit))
+
+
+def outside_of_training(model: ModelRange, unit: str) -> Iterator[str]:
+    """What of a scan lies outside of its model's training, a sentence each."""
     if not model.modality:
-        yield Reason(colour="caution", text="the model was trained on no scan of this modality")
+        yield "the model was trained on no scan of this modality"
     for what, part, of in (
         ("noise level", model.sigma, f" {unit}"),
         ("correlation of neighbours", model.correlation, ""),
     ):
         if part is not None and part.away:
             trained = f"{part.low:.3g} to {part.high:.3g}{of}"
-            text = f"the {what} {part.found:.3g}{of} is outside the model's training ({trained}) by {part.away:.2g}{of}"
-            yield Reason(colour="caution", text=text)
+            yield f"the {what} {part.found:.3g}{of} is outside the model's training ({trained}) by {part.away:.2g}{of}"

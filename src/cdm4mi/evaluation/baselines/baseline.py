@@ -49,9 +49,14 @@ class Baseline(Generic[Settings]):
         self.require()
         return self.denoise(y, sigma, self.default if settings is None else settings).astype(np.float32)
 
+    @property
+    def installed(self) -> bool:
+        """Whether the package that it needs is there."""
+        return not self.package or find_spec(self.package) is not None
+
     def require(self) -> None:
         """Raises UserError where its package is not installed."""
-        if self.package and find_spec(self.package) is None:
+        if not self.installed:
             raise UserError(f"the baseline {self.title} needs the package {self.package}, found none; {self.install}")
 
     def tuned(self, pairs: Sequence[Pair]) -> Settings:

@@ -23,7 +23,7 @@ _TYPE_2 = (
     "AccessionNumber", "PatientBirthDate", "PatientID", "PatientName", "PatientSex", "ReferringPhysicianName",
     "StudyDate", "StudyID", "StudyTime",
 )  # fmt: skip
-_UNITS = {
+UNITS = {
     "HU": ("[hnsf'U]", "Hounsfield unit"),
     "BQML": ("Bq/ml", "Becquerel per millilitre"),
 }
@@ -44,7 +44,7 @@ def parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation
         only_frames(sources[0], [frames[n].index for n in order])
     else:
         sources, values = [_complete(header.datasets[frame.instance]) for frame in frames], volume.array
-    code, unit = _UNITS.get(volume.units or "", ("1", "no units"))
+    code, unit = UNITS.get(volume.units or "", ("1", "no units"))
     low, high = float(values.min()), float(values.max())
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label=meaning.upper()[:16],

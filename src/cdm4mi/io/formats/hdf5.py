@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file, replacing_folder
-from cdm4mi.io.arrays import HELD, check_memory, converted, empty, release
+from cdm4mi.io.arrays import HELD, check_memory, converted, empty, limits, planes, release
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.geometry import require_independent_axes
-from cdm4mi.io.hdf5_file import hdf5_file
+from cdm4mi.io.hdf5_file import dataset_of, hdf5_file
 from cdm4mi.io.quantise import as_type
 from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
 from cdm4mi.io.volume import Source, Volume
@@ -114,14 +115,16 @@ def _write(
         except (OSError, KeyError, RuntimeError, ValueError):
             notes.append("what the HDF5 file holds beside the image was left out: it can no longer be read")
         if header.dataset not in file:
-            file.create_dataset(header.dataset, data=array)
+            dataset_of(file, header.dataset, array)
         for key, value in header.attributes.items():
             if key not in _PRIVATE_ATTRIBUTES:
                 file.attrs[key] = value
         if "max" in header.attributes:  # fastMRI: greatest value and Euclidean norm of the image
-            file.attrs["max"] = float(array.max())
+            file.attrs["max"] = limits(array)[1]
         if "norm" in header.attributes:
-            file.attrs["norm"] = float(np.linalg.norm(array))
+            file.attrs["norm"] = math.sqrt(
+                sum(float(np.square(plane, dtype=np.float64).sum()) for plane in planes(array))
+            )
         if with_affine and (volume.kind != "hdf5" or "affine" in header.attributes):
             file.attrs["affine"] = volume.affine
             for key, value in (("modality", volume.modality), ("units", volume.units)):
@@ -135,7 +138,7 @@ def _copy_rest(source: h5py.File, file: h5py.File, dataset: str, array: NDArray[
     found = source[dataset]
     chunks = found.chunks if found.chunks is not None and array.shape == found.shape else None
     filters = {key: getattr(found, key) for key in ("compression", "compression_opts", "shuffle", "fletcher32")}
-    written = file.create_dataset(dataset, data=array, chunks=chunks, **filters)
+    written = dataset_of(file, dataset, array, chunks=chunks, **filters)
     for key, value in found.attrs.items():
         written.attrs[key] = value
     for key in source:
