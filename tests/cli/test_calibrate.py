@@ -28,6 +28,7 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     code, said, err = command("calibrate", run, *WAY, "--patches", 8)
     assert code == 0, err
     assert "90 % intervals cover" in said and "best.ckpt" in said
+    assert "CT: 1 scan, a bound for 90 % of scans needs 9" in said
     after = load_model(run)
     assert after.weight_hash == before.weight_hash
     calibration = after.about.calibration
@@ -38,6 +39,7 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     assert code == 0, err
     record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
+    assert record["uncertainty"].get("scan_half_width_in_standard_deviations") is None
     # nowhere surer than the floor: it is in the scan's units, HU here
     floor = calibration.kinds["white noise in CT images"].scale * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999

@@ -38,6 +38,7 @@ def calibrate(
     from cdm4mi.locks import sole_writer
     from cdm4mi.models.annotate import annotate
     from cdm4mi.models.checkpoint import checkpoint_file, load_model
+    from cdm4mi.models.facts import scan_bound_lines
 
     model = load_model(checkpoint)
     config = parse_config(model.config.model_dump(mode="json"), overrides or [], where=str(checkpoint))
@@ -62,6 +63,8 @@ def calibrate(
     echo(f"{100 * result.coverage_after:.1f} % after it, measured where the fit did not look:")
     for kind, its in result.kinds.items():
         echo(f"  {kind}: {100 * its.coverage:.1f} % ({its.measured_on}), standard deviation scaled by {its.scale:.3g}")
+    for line in scan_bound_lines(result):
+        echo(f"  {line}")
     echo(
         f"standard deviation: scale x sqrt(spread^2 + ({result.floor:g} noise levels)^2), "
         f"spread smoothed over {result.smoothing:g} pixels"

@@ -12,7 +12,8 @@ from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients, with_slices
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibration import LEAST_IMAGES, fit_calibration, noise_kind
+from cdm4mi.inference.calibration import LEAST_IMAGES, UNKNOWN, fit_calibration, noise_kind
+from cdm4mi.inference.conformal import regions_of
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.models.about import Calibration, TrainingData
 from cdm4mi.models.checkpoint import TrainedModel
@@ -54,8 +55,9 @@ def calibrate(
     unread = _unread(model, config, {patient.frame(0).modality for patient in validation}) if unread_slices else []
     patients = [*validation, *unread]
     each = max(1, patches // len(patients))
-    errors, spreads, levels, inside, groups, kinds = [], [], [], [], [], []
+    errors, spreads, levels, inside, groups, kinds, modalities, regions = [], [], [], [], [], [], [], []
     for number, patient in enumerate(patients):
+        frame = patient.frame(0)
         pairs = PairDataset(
             [patient],
             data.val_pairs.degradation,
@@ -86,8 +88,10 @@ def calibrate(
             spreads.append(spread[0])
             levels += [sigma] * len(x0)
             inside.append(x0 > FOREGROUND)
+            regions += [regions_of(plane, plane > FOREGROUND, frame) for plane in x0]
             groups += [patient.name] * len(x0)
-            kinds += [noise_kind(patient.frame(0).modality, (rows, columns, magnitude))] * len(x0)
+            kinds += [noise_kind(frame.modality, (rows, columns, magnitude))] * len(x0)
+            modalities += [frame.modality or UNKNOWN] * len(x0)
             if progress is not None:
                 progress(len(errors), each * len(patients))
     if max(Counter(kinds).values()) < LEAST_IMAGES:
@@ -101,6 +105,8 @@ def calibrate(
         kinds,
         restorer.sampling,
         trained_on={patient.name for patient in unread},
+        modalities=modalities,
+        regions=regions,
     )
 
 

@@ -11,7 +11,7 @@ over all, the geometric mean, in which weak noise counts as much as strong.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.models.about import Calibration, KindCalibration
+from cdm4mi.inference.conformal import LEAST_VOXELS, scan_bound, scan_score, scans_needed
+from cdm4mi.models.about import Calibration, KindCalibration, ScanBound
 
 INTERVAL = 0.9
+ALPHA = 0.1
+"""The share of scans that may have fewer than 90 % of their voxels within a scan bound."""
 HALF_WIDTH = 1.6448536
 """Standard deviations from the middle of a 90 % interval of a Gaussian to its ends."""
 
@@ -33,6 +36,8 @@ USUAL_LEVEL = 0.1
 """On [-1, 1]: the noise level at which the exponent says nothing."""
 CORRELATED = 0.15
 """Correlation of neighbouring pixels from which noise is not called white."""
+UNKNOWN = "unknown"
+"""The modality of images of which nothing says it."""
 LEAST_IMAGES = 4
 """A kind of noise seen on fewer images is not calibrated."""
 SETTINGS = (
@@ -57,7 +62,7 @@ def noise_kind(modality: str | None, texture: Sequence[float]) -> str:
     """
     rows, columns, magnitude = texture
     colour = "correlated" if (rows + columns) / 2 > CORRELATED else "white"
-    image = f"{modality or 'unknown'} {'magnitudes' if magnitude > 0.5 else 'images'}"
+    image = f"{modality or UNKNOWN} {'magnitudes' if magnitude > 0.5 else 'images'}"
     return f"{colour} noise in {image}"
 
 
@@ -90,14 +95,17 @@ def fit_calibration(
     kinds: Sequence[str],
     sampling: SamplingConfig,
     trained_on: Collection[str] = (),
+    modalities: Sequence[str] = (),
+    regions: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> Calibration:
     """Fit on images that the model was not trained on.
 
     error, spread: mean of the samples minus truth, and their standard deviation, (N, rows, columns) on [-1, 1]; levels:
     the noise level of each image; inside: the foreground, bool; groups: whose image it is; kinds: of its noise;
-    trained_on: groups of whom the model saw other slices.
-    The coverages after are measured on each group by what the others give (on the odd images by the even ones where
-    there is one group only).
+    trained_on: groups of whom the model saw other slices; modalities, regions (``conformal.regions_of``): of each
+    image, for bounds that hold for whole scans, one for each modality; without them there are none.
+    The coverages after, and the scores of scans, are those of each group by what the others give (of the odd images by
+    the even ones where there is one group only).
     """
     sigma = np.asarray(levels, np.float64)
     names = np.array(groups)
@@ -106,37 +114,78 @@ def fit_calibration(
     before = float((np.abs(error) <= HALF_WIDTH * spread)[inside].mean())
     which = np.array(kinds)
     counted = [str(kind) for kind in np.unique(which) if (which == kind).sum() >= LEAST_IMAGES]
-    hits: dict[str, list[NDArray[Any]]] = {kind: [] for kind in counted}
+    ratio = np.empty(error.shape)  # |error| over the standard deviation that is calibrated on the other groups
+    judged = np.zeros(len(error), bool)
     for name in np.unique(names):
         rest = names != name
         predicted = _predicted(spread, sigma, _fit(error[rest], spread[rest], sigma[rest], inside[rest], which[rest]))
         for kind in counted:
-            fitted, judged = rest & (which == kind), ~rest & (which == kind)
-            if fitted.any() and judged.any():
-                width = HALF_WIDTH * _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[judged]
-                hits[kind].append((np.abs(error[judged]) <= width)[inside[judged]])
+            fitted, left_out = rest & (which == kind), ~rest & (which == kind)
+            if fitted.any():
+                deviation = _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[left_out]
+                ratio[left_out], judged[left_out] = np.abs(error[left_out]) / deviation, True
     shape = _fit(error, spread, sigma, inside, which)
     predicted = _predicted(spread, sigma, shape)
     found = {}
     for kind in counted:
-        if hits[kind]:
-            at, coverage = which == kind, float(np.concatenate(hits[kind]).mean())
+        at = which == kind
+        if (at & judged).any():
             found[kind] = KindCalibration(
                 scale=_scale(error[at], predicted[at], inside[at]),
-                coverage=coverage,
+                coverage=_coverage(ratio[at & judged], inside[at & judged]),
                 measured_on="unread slices of training patients"
                 if {group for group, here in zip(groups, at, strict=True) if here} & set(trained_on)
                 else "validation patients",
             )
-    every = [covered for kind in found for covered in hits[kind]]
+    bounds = {}
+    for modality in sorted(set(modalities)):
+        at = judged & (np.array(modalities) == modality) & ~np.isin(groups, list(trained_on))
+        bounds[modality] = _scan_bound(at, ratio, inside, np.array(groups), which, regions)
     return Calibration(
         smoothing=shape.smoothing,
         floor=shape.floor,
         exponent=shape.exponent,
         settings=settings_of(sampling),
         coverage_before=before,
-        coverage_after=float(np.concatenate(every).mean()) if every else before,
+        coverage_after=_coverage(ratio[judged], inside[judged]) if judged.any() else before,
         kinds=found,
+        scan_bounds=bounds,
+    )
+
+
+def _coverage(ratio: NDArray[Any], inside: NDArray[Any]) -> float:
+    """The share of the foreground within the half width of the interval."""
+    return float((ratio <= HALF_WIDTH)[inside].mean())
+
+
+def _scan_bound(
+    at: NDArray[Any],
+    ratio: NDArray[Any],
+    inside: NDArray[Any],
+    groups: NDArray[Any],
+    kinds: NDArray[Any],
+    regions: Sequence[Mapping[str, NDArray[Any]]],
+) -> ScanBound:
+    """The bound for scans of one modality: all images of a group are one scan. at: which images have the modality."""
+    scores, region_scores, counted = [], [], set()
+    for group in np.unique(groups[at]):
+        images = [int(k) for k in np.flatnonzero(at & (groups == group))]
+        whole = np.concatenate([ratio[k][inside[k]] for k in images])
+        if whole.size < LEAST_VOXELS:
+            continue
+        names = regions[images[0]]
+        parts = {name: np.concatenate([ratio[k][inside[k] & regions[k][name]] for k in images]) for name in names}
+        scores.append(scan_score(whole, INTERVAL))
+        region_scores.append(scan_score(whole, INTERVAL, parts.values()))
+        counted |= {name for name, part in parts.items() if part.size >= LEAST_VOXELS}
+    return ScanBound(
+        scans=len(scores),
+        scans_needed=scans_needed(ALPHA),
+        alpha=ALPHA,
+        half_width=scan_bound(scores, ALPHA),
+        region_half_width=scan_bound(region_scores, ALPHA),
+        kinds=[str(kind) for kind in np.unique(kinds[at])],
+        regions=sorted(counted),
     )
 
 

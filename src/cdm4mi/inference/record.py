@@ -62,7 +62,9 @@ class Uncertainty(Record):
     """Of the map of the standard deviation: whether it is calibrated, for which kind of noise, and if not, why.
 
     interval: the share of voxels within the half width, in standard deviations; coverage: the share that was measured,
-    and on whom.
+    and on whom. Where the model has a bound for scans of the modality: scan_share, of the scans that have that share of
+    their voxels within scan_half_width_..., and of each region's voxels within region_half_width_...; scans: on how
+    many it was fitted.
     """
 
     calibrated: bool
@@ -72,6 +74,10 @@ class Uncertainty(Record):
     half_width_in_standard_deviations: float | None = None
     coverage: float | None = None
     measured_on: str | None = None
+    scan_share: float | None = None
+    scan_half_width_in_standard_deviations: float | None = None
+    region_half_width_in_standard_deviations: float | None = None
+    scans: int | None = None
 
 
 class KeptFrequencies(Record):

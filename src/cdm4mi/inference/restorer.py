@@ -19,7 +19,7 @@ from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.data.beside import ContrastSlices
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, fits, noise_kind
+from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, UNKNOWN, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named, release_device
 from cdm4mi.inference.low_frequencies import USUAL
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
@@ -422,7 +422,7 @@ class Restorer:
             why = "the noise level is outside the model's training range"
         if calibration is None or why is not None:
             return Uncertainty(calibrated=False, why=why)
-        return Uncertainty(
+        found = Uncertainty(
             calibrated=True,
             kind=kind,
             interval=INTERVAL,
@@ -430,6 +430,16 @@ class Restorer:
             coverage=calibration.kinds[kind].coverage,
             measured_on=calibration.kinds[kind].measured_on,
         )
+        bound = calibration.scan_bounds.get(modality or UNKNOWN)
+        if bound is None or bound.half_width is None or kind not in bound.kinds:
+            return found
+        of_scans = {
+            "scan_share": 1 - bound.alpha,
+            "scan_half_width_in_standard_deviations": bound.half_width,
+            "region_half_width_in_standard_deviations": bound.region_half_width,
+            "scans": bound.scans,
+        }
+        return found.model_copy(update=of_scans)
 
     def restore_slices(
         self,

@@ -37,12 +37,30 @@ class KindCalibration(Record):
     measured_on: Literal["validation patients", "unread slices of training patients"] = "validation patients"
 
 
+class ScanBound(Record):
+    """Half widths in calibrated standard deviations that hold for 1 - alpha of scans (``inference.conformal``).
+
+    half_width: at least 90 % of a scan's voxels lie within it of the mean; region_half_width: and at least 90 % of the
+    voxels of each region at once; both None where there were fewer scans than scans_needed. scans: how many patients
+    of the modality it was fitted on; kinds: of noise that their images had; regions: those that were large enough in
+    one scan or more.
+    """
+
+    scans: int
+    scans_needed: int
+    alpha: float
+    half_width: float | None = None
+    region_half_width: float | None = None
+    kinds: list[str] = Field(default_factory=list)
+    regions: list[str] = Field(default_factory=list)
+
+
 class Calibration(Record):
     """How the spread of samples becomes a standard deviation (``inference.calibration``).
 
     smoothing in pixels, floor in noise levels, exponent of the noise level; kinds: for each kind of noise that was seen
     often enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the
-    coverages of the 90 % interval that were measured.
+    coverages of the 90 % interval that were measured; scan_bounds: by modality.
     """
 
     smoothing: float
@@ -52,6 +70,7 @@ class Calibration(Record):
     coverage_before: float
     coverage_after: float
     kinds: dict[str, KindCalibration] = Field(default_factory=dict)
+    scan_bounds: dict[str, ScanBound] = Field(default_factory=dict)
 
 
 class StepsStudy(Record):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdm4mi.models.about import LesionCurve, LesionPoint
+from cdm4mi.models.about import Calibration, LesionCurve, LesionPoint
 from cdm4mi.models.checkpoint import TrainedModel
 
 
@@ -40,6 +40,7 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
         facts.append(("trained with", f"cdm4mi {about.version}"))
     if about.distilled_from is not None:
         facts.append(("distilled from weights", about.distilled_from))
+    facts += [("uncertainty", line) for line in scan_bound_lines(about.calibration)] if about.calibration else []
     facts += [("lesions", line) for line in lesion_lines(about.lesions)] if about.lesions is not None else []
     if about.layout is not None:
         facts.append(("layout", about.layout))
@@ -60,6 +61,25 @@ def _estimate(model: TrainedModel) -> str:
     many = "" if sampling.estimate == "sample" else f" of {sampling.samples}"
     where = f"{sampling.steps} steps" if sampling.times is None else f"times {', '.join(map(str, sampling.times))}"
     return f"{sampling.estimate}{many}, {sampling.solver}, {where}, eta {sampling.eta:g}"
+
+
+def scan_bound_lines(calibration: Calibration) -> list[str]:
+    """A line for each modality: the bounds that hold for whole scans, or why there are none."""
+    found = []
+    for modality, bound in calibration.scan_bounds.items():
+        share = f"{100 * (1 - bound.alpha):.0f} % of scans"
+        if bound.half_width is None or bound.region_half_width is None:
+            what = (
+                f"{bound.scans} scan{'' if bound.scans == 1 else 's'}, a bound for {share} needs {bound.scans_needed}"
+            )
+        else:
+            what = (
+                f"{share} have 90 % of their voxels within {bound.half_width:.3g} calibrated standard deviations, "
+                f"and 90 % of every region's ({', '.join(bound.regions)}) within {bound.region_half_width:.3g}; "
+                f"fitted on {bound.scans} scans with {', '.join(bound.kinds)}"
+            )
+        found.append(f"{modality}: {what}")
+    return found
 
 
 def lesion_lines(curve: LesionCurve) -> list[str]:
