@@ -16,8 +16,8 @@ from cdm4mi.inference.denoise import denoise_file
 from cdm4mi.io.formats import FORMATS
 from experiments.bad_files import damaged, good_files, shipped_files, small_model
 
-SECONDS, BYTES = 10, 2 * 2**30
-CASES, PARTS = 2000, 4
+SECONDS, BYTES = 60, 2 * 2**30
+CASES, PARTS = 800, 2
 
 
 def inspect_it(path: Path, out: Path) -> None:
