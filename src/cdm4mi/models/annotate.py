@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
@@ -63,7 +63,7 @@ def _annotate_safetensors(file: Path, sampling: SamplingConfig | None, facts: di
     metadata["config"] = json.dumps(config)
     metadata["about"] = json.dumps(json.loads(metadata.get("about", "{}")) | facts)
     with replacing_file(file) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))  # save_file gives the file to its owner alone
 
 
 def _put_sampling(config: dict[str, Any], sampling: SamplingConfig | None) -> None:

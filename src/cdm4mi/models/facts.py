@@ -40,7 +40,10 @@ def facts_of(model: TrainedModel) -> list[tuple[str, str]]:
         facts.append(("trained with", f"cdm4mi {about.version}"))
     if about.distilled_from is not None:
         facts.append(("distilled from weights", about.distilled_from))
-    facts += [("uncertainty", line) for line in scan_bound_lines(about.calibration)] if about.calibration else []
+    if about.calibration:
+        for kind, its in about.calibration.kinds.items():
+            facts.append(("90 % intervals", f"{kind}: cover {100 * its.coverage:.1f} % ({its.measured_on})"))
+        facts += [("uncertainty", line) for line in scan_bound_lines(about.calibration)]
     facts += [("lesions", line) for line in lesion_lines(about.lesions)] if about.lesions is not None else []
     if about.layout is not None:
         facts.append(("layout", about.layout))
