@@ -22,8 +22,8 @@ def print_report(report: TrustReport, paths: Sequence[Path] = ()) -> None:
     echo(f"verdict: {report.verdict} (not for clinical use)")
     for reason in report.reasons:
         echo(f"{reason.colour}: {reason.text}")
-    if report.lesions is not None:
-        echo(report.lesions)
+    for line in filter(None, (report.intervals, report.lesions)):
+        echo(line)
     if paths:
         echo(f"report: {', '.join(map(str, paths))}")
 

@@ -12,7 +12,7 @@ from cdm4mi.inference.restorer import Restoration
 from cdm4mi.inference.scan import Scan
 from cdm4mi.io import Deidentification
 from cdm4mi.io.formats import format_of_ending
-from cdm4mi.models.about import LesionCurve
+from cdm4mi.models.about import About
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.trust.record import ModelRange, TrustReport
 from cdm4mi.trust.report import Comparison, range_of
@@ -34,14 +34,14 @@ class ReportWhileRestoring:
         self.paths: list[Path] = []
         self._comparison: Comparison | None = None
         self._range: ModelRange | None = None
-        self._curve: LesionCurve | None = None
+        self._known: About | None = None
 
     def begin(self, scan: Scan, model: TrainedModel) -> None:
         """Raises UserError for a scan of which there is no report, and Refused."""
         if self.folder is not None and not self.force:
             refuse_existing_report(self.folder)
         comparison = Comparison(scan.volume, scan.measured)
-        self._comparison, self._curve = comparison, model.about.lesions
+        self._comparison, self._known = comparison, model.about
         self._range = range_of(model, scan.volume, scan.norm, comparison.noise)
         why = list(outside_of_training(self._range, comparison.unit))
         if self.strict and why:
@@ -62,7 +62,7 @@ class ReportWhileRestoring:
         assert self._comparison is not None
         record, restored, scan = restoration.record, restoration.volume, self._comparison.scan
         window = record.normalisation
-        report = self._comparison.report(restored, window, self._range, record, record.input, self._curve)
+        report = self._comparison.report(restored, window, self._range, record, record.input, self._known)
         self.report = report.deidentified() if deidentify else report
         if self.folder is not None:
             self.paths += write_report(self.report, self.folder, scan, restored, restoration.spread)

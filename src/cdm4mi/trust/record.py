@@ -129,7 +129,8 @@ class Fidelity(Record):
 class TrustReport(OutputRecord):
     """What was taken away from a scan, and whether to trust it. ``input``: the scan; unit: of its values.
 
-    lesions: what the model's lesion test says at this noise level, where it holds one.
+    lesions: what the model's lesion test says at this noise level, where it holds one; intervals: what its calibration
+    says for this kind of noise.
     """
 
     notice: str = NOTICE
@@ -140,6 +141,7 @@ class TrustReport(OutputRecord):
     noise: FoundNoise
     model: ModelRange | None = None
     lesions: str | None = None
+    intervals: str | None = None
     origin: Origin | None = None
     residual: Residual
     findings: list[Place]

@@ -17,11 +17,12 @@ from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.intensity import foreground_threshold, guess_notice, modality_of, window_for
 from cdm4mi.io import InputRecord, Volume, arrays
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
-from cdm4mi.models.about import LesionCurve
+from cdm4mi.models.about import About
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.models.noise_range import CORRELATION_MARGIN, NoiseRange
 from cdm4mi.records import read_record_as
 from cdm4mi.trust.fidelity import FidelitySums
+from cdm4mi.trust.intervals import interval_coverage
 from cdm4mi.trust.lesions import lesions_kept
 from cdm4mi.trust.record import FoundNoise, ModelRange, Origin, Place, Residual, Trained, TrustReport
 from cdm4mi.trust.residual import ResidualSums, ResidualTest, patient_threshold
@@ -69,8 +70,8 @@ def trust_report(
     trained = _model_of(record, model)
     window = record.normalisation if record is not None else _window(scan, trained)
     model_range = None if trained is None else range_of(trained, scan, window, comparison.noise)
-    curve = None if trained is None else trained.about.lesions
-    return comparison.report(restored, window, model_range, record, io.input_record(scan), curve)
+    known = None if trained is None else trained.about
+    return comparison.report(restored, window, model_range, record, io.input_record(scan), known)
 
 
 class Comparison:
@@ -110,12 +111,12 @@ class Comparison:
         model: ModelRange | None,
         record: DenoiseRecord | None,
         about: InputRecord,
-        curve: LesionCurve | None = None,
+        known: About | None = None,
     ) -> TrustReport:
         """The report, once every slice was added; those that were not are, from ``restored`` on the scan's voxels.
 
         window: of intensities; model: where the scan lies in its training; record: of the restoration; about: the scan;
-        curve: of the model's lesion test.
+        known: of the model, its lesion test and its calibration.
         """
         scan, noise, unit = self.scan, self.noise, self.unit
         y, output = scan.slices(), restored.slices()
@@ -137,7 +138,8 @@ class Comparison:
             unit=unit,
             noise=found,
             model=model,
-            lesions=lesions_kept(curve, noise.sigma, window),
+            lesions=None if known is None else lesions_kept(known.lesions, noise.sigma, window),
+            intervals=None if known is None else interval_coverage(known.calibration, self.kind, noise.texture),
             origin=origin,
             residual=_residual(test),
             findings=places,

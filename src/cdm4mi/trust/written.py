@@ -51,9 +51,10 @@ def write_report(
     slices, *plane = scan.slices().shape
     shown = slices_shown(slices, MOST_SHOWN // math.prod(plane), [place.position[0] for place in report.findings])
     lines: list[tuple[str, str]] = [(reason.colour, reason.text) for reason in report.reasons]
+    lines += [("note", line) for line in (report.intervals, report.lesions) if line]
     marks = [(described(place, report.unit), place.position) for place in report.findings]
     if len(shown) < slices:
-        lines.append(("good", f"{len(shown)} of {slices} slices are on this page: {CUT}"))
+        lines.append(("note", f"{len(shown)} of {slices} slices are on this page: {CUT}"))
         volumes = [of_slices(volume, shown) for volume in volumes]
         order = {k: n for n, k in enumerate(shown)}
         marks = [(text, (order[k], row, column)) for text, (k, row, column) in marks if k in order]
