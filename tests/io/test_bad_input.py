@@ -16,8 +16,9 @@ from cdm4mi.inference.denoise import denoise_file
 from cdm4mi.io.formats import FORMATS
 from experiments.bad_files import damaged, good_files, shipped_files, small_model
 
-SECONDS, BYTES = 60, 2 * 2**30
-CASES, PARTS = 800, 2
+SECONDS, BYTES = 10, 2 * 2**30
+"""Seconds of the processor, so that what else a machine does is not counted."""
+CASES, PARTS = 2000, 4
 
 
 def inspect_it(path: Path, out: Path) -> None:
@@ -65,7 +66,7 @@ PATHS: dict[str, Callable[[Path, Path], None]] = {
 
 def survives(command, path, out):
     """Run a command on a file as a user would; True where it worked."""
-    began = time.monotonic()
+    began = time.process_time()
     try:
         command(path, out)
         worked = True
@@ -73,7 +74,7 @@ def survives(command, path, out):
         assert str(error) and "\n" not in str(error)
         worked = False
     assert not any(out.iterdir())
-    assert time.monotonic() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     return worked
 
 

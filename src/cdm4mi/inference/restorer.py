@@ -273,8 +273,9 @@ class Restorer:
         levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
         used = self._trained_sigmas(sigma, norm, warnings)
-        mapped = self.model.config.data.level_map_share > 0 and not given and measured is not None
-        relative = measured.relative_map if mapped and measured is not None else None
+        relative = None
+        if self.model.config.data.level_map_share > 0 and measured is not None and not given:
+            relative = measured.relative_map
         typical = float(_rms(used))
         # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
         quiet = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
