@@ -20,7 +20,7 @@ def test_all_are_made_in_order_and_one_ahead():
     assert next(batches) == 0
     assert taken.wait(10)  # while the first is in use
     assert made == [0, 1]
-    assert [10, 20, 30] == list(batches) and made == [0, 1, 2, 3]
+    assert list(batches) == [10, 20, 30] and made == [0, 1, 2, 3]
 
 
 def test_an_error_comes_up_where_its_batch_would():
