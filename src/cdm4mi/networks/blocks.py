@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cdm4mi.networks.attention import CrossAttention, SelfAttention
+from cdm4mi.networks.bf16_cpu import Dropout
 from cdm4mi.networks.init import scaled_
 from cdm4mi.networks.norms import make_norm
 
@@ -52,7 +53,7 @@ class ResBlock(nn.Module):
         self.time = nn.Sequential(nn.SiLU(), scaled_(nn.Linear(time_dim, out_channel * (2 if use_affine_time else 1))))
         self.norm2 = make_norm(norm, norm_groups, out_channel, affine=not use_affine_time)
         self.activation2 = nn.SiLU()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = scaled_(nn.Conv2d(out_channel, out_channel, 3, padding=dilation, dilation=dilation), 1e-10)
         self.skip = scaled_(nn.Conv2d(in_channel, out_channel, 1)) if in_channel != out_channel else None
 
@@ -63,10 +64,10 @@ class ResBlock(nn.Module):
             gamma, beta = emb.chunk(2, dim=1)
             h = (1 + gamma) * self.norm2(h) + beta
         else:
-            h = self.norm2(h + emb)
+            h = self.norm2(h.add_(emb))
         h = self.conv2(self.dropout(self.activation2(h)))
         skipped: Tensor = x if self.skip is None else self.skip(x)
-        return h + skipped
+        return h.add_(skipped)
 
 
 class ResBlockWithAttention(nn.Module):
