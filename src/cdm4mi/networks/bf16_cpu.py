@@ -74,8 +74,11 @@ class UpsampledConvolution(nn.Sequential):
         if not faster(x):
             out: Tensor = convolution(self[0](x))
             return out
-        sums = F.avg_pool2d(convolution.weight.flip(2, 3), 2, stride=1, padding=1, divisor_override=1)
-        return F.conv_transpose2d(x, sums.transpose(0, 1), convolution.bias, stride=2, padding=1)
+        weight = convolution.weight.transpose(0, 1).flip(2, 3).contiguous(memory_format=torch.channels_last)
+        sums = F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=1)
+        assert convolution.bias is not None
+        bias = convolution.bias.to(x.dtype)[:, None, None]  # added here, as its gradient is slow with the convolution's
+        return F.conv_transpose2d(x, sums, stride=2, padding=1).add_(bias)
 
 
 class Dropout(nn.Dropout):

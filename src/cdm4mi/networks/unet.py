@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cdm4mi.networks.bf16_cpu import UpsampledConvolution
-from cdm4mi.networks.blocks import ResBlockWithAttention, TimeEmbedding
+from cdm4mi.networks.blocks import MapSiLU, ResBlockWithAttention, TimeEmbedding
 from cdm4mi.networks.init import scaled_
 from cdm4mi.networks.norms import make_norm
 
@@ -116,7 +116,7 @@ class UNet(nn.Module):
 
         self.out = nn.Sequential(
             make_norm(norm, norm_groups, width),
-            nn.SiLU(),
+            MapSiLU(),
             scaled_(nn.Conv2d(width, out_channel * fold**2, 3, padding=1), 1e-10),
         )
 
