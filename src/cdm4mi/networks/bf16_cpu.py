@@ -24,8 +24,13 @@ def bf16_instructions() -> set[str]:
 
 
 def faster(x: Tensor) -> bool:
-    """Whether the operations below are faster for x than torch's own: measured with AVX-512 BF16, and not with AMX."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and bf16_instructions() == {"avx512_bf16"}
+    """Whether the operations below are faster for x than torch's own: measured with AVX-512 BF16, and not with AMX.
+
+    Not where torch compiles or exports a network, which has other ways to make it fast.
+    """
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return bf16_instructions() == {"avx512_bf16"}
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
