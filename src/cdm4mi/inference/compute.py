@@ -8,6 +8,7 @@ import torch
 
 from cdm4mi.choices import PrecisionName
 from cdm4mi.errors import UserError
+from cdm4mi.networks.bf16_cpu import bf16_instructions
 
 PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -61,5 +62,4 @@ def _fastest(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type != "cpu":
         return torch.float32
-    found: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent in older versions of torch
-    return torch.bfloat16 if found.get("avx512_bf16") or found.get("amx_bf16") else torch.float32
+    return torch.bfloat16 if bf16_instructions() else torch.float32

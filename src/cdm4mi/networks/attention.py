@@ -1,13 +1,13 @@
-"""Self- and cross-attention over the pixels of a feature map, by the fused kernel (memory linear in the tokens)."""
+"""Self- and cross-attention over the pixels of a feature map (memory linear in the tokens)."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cdm4mi.networks.bf16_cpu import attend
 from cdm4mi.networks.init import scaled_
 from cdm4mi.networks.norms import make_norm
 
@@ -52,9 +52,9 @@ class SelfAttention(nn.Module):
         tokens: Tensor = self.qkv(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
         # per head: q, k, v in that order; each (N, heads, tokens, width of a head)
         q, k, v = tokens.unflatten(-1, (self.n_head, -1)).transpose(1, 2).chunk(3, dim=-1)
-        out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
+        out = attend(q, k, v, self.scale)
         added: Tensor = self.out(out.transpose(2, 3).reshape(n, channel, height, width))
-        return x + added
+        return added.add_(x)
 
 
 class CrossAttention(nn.Module):
@@ -82,6 +82,6 @@ class CrossAttention(nn.Module):
         n, channel, height, width = x.shape
         h = self.norm(x).flatten(2).transpose(1, 2) + self.place(position_encoding(height, width, 64, x))
         k, v = self.kv(context).chunk(2, dim=-1)
-        out = F.scaled_dot_product_attention(self._heads(self.q(h)), self._heads(k), self._heads(v))
+        out = attend(self._heads(self.q(h)), self._heads(k), self._heads(v))
         added: Tensor = self.out(out.transpose(2, 3).reshape(n, channel, height, width))
-        return x + added
+        return added.add_(x)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cdm4mi.networks.blocks import ResBlockWithAttention, TimeEmbedding
+from cdm4mi.networks.bf16_cpu import UpsampledConvolution
+from cdm4mi.networks.blocks import MapSiLU, ResBlockWithAttention, TimeEmbedding
 from cdm4mi.networks.init import scaled_
 from cdm4mi.networks.norms import make_norm
 
@@ -110,13 +111,12 @@ class UNet(nn.Module):
                 up.append(block(width + skips.pop(), channel * multiplier, 2**i in attn_strides, dilation[2]))
                 width = channel * multiplier
             if i > 0:
-                convolution = scaled_(nn.Conv2d(width, width, 3, padding=1))
-                up.append(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution))
+                up.append(UpsampledConvolution(width))
         self.up = nn.ModuleList(up)
 
         self.out = nn.Sequential(
             make_norm(norm, norm_groups, width),
-            nn.SiLU(),
+            MapSiLU(),
             scaled_(nn.Conv2d(width, out_channel * fold**2, 3, padding=1), 1e-10),
         )
 
