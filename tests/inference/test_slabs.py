@@ -5,7 +5,9 @@ import sys
 import threading
 
 import numpy as np
+import pydicom
 import pytest
+from dicom_series import enhanced, save_one
 
 from cdm4mi import io
 from cdm4mi.data.phantoms import phantom
@@ -96,6 +98,25 @@ def test_the_same_command_goes_on_and_another_begins_anew(change, first, source,
     assert not state_folder(target).exists()
     denoise_file(source, tmp_path / "whole.nii", tiny, modality="CT", batch=1, **change)
     assert target.read_bytes() == (tmp_path / "whole.nii").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["tiff", "dcm"])
+def test_other_formats_go_on_to_the_same_file(form, source, tiny, tmp_path):
+    scan = tmp_path / f"scan.{form}"
+    if form == "dcm":
+        save_one(enhanced("CT", count=SLICES), scan)
+    else:
+        io.write(io.read(source), scan)
+    target, begun = tmp_path / f"out.{form}", []
+    interrupted(scan, target, tiny, 3)
+    assert state_folder(target).is_dir() and not target.exists()
+    denoise_file(scan, target, tiny, modality="CT", batch=1, on_slab=lambda k, *_: begun.append(k))
+    assert begun[0] >= 3 and not state_folder(target).exists()
+    denoise_file(scan, tmp_path / f"whole.{form}", tiny, modality="CT", batch=1)
+    if form == "dcm":  # but for the time of its making
+        assert pydicom.dcmread(target).PixelData == pydicom.dcmread(tmp_path / "whole.dcm").PixelData
+    else:
+        assert target.read_bytes() == (tmp_path / "whole.tiff").read_bytes()
 
 
 def test_another_scan_under_the_same_name_begins_anew(source, tiny, tmp_path, save_nifti):

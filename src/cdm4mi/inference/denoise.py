@@ -124,10 +124,9 @@ def denoise_file(
     (``restorer.OnSlab``). observer: looks on, such as ``trust.during.ReportWhileRestoring``. The record is written
     beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
 
-    The memory does not grow with the number of slices, for a format that is read and written in pieces (DICOM, HDF5,
-    NIfTI, MetaImage, NRRD). Finished slices are kept in a hidden folder beside the output until it is whole: the same
-    call goes on with those of one that was killed, and its result is the same; another scan or other arguments begin
-    anew.
+    The memory does not grow with the number of slices. Finished slices are kept in a hidden folder beside the output
+    until it is whole: the same call goes on with those of one that was killed, and its result is the same; another scan
+    or other arguments begin anew.
     """
     target = Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
