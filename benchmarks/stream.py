@@ -1,14 +1,15 @@
 """Restoring scans of any length: peak memory against the number of slices, time beside the network's, and kills.
 
     python benchmarks/stream.py [--side 512] [--slices 275] [--formats nii dicom] [--kills 20] [--network-slices N]
-        [--report]
+        [--report] [--uncertainty]
     python benchmarks/stream.py --clock [--side 512] [--slices 300] [--formats dicom]
 
 Restores a CT of so many slices, and one of four times as many, in a process each, and prints the peak of its memory and
 how much longer it took than its network. Then it kills a restoration of the shorter scan so often, at random moments,
 starting it again each time, and compares the result with that of a run that was left alone. --network-slices: the
 network restores the first N slices alone, which shows the peak of the memory, and the time of all else, sooner.
---report: with the trust report. Formats: an ending, or
+--report: with the trust report; --uncertainty: with the standard deviation of two samples, of a DICOM scan as a
+Parametric Map. Formats: an ending, or
 
     dicom       a series, a file for each slice
     dcm         one file of many frames (Enhanced CT); packed.dcm: compressed frames (RLE); float.dcm: float pixels
@@ -135,12 +136,26 @@ def restored(source: Path, target: Path, options: argparse.Namespace) -> None:
     print("begun", flush=True)
     observer = ReportWhileRestoring(target.with_name("report"), force=True) if options.report else None
     denoise_file(
-        source, target, model, modality="CT", device="cpu", precision="auto", batch=options.batch, observer=observer
+        source,
+        target,
+        model,
+        sampling={"estimate": "mean-of-k", "samples": 2, "steps": 2} if options.uncertainty else None,
+        uncertainty=spread_of(target) if options.uncertainty else None,
+        modality="CT",
+        device="cpu",
+        precision="auto",
+        batch=options.batch,
+        observer=observer,
     )
     seconds = time.perf_counter() - began
     print(json.dumps({"seconds": seconds, "network": network.seconds, "peak": peak_memory()}), flush=True)
     if options.clock:
         print(json.dumps({"alone": network.alone(), "calls": network.calls}))
+
+
+def spread_of(target: Path) -> Path:
+    """Where the standard deviation goes."""
+    return target.with_name(f"sd-{target.name}" if target.suffix else f"sd-{target.name}-series.dcm")
 
 
 class NetworkTime:
@@ -192,7 +207,7 @@ def peak_memory() -> int:
 def child(source: Path, target: Path, options: argparse.Namespace) -> subprocess.Popen[str]:
     """A process that restores a scan."""
     arguments = ["--network-slices", options.network_slices, *(["--batch", options.batch] if options.batch else [])]
-    arguments += [f"--{name}" for name in ("report", "clock") if getattr(options, name)]
+    arguments += [f"--{name}" for name in ("report", "uncertainty", "clock") if getattr(options, name)]
     command = [sys.executable, __file__, "--restore", source, target, *arguments]
     return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
 
@@ -262,6 +277,7 @@ def main() -> None:
     parser.add_argument("--network-slices", type=int, default=10**9)
     parser.add_argument("--batch", type=int, help="slices at a time")
     parser.add_argument("--report", action="store_true", help="make the trust report too")
+    parser.add_argument("--uncertainty", action="store_true", help="make the map of the standard deviation too")
     parser.add_argument("--clock", action="store_true", help="compare the wall clock with the network's time")
     parser.add_argument("--restore", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 import tifffile
 from dicom_series import enhanced, save_one
-from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 from scans_on_disk import dicom_series
 
 from cdm4mi import io
@@ -142,6 +142,50 @@ def test_the_frames_of_one_file_are_read_and_written_as_in_memory(syntax, tmp_pa
     np.testing.assert_array_equal(volume.array, expected.array)
     disk, memory = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in ("disk", "memory"))
     assert disk.PixelData == memory.PixelData and disk.LargestImagePixelValue == memory.LargestImagePixelValue
+
+
+@pytest.mark.parametrize("keyword", ["FloatPixelData", "DoubleFloatPixelData"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_frames_of_floats_are_read_and_written_as_in_memory(keyword, syntax, tmp_path):
+    dataset = enhanced("CT", count=6)
+    for absent in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, absent)
+    values = scan((6, 10, 12)) / 7
+    values[2, 3, 4:7] = np.nan
+    dataset.BitsAllocated = 32 if keyword == "FloatPixelData" else 64
+    setattr(dataset, keyword, values.astype(f"<f{dataset.BitsAllocated // 8}").tobytes())
+    source = save_one(dataset, tmp_path / "frames.dcm", syntax)
+    expected = io.read(source)
+    assert np.count_nonzero(expected.padding) == 3 and expected.source.dtype == np.dtype(
+        f"f{dataset.BitsAllocated // 8}"
+    )
+    with arrays.arrays_in(tmp_path):
+        volume = io.read(source)
+        assert arrays.in_file(volume.array)
+        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk.dcm")
+    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory.dcm")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    np.testing.assert_array_equal(volume.padding, expected.padding)
+    disk, memory = (pydicom.dcmread(tmp_path / f"{name}.dcm")[keyword].value for name in ("disk", "memory"))
+    assert disk == memory and len(disk) == expected.array.size * dataset.BitsAllocated // 8
+
+
+@pytest.mark.parametrize("many_files", [True, False])
+@pytest.mark.parametrize("deidentify", [True, False])
+def test_a_map_of_floats_is_written_as_in_memory(many_files, deidentify, tmp_path):
+    source = (
+        dicom_series(tmp_path / "series", 5) if many_files else save_one(enhanced("CT", count=6), tmp_path / "in.dcm")
+    )
+    volume = io.read(source)
+    spread = np.random.default_rng(1).random(volume.shape, np.float32)
+    io.write_map(volume.with_array(spread), tmp_path / "memory.dcm", "Standard deviation", deidentify=deidentify)
+    with arrays.arrays_in(tmp_path):
+        held = volume.with_array(arrays.converted(spread, np.float32, lambda plane: plane))
+        io.write_map(held, tmp_path / "disk.dcm", "Standard deviation", deidentify=deidentify)
+    for name in ("memory", "disk"):
+        found = io.read(tmp_path / f"{name}.dcm")
+        np.testing.assert_array_equal(found.array, spread)
+        np.testing.assert_allclose(found.affine, volume.affine, atol=1e-5)
 
 
 def test_a_packed_meta_image_keeps_its_packing(tmp_path):

@@ -30,6 +30,8 @@ from cdm4mi.io.dicom.values import text, where
 from cdm4mi.io.scan_file import GZIP, ScanFile
 
 PIXEL_DATA = 0x7FE00010
+FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+"""Bits of a pixel by the tag of float pixel data."""
 Elements = dict[RawDataElement, RawDataElement]
 # Where a file without a preamble may begin.
 _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
@@ -87,7 +89,10 @@ class Instance:
         return int(element.tag), element.value
 
     def native_pixels(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
-        """Uncompressed pixel data as a map of the file; None where they are not all there, or not in a file."""
+        """Uncompressed pixels as a map of the file; None where they are not all there, or not in a file.
+
+        dtype: of integers; float pixel data have their own, in its byte order.
+        """
         if self.inflated is not None:
             return None
         implicit, little = self.dataset.original_encoding
@@ -95,9 +100,11 @@ class Instance:
             with _open(self.file) as opened:
                 opened.seek(self.offset)
                 element = next(data_element_generator(opened, bool(implicit), bool(little), defer_size=1), None)
-                if not isinstance(element, RawDataElement) or element.tag != PIXEL_DATA:
+                if not isinstance(element, RawDataElement) or element.tag not in (PIXEL_DATA, *FLOAT_BITS):
                     return None
-                return from_file(opened, dtype, shape, element.value_tell)
+                bits = FLOAT_BITS.get(element.tag)
+                stored = dtype if bits is None else np.dtype(f"{dtype.byteorder}f{bits // 8}")
+                return from_file(opened, stored, shape, element.value_tell)
         except Exception:
             return None  # what is wrong is said where they are read as a whole
 
@@ -152,7 +159,7 @@ def open_instance(file: ScanFile, shared: Elements | None = None) -> Instance:
     implicit, little = read.original_encoding
     dataset.set_original_encoding(implicit, little, read.original_character_set)
     inflated = None
-    for tag in (PIXEL_DATA, 0x7FE00008, 0x7FE00009):
+    for tag in (PIXEL_DATA, *FLOAT_BITS):
         if deflated and tag in dataset:
             inflated = (tag, dataset[tag].value)
             size = max(size, len(inflated[1] or b""))

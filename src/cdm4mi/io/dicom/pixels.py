@@ -18,10 +18,9 @@ from cdm4mi.errors import UserError
 from cdm4mi.io.arrays import HELD, check_memory, converted, empty, release
 from cdm4mi.io.dicom.codestream import coded_sizes
 from cdm4mi.io.dicom.frames import frame_count
-from cdm4mi.io.dicom.instance import PIXEL_DATA, Instance
+from cdm4mi.io.dicom.instance import FLOAT_BITS, PIXEL_DATA, Instance
 from cdm4mi.io.dicom.values import text, whole
 
-_FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 # Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
 _DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
 # A constant image gains this much at most with any of the codecs; real ones gain 3 to 30.
@@ -35,12 +34,13 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
     compressed = instance.syntax.is_encapsulated
     kind = "i" if whole(dataset, "PixelRepresentation") else "u"
     order = "<" if instance.syntax.is_little_endian else ">"
-    if frames > 1 and not compressed and whole(dataset, "BitsAllocated") == 16:
-        stored = instance.native_pixels(np.dtype(f"{order}{kind}2"), shape)
+    width = whole(dataset, "BitsAllocated") // 8
+    if frames > 1 and not compressed and (width in (2, 4, 8) or (width == 1 and instance.syntax.is_little_endian)):
+        stored = instance.native_pixels(np.dtype(f"{order}{kind}{width}"), shape)
         if stored is not None:
             return stored
     tag, data = instance.pixel_data()
-    bits = _FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
+    bits = FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
     if not data:
         raise UserError(f"{name}: has no pixel data, expected an image")
     check_claims(instance, frames, len(data), bits)
@@ -81,7 +81,7 @@ def check_claims(instance: Instance, frames: int, size: int, bits: int = 0) -> N
 
 def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
     header = instance.dataset
-    bits = _FLOAT_BITS.get(tag) or whole(header, "BitsAllocated")
+    bits = FLOAT_BITS.get(tag) or whole(header, "BitsAllocated")
     decoder = get_decoder(instance.syntax)
     plugin = next((name for name in _DECODERS if name in decoder.available_plugins), "")
     options: dict[str, Any] = {
