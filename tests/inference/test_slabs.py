@@ -63,8 +63,8 @@ def test_two_kills_change_no_bit(source, trained_run, tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLS, *arguments], capture_output=True, text=True, check=True)
     record = "out.nii.gz.cdm4mi.json"
     assert done.stdout.splitlines() == [
-        "-9 ['.cdm4mi-partial-out.nii.gz']",
-        "-9 ['.cdm4mi-partial-out.nii.gz']",
+        "-9 ['.cdm4mi-partial-out.nii.gz', '.out.nii.gz.cdm4mi.lock']",
+        "-9 ['.cdm4mi-partial-out.nii.gz', '.out.nii.gz.cdm4mi.lock']",
         f"0 {sorted(['out.nii.gz', 'sd.nii.gz', record])}",
     ], done.stderr
     for name in ("out.nii.gz", "sd.nii.gz"):
@@ -196,16 +196,17 @@ def test_what_is_finished_outlives_a_full_disk_and_no_other_mistake(error, kept,
 
 def test_one_process_at_a_time_works_on_an_output(source, tiny, tmp_path):
     target = tmp_path / "out.nii"
-    script = "import sys; from pathlib import Path; from cdm4mi.inference.slabs import kept_beside\n"
-    script += "with kept_beside(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    script = "import sys; from pathlib import Path; from cdm4mi.locks import sole_writer\n"
+    script += "with sole_writer(Path(sys.argv[1]), 'denoise'): print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen([sys.executable, "-c", script, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(UserError, match="in use by process"), kept_beside(target):
-        pass
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"out\.nii: in use by process"):
+        denoise_file(source, target, tiny, modality="CT")
+    assert set(tmp_path.iterdir()) == before
     holder.communicate()
-    with kept_beside(target):
-        pass
-    assert not state_folder(target).exists()
+    denoise_file(source, target, tiny, modality="CT")
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.nii", "out.nii.cdm4mi.json"}
 
 
 def test_memory_is_given_in_units_and_has_to_suffice(source, tiny):
