@@ -257,7 +257,7 @@ def clock(source: Path, target: Path, options: argparse.Namespace) -> None:
     wall, network, alone = found["wall"], found["network"], found["alone"]
     print(
         f"  wall clock {wall:.1f} s: {begun:.1f} s to start and load the model, {wall - begun:.1f} s to restore\n"
-        f"  network {network:.1f} s of it, in {found['calls']} calls; with nothing beside them {alone:.1f} s\n"
+        f"  network {network:.2f} s of it, in {found['calls']} calls; with nothing beside them {alone:.2f} s\n"
         f"  wall clock over this {wall / alone:.3f}, without the start {(wall - begun) / alone:.3f}; bound 1.1",
         flush=True,
     )
