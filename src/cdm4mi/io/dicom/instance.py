@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,20 +95,38 @@ class Instance:
 
         dtype: of integers; float pixel data have their own, in its byte order.
         """
-        if self.inflated is not None:
-            return None
-        implicit, little = self.dataset.original_encoding
         try:
-            with _open(self.file) as opened:
-                opened.seek(self.offset)
-                element = next(data_element_generator(opened, bool(implicit), bool(little), defer_size=1), None)
-                if not isinstance(element, RawDataElement) or element.tag not in (PIXEL_DATA, *FLOAT_BITS):
-                    return None
-                bits = FLOAT_BITS.get(element.tag)
+            with self._opened_at_pixels() as (opened, tag):
+                bits = FLOAT_BITS.get(tag)
                 stored = dtype if bits is None else np.dtype(f"{dtype.byteorder}f{bits // 8}")
-                return from_file(opened, stored, shape, element.value_tell)
+                return from_file(opened, stored, shape, opened.tell())
         except Exception:
             return None  # what is wrong is said where they are read as a whole
+
+    @contextmanager
+    def compressed_pixels(self) -> Iterator[BinaryIO | None]:
+        """The open file where the value of its compressed pixel data begins; None as for ``native_pixels``."""
+        with ExitStack() as stack:
+            try:
+                opened, tag = stack.enter_context(self._opened_at_pixels())
+            except Exception:
+                yield None
+                return
+            yield opened if tag == PIXEL_DATA else None
+
+    @contextmanager
+    def _opened_at_pixels(self) -> Iterator[tuple[BinaryIO, int]]:
+        """The open file where the value of its pixel data begins, and their tag. Raises ValueError without any."""
+        if self.inflated is not None:
+            raise ValueError("not in the file as they are")
+        implicit, little = self.dataset.original_encoding
+        with _open(self.file) as opened:
+            opened.seek(self.offset)
+            element = next(data_element_generator(opened, bool(implicit), bool(little), defer_size=1), None)
+            if not isinstance(element, RawDataElement) or element.tag not in (PIXEL_DATA, *FLOAT_BITS):
+                raise ValueError("no pixel data")
+            opened.seek(element.value_tell)
+            yield opened, int(element.tag)
 
 
 def looks_like_dicom(head: bytes) -> bool:
