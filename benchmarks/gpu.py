@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from cdm4mi.config.load import load_preset
@@ -41,8 +43,8 @@ DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 @dataclass(frozen=True)
 class Size:
     """How much is measured: slices (their side, how many), network calls of a sample, steps of a training, its batch
-    (None: the preset's and eight times that), side of the matrix product, patients of phantoms, and what else is
-    changed in a preset."""
+    (None: the preset's, then that of ``LARGE``, in bf16), side of the matrix product, patients of
+    phantoms, and what else is changed in a preset."""
 
     side: int
     slices: int
@@ -54,7 +56,9 @@ class Size:
     overrides: tuple[str, ...] = ()
 
 
-FULL = Size(512, 64, 10, 60, None, 8192, 8)
+LARGE = {"precond": 1024, "mission": 128}
+"""Batches for which a GPU is fast."""
+FULL = Size(512, 64, 10, 60, None, 8192, 2)
 SMALL = Size(32, 1, 2, 2, 1, 128, 2, ("model.image_size=16", "model.unet_rosinality_config.channel=32"))
 
 
@@ -78,9 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     restoring(device, size)
     for preset in ("precond", "mission"):
         stated = load_preset(preset).training.batch_size
-        for precision in precisions:
-            for batch in (stated, 8 * stated) if size.batch is None else (size.batch,):
-                training(device, preset, precision, batch, size, peak[precision])
+        cases = [("bf16", stated), ("bf16", LARGE[preset])] if size.batch is None else [("32", size.batch)]
+        for precision, batch in cases:
+            training(device, preset, precision, batch, size, peak[precision])
     return 0
 
 
@@ -88,21 +92,26 @@ def restoring(device: torch.device, size: Size) -> None:
     """Print slices a second of the shipped model's default estimate and of a sample, and the network's calls."""
     model = load_model(None)
     rng = np.random.default_rng(0)
-    y = rng.standard_normal((size.slices, size.side, size.side)).astype(np.float32) * SIGMA
+    noise = rng.standard_normal((size.slices, size.side, size.side)).astype(np.float32) * SIGMA
     sample = changed(model.config.sampling, estimate="sample", steps=size.calls, tile=size.side)
     default = changed(model.config.sampling, tile=size.side)
-    ways = ("default estimate", default, 1), (f"sample of {size.calls} calls", sample, size.calls)
-    for what, settings, calls in ways:
-        restorer = Restorer(model, settings, device, "auto")
+    ways = (
+        ("default estimate", default, 1, size.slices),
+        ("default estimate of one slice", default, 1, 1),
+        (f"sample of {size.calls} calls", sample, size.calls, size.slices),
+    )
+    for what, settings, calls, slices in ways:
+        restorer, y = Restorer(model, settings, device, "auto"), noise[:slices]
 
-        def restore(restorer: Restorer = restorer) -> None:
+        def restore(restorer: Restorer = restorer, y: NDArray[np.float32] = y) -> None:
             restorer.restore_moments(y, SIGMA)
 
         reset_memory(device)
         seconds = fastest(restore, device, 3 if size is FULL else 1)
         print(
             f"restoring {size.side} x {size.side}, {what}, {str(restorer.dtype).removeprefix('torch.')}: "
-            f"{size.slices / seconds:.1f} slices/s, {size.slices * calls / seconds:.1f} slice-calls/s{memory(device)}"
+            f"{slices / seconds:.1f} slices/s, {slices * calls / seconds:.1f} slice-calls/s{memory(device)}",
+            flush=True,
         )
 
 
@@ -113,7 +122,7 @@ def training(device: torch.device, preset: str, precision: str, batch: int, size
         [
             "data.kind=phantoms",
             f"data.val_patches={batch}",
-            f"data.workers={4 if device.type == 'cuda' else 0}",
+            f"data.workers={min(16, os.cpu_count() or 1) if device.type == 'cuda' else 0}",
             "data.on_device=true",
             f"training.accelerator={device.type}",
             f"training.precision={precision}",
@@ -134,7 +143,8 @@ def training(device: torch.device, preset: str, precision: str, batch: int, size
             rate = max(float(row["train/images_per_second"]) for row in csv.DictReader(file) if row["train/loss"])
     print(
         f"training {preset}, batch {batch}, {precision}: {rate:.1f} patches/s, {per_patch / 1e9:.1f} GFLOP a patch, "
-        f"{rate * per_patch / peak:.0%} of a matrix product{memory(device)}"
+        f"{rate * per_patch / peak:.1%} of a matrix product{memory(device)}",
+        flush=True,
     )
 
 

@@ -8,7 +8,7 @@ import torch
 
 from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.ellipses import Ellipse, layers_of, profile
-from cdm4mi.data.lesions import AIR, CONTRAST, MOST, RADIUS, draw_lesions, with_lesions
+from cdm4mi.data.lesions import AIR, CONTRAST, HIDING, MOST, RADIUS, Lesion, draw_lesions, with_lesions
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
@@ -29,18 +29,32 @@ def test_what_is_drawn_is_in_range():
     assert {len(lesions) for lesions in drawn} == set(range(1, MOST + 1))
     each = [lesion for lesions in drawn for lesion in lesions]
     assert all(RADIUS[0] <= min(lesion.ellipse.radii) <= RADIUS[1] for lesion in each)
-    assert all(CONTRAST[0] <= abs(lesion.contrast) <= CONTRAST[1] for lesion in each)
-    assert 0.4 < np.mean([lesion.contrast > 0 for lesion in each]) < 0.6
+    assert all(CONTRAST[0] <= abs(lesion.contrast(None)) <= CONTRAST[1] for lesion in each)
+    assert 0.4 < np.mean([lesion.contrast(None) > 0 for lesion in each]) < 0.6
+
+
+def test_a_contrast_is_about_the_least_that_can_be_seen_in_the_noise():
+    """The ideal observer's d' in white noise, root of the sum of squared contrast over sigma, is what was drawn."""
+    ellipse = Ellipse(0.5, 0.5, (6.0, 4.0), 0.3, 0.1)
+    sigma = 0.04
+    contrast = Lesion(ellipse, -1.0, 5.0, 0.5).contrast(sigma)
+    assert contrast < 0
+    signal = contrast * profile(layers_of([[(ellipse, 0.0)]]).ellipses, 32, 32)
+    assert float(signal.square().sum().sqrt()) / sigma == pytest.approx(5.0, rel=0.05)
+    assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(10.0) == CONTRAST[1]
+    assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(1e-6) == CONTRAST[0]
 
 
 def test_tissue_gets_them_and_air_does_not():
     image = torch.full((1, 1, 40, 40), AIR)
     image[..., 20:] = 0.0
-    out = with_lesions(image, layers_of([[(Ellipse(0.5, 0.5, (8.0, 8.0), 0.0, 0.3), -0.1)]]))
+    out, inside = with_lesions(image, layers_of([[(Ellipse(0.5, 0.5, (8.0, 8.0), 0.0, 0.3), -0.1)]]))
+    assert not bool(inside[..., :20].any()) and float(inside[0, 0, 20, 21]) == pytest.approx(1, abs=1e-3)
+    assert torch.allclose(out, image - 0.1 * inside)
     assert torch.equal(out[..., :20], image[..., :20])
     assert float(out[0, 0, 20, 21]) == pytest.approx(-0.1, abs=1e-3)
     bright = layers_of([[(Ellipse(0.5, 0.5, (3.0, 3.0), 0.0, 0.3), 0.2)]])
-    assert float(with_lesions(torch.ones(1, 1, 8, 8), bright).max()) == 1.0
+    assert float(with_lesions(torch.ones(1, 1, 8, 8), bright)[0].max()) == 1.0
 
 
 def test_the_share_of_training_patches_that_asked_for_them_has_them():
@@ -55,3 +69,21 @@ def test_the_share_of_training_patches_that_asked_for_them_has_them():
     assert 18 <= sum(changed) <= 42
     assert not any(bool(x0.abs().max() > 0) for x0 in clean())
     assert not any(bool(x0.abs().max() > 0) for x0 in clean(augment=AugmentConfig(lesions=0.5), validation=True))
+
+
+@pytest.mark.parametrize("patches_per_slice", [None, 4])
+@pytest.mark.parametrize(("variance", "most"), [(HIDING**2 / 4, 29), (4 * HIDING**2, 29 / 4)])
+def test_the_loss_weighs_more_inside_them(patches_per_slice, variance, most):
+    flat = np.zeros((40, 40), np.float16)
+    people = [Patient("a", "CT-a", [flat], [flat == 0])]
+    augment = AugmentConfig(lesions=0.5, lesion_weight=30)
+    noise = GaussianNoise(variance=variance)
+    data = PairDataset(people, noise, 32, 0, augment=augment, patches_per_slice=patches_per_slice)
+    pairs = [data[i] for i in range(16)]
+    for pair in pairs:
+        assert pair["weight"].shape == (1, 32, 32) and float(pair["weight"].min()) >= 1
+        inside, changed = (pair["weight"] - 1) / most > 0.5, pair["x0"] != 0
+        assert not bool((inside & ~changed).any())
+    assert any(float(pair["weight"].max()) > 0.99 * most for pair in pairs)
+    plain = PairDataset(people, noise, 32, 0, augment=AugmentConfig(lesions=0.5), patches_per_slice=patches_per_slice)
+    assert "weight" not in plain[0] and torch.equal(plain[3]["y"], data[3]["y"])

@@ -88,6 +88,21 @@ def test_log_l2_weighs_relative_errors_alike(pair):
     assert torch.equal(loss_per_sample(target, target, "log_l2"), torch.zeros(3))
 
 
+def test_weights_of_log_l2_act_beside_the_logarithm(pair):
+    """Weights w change the gradient of a pixel by the factor w, as the error of the whole sample is what divides it."""
+    target = 10 * pair[1]
+    weight = torch.ones(3, 1, 8, 8)
+    weight[:, :, 2:4, 2:4] = 30
+    gradients = []
+    for w in (torch.ones(3, 1, 8, 8), weight):
+        out = (10 * pair[0]).requires_grad_()
+        loss_per_sample(out, target, "log_l2", pixel_weight=w).sum().backward()
+        gradients.append(out.grad)
+    assert torch.allclose(gradients[1], weight * gradients[0], rtol=1e-4)
+    plain = loss_per_sample(10 * pair[0], target, "log_l2")
+    assert torch.equal(loss_per_sample(10 * pair[0], target, "log_l2", pixel_weight=torch.ones(3, 1, 1, 1)), plain)
+
+
 def test_an_unknown_loss_is_refused_with_the_known_ones(pair):
     with pytest.raises(UserError, match="loss_type: found 'mse', expected one of l1, l2, huber, log_l2"):
         loss_per_sample(*pair, "mse")

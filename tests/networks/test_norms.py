@@ -30,9 +30,13 @@ def test_pixel_norm_is_layer_norm_of_the_channels():
     scaled = (x - mean) / torch.sqrt(variance + 1e-5)
     expected = scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
     assert torch.allclose(norm(x), expected, atol=1e-5)
+    assert torch.allclose(norm.by_sums(x), expected, atol=1e-5)
+    half = norm.by_sums(x.bfloat16())
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), expected, atol=0.05)
     plain = PixelNorm(6, affine=False)
     assert not list(plain.parameters())
     assert torch.allclose(plain(x), scaled, atol=1e-5)
+    assert torch.allclose(plain.by_sums(x), scaled, atol=1e-5)
 
 
 @pytest.mark.parametrize(("norm", "local"), [("pixel", True), ("group", False)])

@@ -110,6 +110,26 @@ def test_a_pixel_without_weight_teaches_nothing():
     torch.testing.assert_close(a, b)
 
 
+def test_a_compiled_network_is_for_the_gradient_alone(monkeypatch):
+    """Validation, in batches of other sizes, would compile it again."""
+    calls = []
+
+    def compiled(function, **options):
+        return lambda *given: calls.append(options) or function(*given)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model, batch = make_module(compile=True), make_batch(2)
+    plain = make_module()
+    t, eps = batch["t"], batch["eps"]
+    with torch.no_grad():
+        expected = plain.losses(batch, t, eps)
+        assert torch.equal(model.losses(batch, t, eps), expected)
+    assert not calls
+    assert torch.equal(model.losses(batch, t, eps), expected)
+    assert calls == [{"dynamic": False}]
+    assert model.state_dict().keys() == plain.state_dict().keys()
+
+
 def test_times_are_uniform_with_a_share_at_the_noisy_end():
     torch.manual_seed(0)
     images = torch.zeros(20000, 1, 1, 1)

@@ -216,6 +216,11 @@ class AugmentConfig(Section):
     lesions: Fraction = Field(
         0.0, description="share of the patches to which a few ellipses of low contrast are added (data.lesions)"
     )
+    lesion_weight: Annotated[float, Field(ge=1)] = Field(
+        1.0,
+        description="weight of the loss inside these ellipses, in noise that does not hide them: small and faint, they "
+        "are next to nothing of a patch, and a network that loses them restores the rest as well",
+    )
 
 
 class DataConfig(Section):
@@ -332,6 +337,11 @@ class TrainingConfig(Section):
     )
     start_fraction: Fraction = Field(0.0, description="share of the training times put at the start of the path")
     precision: Literal["32", "bf16", "fp16"] = "32"
+    compile: bool = Field(
+        False,
+        description="compile the network for training (torch.compile): faster on a GPU after the first step, which "
+        "takes a minute or more",
+    )
     use_ema: bool = True
     ema_decay_factor: Annotated[float, Field(ge=0, lt=1)] = 0.9999
     ema_warmup: bool = Field(True, description="decay min(ema_decay_factor, (1 + n) / (10 + n)) at update n")

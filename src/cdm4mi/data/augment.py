@@ -95,33 +95,42 @@ class Intensities(NamedTuple):
     sharpness: Tensor | None
 
     @classmethod
-    def of(cls, changes: Sequence[Change]) -> Intensities:
-        """Those of the changes of N images."""
+    def of(cls, changes: Sequence[Change], levels: Sequence[float | None]) -> Intensities:
+        """Those of the changes of N images. levels: of their noise on [-1, 1], where they are known."""
         bent = [n for n, change in enumerate(changes) if change.curve is not None]
         refined = any(change.contrast != 1.0 or change.sharpness != 0.0 for change in changes)
         return cls(
             (torch.tensor(bent), torch.tensor([changes[n].curve for n in bent])) if bent else None,
             layers_of([change.leaves for change in changes]),
-            layers_of([change.lesions for change in changes]),
+            layers_of(
+                [
+                    [(lesion.ellipse, lesion.contrast(level)) for lesion in change.lesions]
+                    for change, level in zip(changes, levels, strict=True)
+                ]
+            ),
             torch.tensor([change.contrast for change in changes]) if refined else None,
             torch.tensor([change.sharpness for change in changes]) if refined else None,
         )
 
-    def applied(self, images: Tensor) -> Tensor:
-        """Apply curve, leaves, lesions, contrast, then sharpness to images (N, C, H, W) on [-1, 1]."""
+    def applied(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Apply curve, leaves, lesions, contrast, then sharpness to images (N, C, H, W) on [-1, 1].
+
+        Returns them and where lesions are (``with_lesions``), None where no image has any.
+        """
+        inside = None
         if self.curve is not None:
             index, knots = self.curve
             images = images.index_copy(0, index, _bent(images[index], knots))
         if self.leaves is not None:
             images = dead_leaves(images, self.leaves)
         if self.lesions is not None:
-            images = with_lesions(images, self.lesions)
+            images, inside = with_lesions(images, self.lesions)
         if self.contrast is None or self.sharpness is None:
-            return images
+            return images, inside
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + self.contrast[:, None, None, None] * (images - mean)
         blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-        return (images + self.sharpness[:, None, None, None] * (images - blurred)).clamp(-1.0, 1.0)
+        return (images + self.sharpness[:, None, None, None] * (images - blurred)).clamp(-1.0, 1.0), inside
 
 
 def _bent(images: Tensor, knots: Tensor) -> Tensor:

@@ -45,11 +45,10 @@ def dead_leaves(images: Tensor, leaves: Layers) -> Tensor:
     chosen = images[leaves.images]
     ordered = chosen.flatten(1).sort(1).values
     last = ordered.shape[1] - 1
-    for inside, quantile in leaves.profiles(*images.shape[-2:]):
-        count = len(inside)
-        position = quantile.flatten(1) * last
-        below = position.long().clamp(max=last)
-        low, high = (ordered[:count].gather(1, at) for at in (below, (below + 1).clamp(max=last)))
-        value = torch.lerp(low, high, position - below)[..., None, None]
-        chosen[:count] = torch.lerp(chosen[:count], value, inside)
+    position = leaves.values * last
+    below = position.long().clamp(max=last)
+    low, high = (ordered[leaves.owners, at] for at in (below, (below + 1).clamp(max=last)))
+    laid = leaves._replace(values=torch.lerp(low, high, position - below))
+    for inside, value in laid.profiles(*images.shape[-2:]):
+        chosen[: len(inside)].lerp_(value, inside)
     return images.index_copy(0, leaves.images, chosen)

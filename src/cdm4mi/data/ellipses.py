@@ -30,13 +30,15 @@ class Layers(NamedTuple):
 
     images: (n,), their numbers in the batch, those with the most ellipses first. counts: how many of them have a first
     ellipse, a second, and so on. ellipses: (E, 6), row, column, both radii, angle and softness: the first ellipse of
-    every image in the order of ``images``, then the second of those that have one. values: (E,), likewise.
+    every image in the order of ``images``, then the second of those that have one. values: (E,), likewise; owners:
+    (E,), which of ``images`` each is of.
     """
 
     images: Tensor
     counts: list[int]
     ellipses: Tensor
     values: Tensor
+    owners: Tensor
 
     def profiles(self, rows: int, columns: int) -> Iterator[tuple[Tensor, Tensor]]:
         """For the first ellipses, the second ones and so on: the share of each pixel that is inside, 0 to 1,
@@ -73,9 +75,9 @@ def layers_of(images: Sequence[Sequence[tuple[Ellipse, float]]]) -> Layers | Non
     layers = [[images[n][k] for n in index if len(images[n]) > k] for k in range(len(images[index[0]]))]
     taken = [one for layer in layers for one in layer]
     ellipses = torch.tensor([(e.row, e.column, *e.radii, e.angle, e.softness) for e, _ in taken])
-    return Layers(
-        torch.tensor(index), [len(layer) for layer in layers], ellipses, torch.tensor([value for _, value in taken])
-    )
+    counts = [len(layer) for layer in layers]
+    owners = torch.cat([torch.arange(count) for count in counts])
+    return Layers(torch.tensor(index), counts, ellipses, torch.tensor([value for _, value in taken]), owners)
 
 
 def draw_ellipse(rng: np.random.Generator, radius: float, longest: float, softness: tuple[float, float]) -> Ellipse:

@@ -55,7 +55,8 @@ class NoisyImages(NamedTuple):
     """N images: what a scanner without noise shows and the noisy image, (N, C, H, W), and the noise level (N,).
 
     relative: the noise level of each pixel over that of its image, (N, 1, H, W); or None. texture: of the noise,
-    correlation with the next row and the next column, and 1 for a magnitude, (N, 3); or None.
+    correlation with the next row and the next column, and 1 for a magnitude, (N, 3); or None. lesions: the share of
+    each pixel inside a lesion that was added, (N, 1, H, W); None where no image has any.
     """
 
     x0: Tensor
@@ -63,13 +64,16 @@ class NoisyImages(NamedTuple):
     level: Tensor
     relative: Tensor | None
     texture: Tensor | None
+    lesions: Tensor | None
 
 
 def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: Tensor) -> DrawnImages:
     """What was drawn for N images, as tensors; keys: (N,), of their random numbers."""
     groups: dict[Hashable, list[tuple[int, Degradation, Any]]] = {}
+    levels: list[float | None] = []
     for n, image in enumerate(images):
         noise, parameter = degradation.chosen(image.parameter, image.frame)
+        levels.append(noise.stated_level(parameter, image.frame))
         groups.setdefault(noise.group if isinstance(noise, BatchedNoise) else n, []).append((n, noise, parameter))
     arranged, magnitude = [], torch.zeros(len(images))
     for members in groups.values():
@@ -83,7 +87,7 @@ def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: T
     real = [image.y for image in images if image.y is not None]
     return DrawnImages(
         torch.stack([image.crop for image in images]),
-        Intensities.of([image.change for image in images]),
+        Intensities.of([image.change for image in images], levels),
         arranged,
         magnitude,
         keys,
@@ -97,7 +101,7 @@ def noisy_images(drawn: DrawnImages, texture: bool, level_map: bool = False) -> 
     texture, level_map: whether texture and relative level of the noise are wanted. Nothing waits for the device, but
     for noises that are not made in batches.
     """
-    x0 = drawn.intensities.applied(drawn.crops.float())
+    x0, lesions = drawn.intensities.applied(drawn.crops.float())
     y, level, lags = torch.empty_like(x0), x0.new_empty(len(x0)), x0.new_empty(len(x0), 2)
     relative = torch.ones_like(x0[:, :1]) if level_map else None
     random = KeyedNoise(drawn.keys)
@@ -121,4 +125,4 @@ def noisy_images(drawn: DrawnImages, texture: bool, level_map: bool = False) -> 
                 lags[index] = torch.tensor(noise.correlations(clean[0], noisy[0], *alone))
         x0[index], y[index] = clean, noisy
     stated = torch.cat([lags.nan_to_num(), drawn.magnitude[:, None]], 1) if texture else None
-    return NoisyImages(x0, y, level, relative, stated)
+    return NoisyImages(x0, y, level, relative, stated, lesions)

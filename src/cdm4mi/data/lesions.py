@@ -1,4 +1,8 @@
-"""Ellipses of low contrast that are added to clean training patches, so that small lesions are no surprise."""
+"""Ellipses of low contrast that are added to clean training patches, so that small lesions are no surprise.
+
+Where the noise level of a patch is known before its noise is made, contrasts are about the least that can be seen in
+it: an ellipse far below that teaches nothing, and one far above is easy.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,42 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cdm4mi.data.ellipses import Ellipse, Layers, draw_ellipse, log_uniform
 
-MOST = 3
+MOST = 6
 """Ellipses of one patch: 1 to so many."""
 RADIUS = (1.5, 10.0)
 """Of the smaller half axis, pixels; the other is up to twice as long."""
-CONTRAST = (0.01, 0.2)
-"""On [-1, 1], either way: in CT 10 to 200 HU."""
+DETECTABILITY = (1.5, 15.0)
+"""Contrast times the root of the area in pixels over the noise level: d' of an ideal observer in white noise."""
+CONTRAST = (0.003, 0.15)
+"""On [-1, 1], either way, whatever the noise level: in CT 3 to 150 HU."""
 SOFTNESS = (0.2, 1.0)
 """Of the edge, pixels."""
+HIDING = 0.05
+"""Noise level on [-1, 1], in CT 50 HU, above which contrasts that matter are hidden, whatever a network does."""
 AIR = -0.95
 """Values on [-1, 1] up to here get none."""
 
 
 class Lesion(NamedTuple):
-    """An ellipse and its contrast on [-1, 1]."""
+    """An ellipse, its sign (1 or -1), its detectability, and where in ``CONTRAST`` (0 to 1) its contrast is without."""
 
     ellipse: Ellipse
-    contrast: float
+    sign: float
+    detectability: float
+    share: float
+
+    def contrast(self, sigma: float | None) -> float:
+        """Contrast on [-1, 1] in noise of this level, within ``CONTRAST``; None: the level is not known."""
+        low, high = CONTRAST
+        if sigma is None:
+            return float(self.sign * low * (high / low) ** self.share)
+        area = math.pi * math.prod(self.ellipse.radii)
+        return self.sign * min(max(self.detectability * sigma / math.sqrt(area), low), high)
 
 
 def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
@@ -34,14 +53,32 @@ def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
     lesions = []
     for _ in range(int(rng.integers(1, MOST + 1))):
         ellipse = draw_ellipse(rng, log_uniform(rng, *RADIUS), 2.0, SOFTNESS)
-        lesions.append(Lesion(ellipse, math.copysign(log_uniform(rng, *CONTRAST), rng.random() - 0.5)))
+        sign = math.copysign(1.0, rng.random() - 0.5)
+        lesions.append(Lesion(ellipse, sign, log_uniform(rng, *DETECTABILITY), float(rng.random())))
     return tuple(lesions)
 
 
-def with_lesions(images: Tensor, lesions: Layers) -> Tensor:
-    """Images (N, C, H, W) on [-1, 1] with the ellipses in their tissue, clipped to that range."""
+def with_lesions(images: Tensor, lesions: Layers) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) on [-1, 1] with the ellipses in their tissue, clipped to that range, and where they are.
+
+    The latter is (N, 1, H, W): the share of each pixel inside an ellipse, 0 to 1.
+    """
     chosen = images[lesions.images]
     tissue = chosen > AIR
+    within = chosen.new_zeros(len(chosen), 1, *images.shape[-2:])
     for inside, contrast in lesions.profiles(*images.shape[-2:]):
-        chosen[: len(inside)] += contrast * inside * tissue[: len(inside)]
-    return images.index_copy(0, lesions.images, chosen.clamp(-1.0, 1.0))
+        count = len(inside)
+        chosen[:count] += contrast * inside * tissue[:count]
+        within[:count] = torch.maximum(within[:count], inside * tissue[:count].any(1, keepdim=True))
+    covered = images.new_zeros(len(images), 1, *images.shape[-2:]).index_copy(0, lesions.images, within)
+    return images.index_copy(0, lesions.images, chosen.clamp(-1.0, 1.0)), covered
+
+
+def loss_weights(inside: Tensor, level: Tensor, weight: float) -> Tensor:
+    """Weights of the loss, (N, 1, H, W): ``weight`` inside ellipses and 1 outside.
+
+    inside: as ``with_lesions`` returns it; level: of the noise on [-1, 1], (N,). Above ``HIDING`` the weight
+    comes down to 1 with the inverse square of the level.
+    """
+    share = (HIDING / level).square().clamp(max=1)[:, None, None, None]
+    return 1 + (weight - 1) * share * inside

@@ -16,6 +16,7 @@ from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.acquisition import acquisition_vector
 from cdm4mi.data.augment import Change, Turn, draw_change, draw_shrink, draw_turn
 from cdm4mi.data.images import DrawnImage, DrawnImages, drawn_images, noisy_images
+from cdm4mi.data.lesions import loss_weights
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.degradation.base import BatchedNoise, measured_correlations
@@ -40,7 +41,7 @@ the level, and for the map's errors."""
 
 @dataclass
 class _Slice:
-    """A clean slice (C, H, W) kept in memory, with its condition, noise level, patient and foreground."""
+    """A clean slice (C, H, W) kept in memory, with its condition, noise level, patient, foreground and lesions."""
 
     patient: Patient
     foreground: Plane
@@ -50,6 +51,7 @@ class _Slice:
     level: Tensor
     relative: Tensor | None
     magnitude: float
+    lesions: Tensor | None
 
 
 class DrawnPairs(NamedTuple):
@@ -78,7 +80,8 @@ class PairDataset(Dataset[Pair]):
     foreground (otherwise the best of a few draws), flipped and turned at random; then the parameter and the noise of
     the degradation. With ``acquisition`` names there is a ``vector`` (D,) too; with ``texture`` a ``texture`` (3,): the
     correlation of the noise with the next row and the next column, and 1 for a magnitude; with ``level_map_share`` a
-    ``relative_level`` (1, S, S), the noise level of each pixel over sigma. Where patients have ``conditions``, y is the
+    ``relative_level`` (1, S, S), the noise level of each pixel over sigma; with ``augment.lesion_weight`` above 1 a
+    ``weight`` (1, S, S) of the loss, which validation pairs have not. Where patients have ``conditions``, y is the
     same crop of those. The first channels of y are the noisy image; then follow its neighbours, from below to above
     (with the same parameter and independent noise), and other contrasts, where patients have them. The result depends
     on (seed, i) alone: not on workers, batches or earlier pairs.
@@ -187,6 +190,7 @@ class PairDataset(Dataset[Pair]):
         keys = drawn.images.keys[:count]
         texture, relative = (None if v is None else v[:count] for v in (images.texture, images.relative))
         pairs = {"x0": images.x0[:count], "y": y, **self._stated(images.level[:count], relative, texture, keys)}
+        pairs |= self._weighted(images.x0[:count], images.level[:count], images.lesions)
         if drawn.acquisition is not None:
             pairs["vector"] = self._vector(drawn.acquisition, pairs["sigma"])
         return {**pairs, "index": drawn.numbers}
@@ -207,6 +211,8 @@ class PairDataset(Dataset[Pair]):
                 texture = torch.cat([lags, torch.tensor([[kept.magnitude]])], 1)
             keys = KeyedNoise.of(self.seed, self.stream, index=torch.tensor([i])).keys
             pair = {"x0": x0[None], "y": y[None], **self._stated(kept.level[None], relative, texture, keys)}
+            inside = None if kept.lesions is None else turn(kept.lesions[(..., *crop)])[None]
+            pair |= self._weighted(pair["x0"], kept.level[None], inside)
             if self.acquisition:
                 spacing = self._acquired(kept.patient, kept.change)
                 pair["vector"] = self._vector(torch.tensor([spacing]), pair["sigma"])
@@ -237,6 +243,7 @@ class PairDataset(Dataset[Pair]):
                 images.level[0],
                 None if images.relative is None else images.relative[0],
                 float(drawn.images.magnitude[0]),
+                None if images.lesions is None else images.lesions[0],
             )
         return self._kept[block]
 
@@ -305,6 +312,16 @@ class PairDataset(Dataset[Pair]):
             wrong = random.uniform(1, stream=_TEXTURE_JITTER + 1) < self.texture_jitter
             texture = torch.cat([lags, torch.where(wrong, 1 - texture[:, 2:], texture[:, 2:])], 1)
         return {**stated, "texture": texture}
+
+    def _weighted(self, x0: Tensor, level: Tensor, lesions: Tensor | None) -> Pair:
+        """The ``weight`` of training pairs with clean images x0 (N, C, H, W) and noise levels (N,), if any.
+
+        lesions: of ``NoisyImages``.
+        """
+        if self.augment.lesion_weight == 1 or self.stream == _VALIDATION:
+            return {}
+        inside = torch.zeros_like(x0[:, :1]) if lesions is None else lesions[: len(x0)]
+        return {"weight": loss_weights(inside, level, self.augment.lesion_weight)}
 
     def _shrink(self, rng: np.random.Generator) -> int:
         """Draw the shrink of a training patch; validation images are not shrunk."""

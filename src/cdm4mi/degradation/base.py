@@ -116,6 +116,10 @@ class Degradation(Section, ABC):
         """Standard deviation of y - x0 on [-1, 1], which a model is given; here the measured root mean square."""
         return float((y - x0).square().mean().sqrt())
 
+    def stated_level(self, parameter: Any, frame: Frame) -> float | None:
+        """Standard deviation of the noise on [-1, 1] by the parameter alone; None where the image decides it too."""
+        return None
+
     def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
         """Correlation, -1 to 1, of the noise y - x0 at neighbouring pixels: (next row, next column).
 
@@ -189,6 +193,10 @@ class BatchedNoise(Degradation):
     @abstractmethod
     def add(self, x0: Tensor, drawn: Drawn, random: RandomNumbers) -> Tensor:
         """The noisy images y of x0 (n, ..., H, W), not clipped. drawn: their ``numbers``, on the device of x0."""
+
+    def stated_level(self, parameter: Any, frame: Frame) -> float | None:
+        sigma = self.numbers(parameter, frame).get("sigma")
+        return sigma if isinstance(sigma, float) else None
 
     def noise_free_batch(self, x0: Tensor, drawn: Drawn) -> Tensor:
         """``noise_free`` of images x0 (n, ..., H, W)."""

@@ -26,8 +26,9 @@ def loss_per_sample(
     pixel_weight, shape broadcastable to the images, multiplies each pixel's loss (the mean is over all pixels).
     Huber is quadratic below huber_delta, linear above. log_l2: ln(1 + L2 / ``LOG_FLOOR``) of each sample, so that an
     error smaller by so many dB counts the same at every time and noise level (up to the floor, the PSNR loss of arXiv
-    2105.06086), where with L2 the noisiest samples make most of the gradient. Raises UserError for an unknown
-    loss_type.
+    2105.06086), where with L2 the noisiest samples make most of the gradient. What weights add to its L2 is divided by
+    L2 + ``LOG_FLOOR``, which counts as a constant, in place of going into the logarithm, which would take most of it
+    away. Raises UserError for an unknown loss_type.
     """
     out, target = out.float(), target.float()
     if loss_type == "l1":
@@ -38,12 +39,12 @@ def loss_per_sample(
         loss = F.huber_loss(out, target, reduction="none", delta=huber_delta)
     else:
         raise UserError(f"loss_type: found {loss_type!r}, expected one of {', '.join(LOSS_TYPES)}")
-    if pixel_weight is not None:
-        loss = loss * pixel_weight
-    loss = loss.flatten(1).mean(1)
-    if loss_type == "log_l2":
-        loss = torch.log1p(loss / LOG_FLOOR)
-    return loss
+    weighted = loss if pixel_weight is None else loss * pixel_weight
+    mean = weighted.flatten(1).mean(1)
+    if loss_type != "log_l2":
+        return mean
+    plain = loss.flatten(1).mean(1)
+    return torch.log1p(plain / LOG_FLOOR) + (mean - plain) / (plain.detach() + LOG_FLOOR)
 
 
 def min_snr_weight(parameterization: Parameterization, z: Latent, gamma: float) -> Tensor:

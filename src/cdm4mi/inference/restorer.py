@@ -20,7 +20,7 @@ from cdm4mi.data.beside import ContrastSlices
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, UNKNOWN, fits, noise_kind
-from cdm4mi.inference.compute import device_named, dtype_named, release_device
+from cdm4mi.inference.compute import device_named, dtype_named, on_cpu, release_device
 from cdm4mi.inference.low_frequencies import USUAL
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
@@ -507,14 +507,16 @@ class Restorer:
             mean += delta / count
             squares += delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
-        deviation = (squares / max(1.0, count - count % 2 / count)).sqrt()
+        deviation = None if count == 1 else (squares / (count - count % 2 / count)).sqrt()
         kept = np.broadcast_to(self.sampling.strength if strength is None else strength, len(y))
         if kept.min() < 1:
             noisy = self.process.noisy_image(cond.y)
             share = torch.tensor(kept, dtype=mean.dtype, device=mean.device)[:, None, None, None]
-            mean, deviation = noisy + share * (mean - noisy), share * deviation
-        mean, deviation = (moment[..., :rows, :columns].cpu() for moment in (mean, deviation))
-        return (mean[:, 0].numpy(), deviation[:, 0].numpy()) if plain else (mean.numpy(), deviation.numpy())
+            mean = noisy + share * (mean - noisy)
+            deviation = None if deviation is None else share * deviation
+        means = on_cpu(mean[..., :rows, :columns]).numpy()
+        deviations = np.zeros_like(means) if deviation is None else on_cpu(deviation[..., :rows, :columns]).numpy()
+        return (means[:, 0], deviations[:, 0]) if plain else (means, deviations)
 
     def _condition(
         self,

@@ -32,7 +32,8 @@ class EMA:
     def restart(self) -> None:
         """Begin anew at the weights that the module has now (after others were loaded into it)."""
         self.updates = 0
-        self.weights = {name: p.detach().clone().float() for name, p in self.module.named_parameters()}
+        self._current = dict(self.module.named_parameters())
+        self.weights = {name: p.detach().clone().float() for name, p in self._current.items()}
 
     def decay_at(self, n: int) -> float:
         """d of the n-th update (n from 1)."""
@@ -43,9 +44,10 @@ class EMA:
         """Move the averages towards the module's weights: call once an optimizer step."""
         self.updates += 1
         rest = 1 - self.decay_at(self.updates)
-        current = {name: p.detach().float() for name, p in self.module.named_parameters()}
-        self.weights = {name: self.weights[name].to(weight.device) for name, weight in current.items()}
-        torch._foreach_lerp_(list(self.weights.values()), list(current.values()), rest)
+        current = [p.detach().float() for p in self._current.values()]
+        averages = [self.weights[name].to(p.device) for name, p in self._current.items()]
+        torch._foreach_lerp_(averages, current, rest)
+        self.weights = dict(zip(self._current, averages, strict=True))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

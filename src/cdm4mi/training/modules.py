@@ -21,6 +21,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.models.condition import Condition
+from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.training.ema import EMA
 
@@ -84,6 +85,7 @@ class DDPM(L.LightningModule):
         self.model = fresh_wrapper(config) if wrapper is None else wrapper
         training = config.training
         self.time_share = 0.0
+        self._compiled = torch.compile(self._call_model, dynamic=False) if training.compile else None
         self.ema = EMA(self.model, training.ema_decay_factor, training.ema_warmup) if training.use_ema else None
 
     @classmethod
@@ -101,13 +103,20 @@ class DDPM(L.LightningModule):
         """What is known of the clean images of a batch beside x_t (here nothing)."""
         return Condition()
 
+    def _call_model(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+        out: Tensor = self.model(x_t, t, cond)
+        return out
+
     def losses(self, batch: Batch, t: Tensor, eps: Tensor) -> Tensor:
         """The weighted loss of each sample, (N,), at times t (N,) with the noise eps (N, C, H, W)."""
         x0, training = batch["x0"], self.config.training
         parameterization = self.process.parameterization
         cond = self.condition(batch)
         z = self.process.latent(self.process.path.q_sample(x0, t, eps, cond.anchor), t, cond)
-        out = self.process.output(self.model, z, cond)
+        network: Network = self.model
+        if self._compiled is not None and torch.is_grad_enabled():  # validation has batches of other sizes
+            network = self._compiled
+        out = self.process.output(network, z, cond)
         target = parameterization.target(x0, eps, z)
         loss = loss_per_sample(
             out, target, training.loss_type, huber_delta=training.huber_delta, pixel_weight=batch.get("weight")
@@ -308,14 +317,30 @@ class DDPM(L.LightningModule):
         training = self.config.training
         beta1, beta2 = training.betas
         learnt = [p for p in self.parameters() if p.requires_grad]
-        clipped = training.gradient_clip > 0 and training.precision != "32"  # which Lightning refuses for fused ones
         return torch.optim.AdamW(
             learnt,
             training.learning_rate,
             betas=(beta1, beta2),
             weight_decay=training.weight_decay,
-            fused=not clipped and all(p.is_cuda for p in learnt),
+            fused=not self._clips_scaled_gradients and all(p.is_cuda for p in learnt),
         )
+
+    @property
+    def _clips_scaled_gradients(self) -> bool:
+        """Whether gradients have the factor of fp16 when they are clipped, unless the optimizer leaves it to others."""
+        return self.config.training.gradient_clip > 0 and self.config.training.precision == "fp16"
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if self._clips_scaled_gradients or gradient_clip_val is None:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:  # Lightning refuses to for every fused optimizer in mixed precision
+            learnt = [p for group in optimizer.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(learnt, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer()

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from cdm4mi import __version__
 from cdm4mi.config.load import save_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.names import patient_hash
-from cdm4mi.data.pairs import DrawnPairs, OrderedFrom, Pair, PairDataset
+from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
@@ -30,6 +30,7 @@ from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
+from cdm4mi.training.ahead import MadeAhead
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput, TimeLimit
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.last_checkpoint import BEST, LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
@@ -89,15 +90,15 @@ class PairData(L.LightningDataModule):
             slice_hashes=sorted({digest[:8].hex() for p in (*train, *val) for digest in p.hashes}),
         )
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Batches of pairs; where they are made on the device, of what is drawn for them."""
+    def train_dataloader(self) -> Iterable[Any]:
+        """Batches of pairs; to be made on the device, of what is drawn for them, one ahead."""
         trainer, training = self.trainer, self.config.training
         assert trainer is not None
         order = OrderedFrom(self.state_dict()["pairs"] + trainer.global_rank, trainer.world_size)
         workers = self.config.data.workers
         device: torch.device = trainer.strategy.root_device
         drawn_only = self._made_on_device(device)
-        return DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             Batches(self.train_pairs.draw if drawn_only else self.train_pairs.batch),
             None,
             sampler=BatchSampler(order, training.batch_size, drop_last=False),
@@ -106,6 +107,7 @@ class PairData(L.LightningDataModule):
             pin_memory=drawn_only and device.type == "cuda",
             worker_init_fn=_outlive_signals if workers else None,
         )
+        return MadeAhead(loader, lambda drawn: self.train_pairs.make(drawn.to(device))) if drawn_only else loader
 
     def _made_on_device(self, device: torch.device) -> bool:
         """Whether the training pairs are made on the device. Raises UserError where they are to be and cannot."""
@@ -117,8 +119,8 @@ class PairData(L.LightningDataModule):
         return hindrance is None and (wanted is True or (wanted == "auto" and device.type != "cpu"))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if isinstance(batch, DrawnPairs):
-            return self.train_pairs.make(batch.to(device))
+        if batch["x0"].device == device:  # the numbers of the pairs are used on the CPU
+            return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def val_dataloader(self) -> DataLoader[Pair]:
@@ -310,6 +312,7 @@ def make_trainer(
         max_epochs=-1,
         **processes.trainer_arguments(),
         precision=PRECISION[training.precision],
+        benchmark=processes.accelerator == "cuda",  # all batches have one size
         accumulate_grad_batches=training.accumulate,
         gradient_clip_val=training.gradient_clip or None,
         val_check_interval=min(training.val_every, training.max_tsteps) * training.accumulate,
