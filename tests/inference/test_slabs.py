@@ -5,7 +5,9 @@ import sys
 import threading
 
 import numpy as np
+import pydicom
 import pytest
+from dicom_series import enhanced, save_one
 
 from cdm4mi import io
 from cdm4mi.data.phantoms import phantom
@@ -61,8 +63,8 @@ def test_two_kills_change_no_bit(source, trained_run, tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLS, *arguments], capture_output=True, text=True, check=True)
     record = "out.nii.gz.cdm4mi.json"
     assert done.stdout.splitlines() == [
-        "-9 ['.cdm4mi-partial-out.nii.gz']",
-        "-9 ['.cdm4mi-partial-out.nii.gz']",
+        "-9 ['.cdm4mi-partial-out.nii.gz', '.out.nii.gz.cdm4mi.lock']",
+        "-9 ['.cdm4mi-partial-out.nii.gz', '.out.nii.gz.cdm4mi.lock']",
         f"0 {sorted(['out.nii.gz', 'sd.nii.gz', record])}",
     ], done.stderr
     for name in ("out.nii.gz", "sd.nii.gz"):
@@ -96,6 +98,25 @@ def test_the_same_command_goes_on_and_another_begins_anew(change, first, source,
     assert not state_folder(target).exists()
     denoise_file(source, tmp_path / "whole.nii", tiny, modality="CT", batch=1, **change)
     assert target.read_bytes() == (tmp_path / "whole.nii").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["tiff", "dcm"])
+def test_other_formats_go_on_to_the_same_file(form, source, tiny, tmp_path):
+    scan = tmp_path / f"scan.{form}"
+    if form == "dcm":
+        save_one(enhanced("CT", count=SLICES), scan)
+    else:
+        io.write(io.read(source), scan)
+    target, begun = tmp_path / f"out.{form}", []
+    interrupted(scan, target, tiny, 3)
+    assert state_folder(target).is_dir() and not target.exists()
+    denoise_file(scan, target, tiny, modality="CT", batch=1, on_slab=lambda k, *_: begun.append(k))
+    assert begun[0] >= 3 and not state_folder(target).exists()
+    denoise_file(scan, tmp_path / f"whole.{form}", tiny, modality="CT", batch=1)
+    if form == "dcm":  # but for the time of its making
+        assert pydicom.dcmread(target).PixelData == pydicom.dcmread(tmp_path / "whole.dcm").PixelData
+    else:
+        assert target.read_bytes() == (tmp_path / "whole.tiff").read_bytes()
 
 
 def test_another_scan_under_the_same_name_begins_anew(source, tiny, tmp_path, save_nifti):
@@ -175,16 +196,17 @@ def test_what_is_finished_outlives_a_full_disk_and_no_other_mistake(error, kept,
 
 def test_one_process_at_a_time_works_on_an_output(source, tiny, tmp_path):
     target = tmp_path / "out.nii"
-    script = "import sys; from pathlib import Path; from cdm4mi.inference.slabs import kept_beside\n"
-    script += "with kept_beside(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    script = "import sys; from pathlib import Path; from cdm4mi.locks import sole_writer\n"
+    script += "with sole_writer(Path(sys.argv[1]), 'denoise'): print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen([sys.executable, "-c", script, target], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout.readline() == b"held\n"
-    with pytest.raises(UserError, match="in use by process"), kept_beside(target):
-        pass
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"out\.nii: in use by process"):
+        denoise_file(source, target, tiny, modality="CT")
+    assert set(tmp_path.iterdir()) == before
     holder.communicate()
-    with kept_beside(target):
-        pass
-    assert not state_folder(target).exists()
+    denoise_file(source, target, tiny, modality="CT")
+    assert {path.name for path in tmp_path.iterdir()} == {source.name, "out.nii", "out.nii.cdm4mi.json"}
 
 
 def test_memory_is_given_in_units_and_has_to_suffice(source, tiny):

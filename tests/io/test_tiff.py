@@ -1,5 +1,7 @@
 """TIFF files of ImageJ, of microscopes, of cameras, written page by page: all pages, and what stands beside them."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -7,6 +9,7 @@ from PIL import Image
 
 from cdm4mi import io
 from cdm4mi.errors import UserError
+from cdm4mi.io.formats import tiff
 
 
 def stack(count=5, seed=0):
@@ -36,6 +39,18 @@ def test_pages_that_were_written_one_after_the_other(tmp_path):
     np.testing.assert_array_equal(volume.array, images)
     io.write(volume, tmp_path / "d.tif")
     assert tifffile.TiffFile(tmp_path / "d.tif").pages[0].compression == 5
+
+
+def test_more_pages_than_files_may_be_open(tmp_path):
+    resource = pytest.importorskip("resource")
+    path = appended(tmp_path / "a.tif", stack(80))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, before[1]))
+    try:
+        found = io.read(path).array
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    np.testing.assert_array_equal(found, stack(80))
 
 
 def test_what_is_no_one_stack_is_refused(tmp_path):
@@ -104,3 +119,13 @@ def test_double_precision_stays(tmp_path):
     tifffile.imwrite(tmp_path / "in.tif", stack().astype(np.float64))
     io.write(io.read(tmp_path / "in.tif"), tmp_path / "out.tif")
     assert tifffile.TiffFile(tmp_path / "out.tif").pages[0].dtype == np.float64
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_more_than_four_gigabytes_are_written_with_longer_offsets(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr(tiff, "_CLASSIC", stack().nbytes - 1)
+    tifffile.imwrite(tmp_path / "in.tif", stack(), compression=compression)
+    volume = io.read(tmp_path / "in.tif")
+    io.write(volume, tmp_path / "out.tif")
+    assert tifffile.TiffFile(tmp_path / "out.tif").is_bigtiff
+    np.testing.assert_array_equal(io.read(tmp_path / "out.tif").array, volume.array)

@@ -13,7 +13,9 @@ from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume, read
 from cdm4mi.lesions import LesionTest, lesion_test
 from cdm4mi.lesions.measure import measure
-from cdm4mi.lesions.methods import Method, trained, untouched
+from cdm4mi.lesions.methods import INPUT, Method, trained, untouched
+from cdm4mi.lesions.printed import tables_of
+from cdm4mi.lesions.record import Cell, Score
 from cdm4mi.lesions.tissue import find_tissue
 from cdm4mi.models.about import LesionCurve
 from cdm4mi.models.checkpoint import load_model
@@ -106,6 +108,14 @@ def test_a_scan_as_it_is_gives_contrast_alone():
     score = found[0].scores["input"]
     assert score.kept == pytest.approx(1, abs=1e-4) and (score.d, score.auc, score.invented) == (None, None, None)
     assert found[0].ideal_d is None and found[0].sigma == pytest.approx(1, rel=0.2)
+
+
+def test_a_share_that_rounds_to_nothing_has_no_sign():
+    shares = {INPUT: 1.0, "model": -0.004}
+    scores = {name: Score(kept=kept, kept_interval=(kept, kept), visibility=1.0) for name, kept in shares.items()}
+    cell = Cell(noise="white", sigma=20.0, size=5.0, size_mm=5.0, contrast=-20.0, ideal_d=None, scores=scores)
+    table = tables_of(LesionTest.model_construct(unit="HU", cells=[cell]))[0]
+    assert table.heads[2] == "kept model" and table.rows[0][2] == "0 %"
 
 
 def test_a_method_that_averages_slices_keeps_a_third_of_a_disc_and_more_of_a_ball():

@@ -1,8 +1,15 @@
 """A run that was killed at any moment and resumed is the run that was never killed, to the bit."""
 
+import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 import training_runs as runs
 
@@ -82,6 +89,25 @@ def test_workers_do_not_change_the_run(patches, uninterrupted, tmp_path):
     config = runs.tiny_config(patches, data={"workers": 2})
     assert runs.in_process(config, tmp_path) == 0
     assert_equal_runs(tmp_path, uninterrupted("plain"), 1)
+
+
+def test_a_killed_trainer_leaves_no_worker(patches, tmp_path):
+    config = runs.tiny_config(patches, data={"workers": 2}, max_tsteps=10**6)
+    script = "import json, sys, training_runs; training_runs._train(*json.loads(sys.argv[1]), False, (), 0)"
+    arguments = json.dumps([config.model_dump(mode="json"), str(tmp_path)])
+    places = os.pathsep.join([str(Path(runs.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    trainer = subprocess.Popen([sys.executable, "-c", script, arguments], env=os.environ | {"PYTHONPATH": places})
+    try:
+        batches = tmp_path / "batches.txt"
+        while trainer.poll() is None and not (batches.exists() and batches.read_bytes()):
+            time.sleep(0.05)
+        workers = psutil.Process(trainer.pid).children(recursive=True)
+    finally:
+        trainer.kill()
+        trainer.wait()
+    assert len(workers) >= 2
+    _, left = psutil.wait_procs(workers, timeout=10)
+    assert left == []
 
 
 def test_a_finished_run_can_go_on_longer(patches, tmp_path):

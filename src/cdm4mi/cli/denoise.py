@@ -128,7 +128,6 @@ def denoise(
     from cdm4mi.errors import Refused
     from cdm4mi.inference.denoise import denoise_file
     from cdm4mi.io import refuse_existing
-    from cdm4mi.locks import sole_writer
     from cdm4mi.trust.during import ReportWhileRestoring
 
     changes = {
@@ -177,7 +176,7 @@ def denoise(
     console = Console(stderr=True)
     bar = Progress(*columns, TimeRemainingColumn(), transient=True, console=console, disable=not console.is_terminal)
     observer = None if report is None and not strict else ReportWhileRestoring(report, strict=strict, force=force)
-    with sole_writer(out, "denoise"), bar:
+    with bar:
         task = bar.add_task("restoring", total=None)
         record = denoise_file(
             scan,

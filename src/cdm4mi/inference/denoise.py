@@ -23,6 +23,7 @@ from cdm4mi.io import Deidentification, Volume
 from cdm4mi.io.arrays import arrays_in
 from cdm4mi.io.dicom.deidentify import deidentification
 from cdm4mi.io.quantity import refuse_other_quantities
+from cdm4mi.locks import sole_writer
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.records import read_record_as
 
@@ -124,10 +125,9 @@ def denoise_file(
     (``restorer.OnSlab``). observer: looks on, such as ``trust.during.ReportWhileRestoring``. The record is written
     beside the output as JSON. Raises UserError for what the user can mend, before anything is written.
 
-    The memory does not grow with the number of slices, for a format that is read and written in pieces (DICOM, HDF5,
-    NIfTI, MetaImage, NRRD). Finished slices are kept in a hidden folder beside the output until it is whole: the same
-    call goes on with those of one that was killed, and its result is the same; another scan or other arguments begin
-    anew.
+    The memory does not grow with the number of slices. Finished slices are kept in a hidden folder beside the output
+    until it is whole: the same call goes on with those of one that was killed, and its result is the same; another scan
+    or other arguments begin anew.
     """
     target = Path(target)
     uncertainty = None if uncertainty is None else Path(uncertainty)
@@ -138,7 +138,7 @@ def denoise_file(
         sampling = changed(trained.config.sampling, **sampling)
     restorer = Restorer(trained, sampling, device, precision, memory)
     # Large arrays lie in files beside the output, so that a scan of any length is gone through in bounded memory.
-    with arrays_in(next(folder for folder in target.absolute().parents if folder.is_dir())):
+    with sole_writer(target, "denoise"), arrays_in(target.absolute().parent):
         volume = source if isinstance(source, Volume) else io.read(source, series)
         name = "scan" if isinstance(source, Volume) else Path(source).name
         if modality is not None:

@@ -115,7 +115,7 @@ class Restorer:
         multiple = unet.size_multiple
         self.least = max(multiple, unet.LEAST_SIDE) if isinstance(unet, PlainNetwork) else multiple
         if tile < self.least:
-            raise UserError(f"tile: found {tile}, expected at least {self.least} pixels for this network")
+            raise UserError(field="tile", found=tile, expected=f"at least {self.least} pixels for this network")
         self.multiple = multiple
         self.tile = tile // multiple * multiple
         self.memory = None if memory is None else bytes_of(memory)

@@ -39,4 +39,4 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
         if first["type"] == "extra_forbidden":
             expected = f"one of the settings {', '.join(SamplingConfig.model_fields)}"
             raise UserError(f"sampling: found {name}, expected {expected}") from None
-        raise UserError(f"{name}: found {first['input']!r}, expected {expected}") from None
+        raise UserError(field=name, found=repr(first["input"]), expected=expected) from None

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import TEMPORARY, disk_error, replacing_file, writing
+from cdm4mi.files import TEMPORARY, disk_error, make_folder, replacing_file, writing
 from cdm4mi.io.arrays import empty, from_file, reserve
-from cdm4mi.locks import sole_run
 from cdm4mi.records import Record, read_record_as
 
 FLOAT = np.dtype(np.float32)
@@ -155,10 +154,11 @@ class Slabs:
 def kept_beside(output: Path) -> Iterator[Slabs]:
     """Slabs in the state folder of an output, which is removed when the block ends, but for a kill and a full disk.
 
-    Raises UserError where another process is at work on the output, or where nothing can be written beside it.
+    Whoever calls it holds the output (``locks.sole_writer``). Raises UserError where nothing can be written beside it.
     """
     folder = state_folder(output)
-    with writing(output), sole_run(folder, "denoise"):
+    with writing(output):
+        make_folder(folder)
         slabs = Slabs(folder)
         keep = False
         try:

@@ -77,5 +77,5 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
     header = volume.source.header
     # Headers that do not suffice show on the first image already.
     frames = header.frames if len(header.datasets) == 1 else header.frames[:1]
-    empty = replace(volume, array=np.zeros((len(frames), *volume.shape[-2:]), np.float32), padding=None)
+    empty = replace(volume, array=np.zeros((len(frames), 1, 1), np.float32), padding=None)
     parametric_map(empty, replace(header, frames=frames), "Map", Derivation())

@@ -38,12 +38,24 @@ class InputRecord(Record):
         return self.model_copy(update={"sha256": None})
 
 
-class OutputRecord(FileRecord):
-    """What the record of every output holds. input: the scan that it was made of; written: when, UTC."""
+class DatedRecord(FileRecord):
+    """A file that says by which version it was written, and when (UTC)."""
 
     software: Literal["cdm4mi"] = "cdm4mi"
     version: str = __version__
     written: str | None = None
+
+    def write(self, path: Path, **further: str) -> None:
+        """Write it as JSON, headed by the software, its version, the time and ``further``."""
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        head = {"software": self.software, "version": self.version, "written": now, **further}
+        with replacing_file(path) as temporary:
+            temporary.write_text(json.dumps(head | self.plain(), indent=2) + "\n", encoding="utf-8")
+
+
+class OutputRecord(DatedRecord):
+    """What the record of every output holds. input: the scan that it was made of."""
+
     warnings: list[str]
     input: InputRecord
 
@@ -59,13 +71,9 @@ def record_path(output: str | Path) -> Path:
 
 
 def write_record(path: str | Path, record: OutputRecord) -> Path:
-    """Write the record of the output ``path`` as JSON; returns where. The software's version and the time are added."""
+    """Write the record of the output ``path`` beside it; returns where."""
     target = record_path(path)
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    head = {"software": record.software, "version": record.version, "written": now}
-    text = json.dumps(head | record.plain(), indent=2)
-    with replacing_file(target) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    record.write(target)
     return target
 
 

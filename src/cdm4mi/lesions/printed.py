@@ -46,7 +46,7 @@ def _auc_and_blobs(cell: Cell) -> list[str]:
 
 
 def _kept_and_visibility(cell: Cell) -> list[str]:
-    kept = [f"{100 * score.kept:.0f} %" for name, score in cell.scores.items() if name != INPUT]
+    kept = [f"{round(100 * score.kept)} %" for name, score in cell.scores.items() if name != INPUT]
     return [*kept, *(f"{score.visibility:.2f}" for score in cell.scores.values())]
 
 

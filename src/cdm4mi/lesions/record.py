@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-from pathlib import Path
 from typing import Any, Literal
 
-from cdm4mi import __version__
-from cdm4mi.files import replacing_file
-from cdm4mi.io import InputRecord
+from cdm4mi.io.record import DatedRecord, InputRecord
 from cdm4mi.lesions.observer import Detectability, Interval
 from cdm4mi.models.about import LesionCurve, LesionPoint
-from cdm4mi.records import FileRecord, Record
+from cdm4mi.records import Record
 
 
 class Score(Record):
@@ -56,17 +51,14 @@ class Cell(Record):
     scores: dict[str, Score]
 
 
-class LesionTest(FileRecord):
+class LesionTest(DatedRecord):
     """Lesions put into scans, restored, and looked for.
 
     model, weight_hash: of the method ``model_title``. unit: of contrasts and sigma;
     in_percent: it is a percent of the intensity window's width. sites: of lesions in all scans;
-    repeats: draws of noise. shape: of the lesions. inputs: the scans. written: when, UTC.
+    repeats: draws of noise. shape: of the lesions. inputs: the scans.
     """
 
-    software: Literal["cdm4mi"] = "cdm4mi"
-    version: str = __version__
-    written: str | None = None
     model: str
     weight_hash: str
     model_title: str
@@ -94,10 +86,3 @@ class LesionTest(FileRecord):
             points.append(LesionPoint(**known, kept=score.kept, d=score.d, auc=score.auc))
         about = {name: getattr(self, name) for name in ("modality", "unit", "in_percent", "shape", "sites")}
         return LesionCurve(**about, points=points)
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON, with the time."""
-        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        head = {"software": self.software, "version": self.version, "written": now}
-        with replacing_file(path) as temporary:
-            temporary.write_text(json.dumps(head | self.plain(), indent=2) + "\n", encoding="utf-8")

@@ -90,7 +90,7 @@ def lesion_lines(curve: LesionCurve) -> list[str]:
     found = []
     for noise in dict.fromkeys(point.noise for point in curve.points):
         points = [point for point in curve.points if point.noise == noise]
-        each = [f"{p.size:.3g} px {p.contrast:.3g}: {100 * p.kept:.0f} %{_seen(p)}" for p in points]
+        each = [f"{p.size:.3g} px {p.contrast:.3g}: {round(100 * p.kept)} %{_seen(p)}" for p in points]
         what = f"contrast kept of {curve.shape}s in {curve.unit}"
         found.append(f"{noise} ({points[0].sigma:.3g} {curve.unit}), {what}: {'; '.join(each)}")
     return found

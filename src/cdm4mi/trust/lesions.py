@@ -27,4 +27,5 @@ def lesions_kept(curve: LesionCurve | None, sigma: float, window: IntensityWindo
 
 
 def _described(point: LesionPoint, curve: LesionCurve) -> str:
-    return f"{point.kept:.0%} of a {curve.shape} of {point.size:.3g} pixels and {point.contrast:.3g} {curve.unit}"
+    kept = round(100 * point.kept)
+    return f"{kept}% of a {curve.shape} of {point.size:.3g} pixels and {point.contrast:.3g} {curve.unit}"

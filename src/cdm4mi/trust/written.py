@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdm4mi.files import make_folder, replacing_file
+from cdm4mi.files import make_folder
 from cdm4mi.io import Volume, arrays, refuse_existing
 from cdm4mi.trust.record import NOTICE, TrustReport
 from cdm4mi.trust.verdict import described
@@ -65,10 +63,7 @@ def write_report(
     make_folder(folder)
     record, page = folder / RECORD, folder / PAGE
     write_page(scene, page)
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    head = {"software": report.software, "version": report.version, "written": now, "notice": NOTICE}
-    with replacing_file(record) as temporary:
-        temporary.write_text(json.dumps(head | report.plain(), indent=2) + "\n", encoding="utf-8")
+    report.write(record, notice=NOTICE)
     return record, page
 
 

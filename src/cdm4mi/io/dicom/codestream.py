@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from typing import BinaryIO
 
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # Start-of-frame markers: JPEG (ITU T.81 table B.1, without DHT, JPG, DAC) and JPEG-LS (T.87)
 _START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 
 
-def coded_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """(rows, columns) of every JPEG, JPEG-LS or JPEG 2000 stream that begins in an item of encapsulated pixel data."""
-    at = 0
-    while at + 8 <= len(data) and data[at : at + 4] == _ITEM:
-        length = struct.unpack("<L", data[at + 4 : at + 8])[0]
-        size = _size(data[at + 8 : at + 8 + length])
+def coded_sizes(data: BinaryIO) -> Iterator[tuple[int, int]]:
+    """(rows, columns) of every JPEG, JPEG-LS or JPEG 2000 stream that begins in an item of encapsulated pixel data.
+
+    data: an open file where these begin.
+    """
+    while len(head := data.read(8)) == 8 and head[:4] == _ITEM:
+        size = _size(data.read(struct.unpack("<L", head[4:])[0]))
         if size is not None:
             yield size
-        at += 8 + length
 
 
 def _size(stream: bytes) -> tuple[int, int] | None:

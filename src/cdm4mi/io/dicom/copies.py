@@ -34,6 +34,9 @@ def without_copies(instances: list[Instance], warnings: list[str]) -> list[Insta
 def alike(instances: Iterable[Instance]) -> list[list[Instance]]:
     """Instances by the image they hold: those of one list have the same position, orientation and pixel data."""
     images: dict[object, list[Instance]] = {}
+    instances = list(instances)
+    if len(instances) == 1:  # whose pixels need not be read
+        return [instances]
     for instance in instances:
         images.setdefault(_image(instance), []).append(instance)
     return list(images.values())

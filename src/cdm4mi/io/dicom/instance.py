@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +32,8 @@ from cdm4mi.io.dicom.values import text, where
 from cdm4mi.io.scan_file import GZIP, ScanFile
 
 PIXEL_DATA = 0x7FE00010
+FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
+"""Bits of a pixel by the tag of float pixel data."""
 Elements = dict[RawDataElement, RawDataElement]
 # Where a file without a preamble may begin.
 _FIRST_TAGS = {(2, 0), (2, 1), (2, 2), (2, 16), (8, 0), (8, 1), (8, 5), (8, 8), (8, 0x16)}
@@ -87,19 +91,42 @@ class Instance:
         return int(element.tag), element.value
 
     def native_pixels(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
-        """Uncompressed pixel data as a map of the file; None where they are not all there, or not in a file."""
-        if self.inflated is not None:
-            return None
-        implicit, little = self.dataset.original_encoding
+        """Uncompressed pixels as a map of the file; None where they are not all there, or not in a file.
+
+        dtype: of integers; float pixel data have their own, in its byte order.
+        """
         try:
-            with _open(self.file) as opened:
-                opened.seek(self.offset)
-                element = next(data_element_generator(opened, bool(implicit), bool(little), defer_size=1), None)
-                if not isinstance(element, RawDataElement) or element.tag != PIXEL_DATA:
-                    return None
-                return from_file(opened, dtype, shape, element.value_tell)
+            with self._opened_at_pixels() as (opened, tag):
+                bits = FLOAT_BITS.get(tag)
+                stored = dtype if bits is None else np.dtype(f"{dtype.byteorder}f{bits // 8}")
+                return from_file(opened, stored, shape, opened.tell())
         except Exception:
             return None  # what is wrong is said where they are read as a whole
+
+    @contextmanager
+    def compressed_pixels(self) -> Iterator[BinaryIO | None]:
+        """The open file where the value of its compressed pixel data begins; None as for ``native_pixels``."""
+        with ExitStack() as stack:
+            try:
+                opened, tag = stack.enter_context(self._opened_at_pixels())
+            except Exception:
+                yield None
+                return
+            yield opened if tag == PIXEL_DATA else None
+
+    @contextmanager
+    def _opened_at_pixels(self) -> Iterator[tuple[BinaryIO, int]]:
+        """The open file where the value of its pixel data begins, and their tag. Raises ValueError without any."""
+        if self.inflated is not None:
+            raise ValueError("not in the file as they are")
+        implicit, little = self.dataset.original_encoding
+        with _open(self.file) as opened:
+            opened.seek(self.offset)
+            element = next(data_element_generator(opened, bool(implicit), bool(little), defer_size=1), None)
+            if not isinstance(element, RawDataElement) or element.tag not in (PIXEL_DATA, *FLOAT_BITS):
+                raise ValueError("no pixel data")
+            opened.seek(element.value_tell)
+            yield opened, int(element.tag)
 
 
 def looks_like_dicom(head: bytes) -> bool:
@@ -152,7 +179,7 @@ def open_instance(file: ScanFile, shared: Elements | None = None) -> Instance:
     implicit, little = read.original_encoding
     dataset.set_original_encoding(implicit, little, read.original_character_set)
     inflated = None
-    for tag in (PIXEL_DATA, 0x7FE00008, 0x7FE00009):
+    for tag in (PIXEL_DATA, *FLOAT_BITS):
         if deflated and tag in dataset:
             inflated = (tag, dataset[tag].value)
             size = max(size, len(inflated[1] or b""))

@@ -10,11 +10,13 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from cdm4mi.errors import UserError
+from cdm4mi.io.arrays import limits
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.frames import only_frames
 from cdm4mi.io.dicom.identity import NOT_FOR_CLINICAL_USE, derived_series_number
 from cdm4mi.io.dicom.mosaic import mosaic_of
 from cdm4mi.io.dicom.read import DicomHeader
+from cdm4mi.io.dicom.stored_pixels import set_float_pixels
 from cdm4mi.io.dicom.values import text
 from cdm4mi.io.quiet import quiet
 from cdm4mi.io.volume import Volume
@@ -38,14 +40,18 @@ def parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation
     first = header.datasets[frames[0].instance]
     if mosaic_of(first) is not None:
         raise UserError("the source is a mosaic, and a Parametric Map refers to planes, expected another format")
+    order = np.arange(len(frames))
     if len(header.datasets) == 1 and len(frames) > 1:
         order = np.argsort([frame.index for frame in frames])
-        sources, values = [_complete(first)], volume.array[order]
+        sources = [_complete(first)]
         only_frames(sources[0], [frames[n].index for n in order])
     else:
-        sources, values = [_complete(header.datasets[frame.instance]) for frame in frames], volume.array
+        sources = [_complete(header.datasets[frame.instance]) for frame in frames]
+    # highdicom holds all frames in memory, in an order of its own: it is given one pixel of each, its number.
+    for source in sources:
+        source.Rows = source.Columns = 1
     code, unit = UNITS.get(volume.units or "", ("1", "no units"))
-    low, high = float(values.min()), float(values.max())
+    low, high = limits(volume.array)
     mapping = highdicom.pm.RealWorldValueMapping(
         lut_label=meaning.upper()[:16],
         lut_explanation=meaning[:64],
@@ -58,7 +64,7 @@ def parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation
         with quiet():
             dataset = highdicom.pm.ParametricMap(
                 source_images=sources,
-                pixel_array=values,
+                pixel_array=order.astype(np.float32)[:, None, None],
                 series_instance_uid=derivation.uid("series", text(first, "SeriesInstanceUID")),
                 series_number=derived_series_number(first, derivation.uid("series", text(first, "SeriesInstanceUID"))),
                 sop_instance_uid=derivation.uid("instance", text(first, "SOPInstanceUID")),
@@ -78,6 +84,9 @@ def parametric_map(volume: Volume, header: DicomHeader, meaning: str, derivation
         # Only these messages name an attribute and no value.
         reason = f" ({error})" if isinstance(error, AttributeError) else ""
         raise UserError(f"the headers of the source do not suffice for a Parametric Map{reason}") from None
+    order = np.frombuffer(dataset.FloatPixelData, "<f4").astype(int)
+    dataset.Rows, dataset.Columns = volume.shape[-2:]
+    set_float_pixels(dataset, volume.array, order.tolist(), np.dtype(np.float32))
     dataset.SeriesDescription = series_description(meaning)
     return dataset
 

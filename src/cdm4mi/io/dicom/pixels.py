@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from itertools import chain, islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,9 @@ from cdm4mi.errors import UserError
 from cdm4mi.io.arrays import HELD, check_memory, converted, empty, release
 from cdm4mi.io.dicom.codestream import coded_sizes
 from cdm4mi.io.dicom.frames import frame_count
-from cdm4mi.io.dicom.instance import PIXEL_DATA, Instance
+from cdm4mi.io.dicom.instance import FLOAT_BITS, PIXEL_DATA, Instance
 from cdm4mi.io.dicom.values import text, whole
 
-_FLOAT_BITS = {0x7FE00008: 32, 0x7FE00009: 64}
 # Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
 _DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
 # A constant image gains this much at most with any of the codecs; real ones gain 3 to 30.
@@ -35,24 +35,37 @@ def decode(instance: Instance, frames: int) -> NDArray[Any]:
     compressed = instance.syntax.is_encapsulated
     kind = "i" if whole(dataset, "PixelRepresentation") else "u"
     order = "<" if instance.syntax.is_little_endian else ">"
-    if frames > 1 and not compressed and whole(dataset, "BitsAllocated") == 16:
-        stored = instance.native_pixels(np.dtype(f"{order}{kind}2"), shape)
+    width = whole(dataset, "BitsAllocated") // 8
+    if frames > 1 and not compressed and (width in (2, 4, 8) or (width == 1 and instance.syntax.is_little_endian)):
+        stored = instance.native_pixels(np.dtype(f"{order}{kind}{width}"), shape)
         if stored is not None:
             return stored
+    if frames > 1 and compressed:
+        with instance.compressed_pixels() as opened:
+            if opened is not None:
+                check_claims(instance, frames, instance.size - opened.tell())
+                return _decoded(instance, shape, PIXEL_DATA, opened)
     tag, data = instance.pixel_data()
-    bits = _FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
+    bits = FLOAT_BITS.get(tag) or whole(dataset, "BitsAllocated")
     if not data:
         raise UserError(f"{name}: has no pixel data, expected an image")
     check_claims(instance, frames, len(data), bits)
     if tag == PIXEL_DATA and not compressed and (bits == 16 or (bits == 8 and instance.syntax.is_little_endian)):
         count = shape[0] * shape[1] * shape[2]
         return np.frombuffer(data, f"{order}{kind}{bits // 8}", count).reshape(shape)
-    for size in coded_sizes(data) if compressed else ():
-        if size != shape[1:]:
-            found = f"{size[0]} x {size[1]}"
-            raise UserError(
-                f"{name}: the compressed image is {found}, expected {shape[1]} x {shape[2]} as the header says"
-            )
+    return _decoded(instance, shape, tag, io.BytesIO(data) if compressed else data)
+
+
+def _decoded(instance: Instance, shape: tuple[int, ...], tag: int, data: bytes | BinaryIO) -> NDArray[Any]:
+    """Pixels that a library decodes; data: their value, or a file where it begins, if they are compressed."""
+    name = instance.name
+    if not isinstance(data, bytes):
+        begin = data.tell()
+        for rows, columns in coded_sizes(data):
+            if (rows, columns) != shape[1:]:
+                expected = f"{shape[1]} x {shape[2]} as the header says"
+                raise UserError(f"{name}: the compressed image is {rows} x {columns}, expected {expected}")
+        data.seek(begin)
     try:
         decode_frames = _decode_jpeg if instance.syntax in JPEGTransferSyntaxes else _decode_with_pydicom
         array = decode_frames(instance, tag, data)
@@ -79,9 +92,9 @@ def check_claims(instance: Instance, frames: int, size: int, bits: int = 0) -> N
     check_memory(instance.name, shape, size * 8 // bits, _MAX_GAIN if instance.syntax.is_encapsulated else 1)
 
 
-def _decode_with_pydicom(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
+def _decode_with_pydicom(instance: Instance, tag: int, data: bytes | BinaryIO) -> NDArray[Any]:
     header = instance.dataset
-    bits = _FLOAT_BITS.get(tag) or whole(header, "BitsAllocated")
+    bits = FLOAT_BITS.get(tag) or whole(header, "BitsAllocated")
     decoder = get_decoder(instance.syntax)
     plugin = next((name for name in _DECODERS if name in decoder.available_plugins), "")
     options: dict[str, Any] = {
@@ -121,7 +134,7 @@ def _offsets(dataset: Dataset) -> tuple[bytes, bytes] | None:
     return dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths
 
 
-def _decode_jpeg(instance: Instance, tag: int, data: bytes) -> NDArray[Any]:
+def _decode_jpeg(instance: Instance, tag: int, data: bytes | BinaryIO) -> NDArray[Any]:
     """JPEG of 8, 12 or 16 bits, with or without loss (ISO 10918), by libjpeg-turbo."""
     import imagecodecs
 

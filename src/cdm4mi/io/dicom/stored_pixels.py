@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -132,10 +133,15 @@ def _little_endian(stored: NDArray[Any]) -> bytes | BinaryIO:
     return file
 
 
-def set_float_pixels(dataset: Dataset, planes: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    """Pixel data of an image whose source stores floats (a Parametric Map): no rescale, no integers' attributes."""
+def set_float_pixels(dataset: Dataset, planes: NDArray[Any], order: Iterable[int], dtype: np.dtype[Any]) -> None:
+    """Set the pixel data of an image that stores floats (a Parametric Map): no rescale, no integers' attributes."""
+    numbers = list(order)
+    stored = arrays.empty((len(numbers), *planes.shape[1:]), dtype)
+    for out, n in zip(arrays.planes(stored), numbers, strict=True):
+        out[...] = planes[n]
+        arrays.release(planes)
     keyword, vr = ("FloatPixelData", "OF") if dtype.itemsize == 4 else ("DoubleFloatPixelData", "OD")
-    dataset.add_new(keyword, vr, planes.astype(dtype.newbyteorder("<")).tobytes())
+    dataset.add_new(keyword, vr, _little_endian(stored))
 
 
 def _rescale(frame: Frame, grid: Grid) -> Rescale:

@@ -67,7 +67,7 @@ def derived_datasets(
             if deidentified:
                 deidentified.apply(dataset)
             if floating:
-                set_float_pixels(dataset, planes[order], header.dtype)
+                set_float_pixels(dataset, planes, order, header.dtype)
             else:
                 set_pixels(dataset, planes, order, grids, header)
             number = instance if shared[text(source, "SOPInstanceUID")] > 1 else None

@@ -65,21 +65,22 @@ def read_hdf5(file: ScanFile) -> Volume:
 
 def read_hdf5_folder(files: Sequence[ScanFile]) -> Volume:
     """Read a folder of patch files of one shape as one volume: each file a slice, in the order of the names."""
-    parts = [_read(file) for file in files]
-    first = parts[0]
-    for file, (array, _, _) in zip(files, parts, strict=True):
-        if array.shape != first[0].shape or array.shape[0] != 1:
+    first, dtype, of_first = _read(files[0])
+    stack = empty((len(files), *first.shape[1:]), np.float32)
+    for n, file in enumerate(files):
+        array = _read(file)[0]
+        if array.shape != first.shape or array.shape[0] != 1:
             raise UserError(
-                f"{file.name}: is {array.shape}, the first file {first[0].shape}, expected one image of one size each"
+                f"{file.name}: is {array.shape}, the first file {first.shape}, expected one image of one size each"
             )
+        stack[n] = array[0]
+        release(stack)
     names = [path.name for file in files for path in file.paths]
     if len(set(names)) < len(names):  # files of several folders: none may overwrite another
         names = [f"{n:06d}-{name}" for n, name in enumerate(names, 1)]
-    header = Hdf5Header(first[2].dataset, first[2].shape, names=names, files=list(files))
-    source = Source("hdf5", tuple(path for file in files for path in file.paths), header, first[1], folder=True)
-    return Volume(
-        np.concatenate([p[0] for p in parts]), np.eye(4), None, source, ["HDF5 without an affine: 1 mm voxels"]
-    )
+    header = Hdf5Header(of_first.dataset, of_first.shape, names=names, files=list(files))
+    source = Source("hdf5", tuple(path for file in files for path in file.paths), header, dtype, folder=True)
+    return Volume(stack, np.eye(4), None, source, ["HDF5 without an affine: 1 mm voxels"])
 
 
 def write_hdf5(volume: Volume, path: Path, template: Source | None, dtype: np.dtype[Any] | None = None) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.io.arrays import check_memory
+from cdm4mi.io import arrays
 from cdm4mi.io.formats.format import Format
 from cdm4mi.io.quantise import Grid, refine, rescale
 from cdm4mi.io.scan_file import DEFLATE_GAIN, ScanFile
@@ -24,6 +26,8 @@ _MILLIMETRES = {
     "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3, "microns": 1e-3,
 }  # fmt: skip
 _LOSSLESS = (5, 8, 32946)  # LZW and the two numbers of deflate
+_CLASSIC = 2**32 - 2**25
+"""Bytes of pixels that fit, with what describes them, into a TIFF of 32-bit offsets."""
 # What tifffile writes of its own accord for ImageJ, or what the values no longer fit
 _IMAGEJ_SHAPE = {
     "ImageJ", "images", "slices", "frames", "channels", "hyperstack", "mode", "axes", "cf", "c0", "c1", "min", "max",
@@ -59,11 +63,11 @@ def read_tiff(file: ScanFile) -> Volume:
             raise UserError(f"{name}: the pixels are {dtype}, expected numbers")
         gain = 1 if page.compression == 1 else DEFLATE_GAIN
         sizes = (len(tiff.series), *(int(n) for n in first.shape))
-        check_memory(name, sizes, file.size // dtype.itemsize + 1, gain)
+        arrays.check_memory(name, sizes, file.size // dtype.itemsize + 1, gain)
         metadata = (tiff.shaped_metadata or ({},))[0]
         imagej = tiff.imagej_metadata if tiff.is_imagej else None
         stated = _ome_affine(tiff.ome_metadata) if tiff.is_ome else _imagej_affine(imagej or {}, page)
-        raw = np.concatenate([_slices_last(series, colour, name) for series in tiff.series])
+        raw = _joined((_slices_last(_values(series, file), series, colour, name) for series in tiff.series), sizes[0])
         header = TiffHeader(_tags(tiff, page), imagej, bool(tiff.is_ome))
     raw = raw[0] if raw.ndim - colour == 4 and len(raw) == 1 else raw
     slope, intercept, affine = 1.0, 0.0, np.eye(4)
@@ -82,8 +86,7 @@ def read_tiff(file: ScanFile) -> Volume:
         notes.append("TIFF without an affine: 1 mm voxels were assumed")
     if any(len(series.levels) > 1 for series in tiff.series):
         notes.append("the TIFF holds smaller copies of the image, which were left out")
-    planes = raw.reshape(-1, *raw.shape[-2 - colour :])
-    array = np.stack([rescale(plane, slope, intercept) for plane in planes])
+    array = arrays.converted(_pages(raw, colour), np.float32, lambda page: rescale(page, slope, intercept))
     if page.photometric == 0:
         notes.append("the TIFF shows small values as white (MINISWHITE): values kept as stored")
     modality, units = metadata.get("modality"), metadata.get("units")
@@ -110,9 +113,46 @@ def _check_pages(tiff: tifffile.TiffFile, name: str) -> None:
         raise UserError(f"{name}: has {channels[0]} channels, expected one grey value (or RGB) a pixel")
 
 
-def _slices_last(series: tifffile.TiffPageSeries, colour: bool, name: str) -> NDArray[Any]:
+def _values(series: tifffile.TiffPageSeries, file: ScanFile) -> NDArray[Any]:
+    """The pixels of a series in its own shape: a map of the file where they lie plain in it, else decoded by page."""
+    dtype, shape = np.dtype(series.dtype), tuple(int(n) for n in series.shape)
+    if series.dataoffset is not None:
+        order = series.keyframe.parent.byteorder
+        with file.open() as opened:
+            return arrays.from_file(opened, dtype.newbyteorder(order), shape, series.dataoffset)
+    raw = arrays.empty((len(series.pages), series.keyframe.size), dtype)
+    step = max(1, arrays.HELD // raw[0].nbytes)
+    for n, page in enumerate(series.pages):
+        assert page is not None  # refused before
+        values = page.asarray()
+        raw[n] = (values if series.transform is None else series.transform(values)).reshape(-1)
+        if n % step == 0:
+            arrays.release(raw)
+    return raw.reshape(shape)
+
+
+def _joined(parts: Iterator[NDArray[Any]], count: int) -> NDArray[Any]:
+    """Series of one shape, written one after the other, as one array. One of them is open at a time."""
+    first = next(parts)
+    if count == 1:
+        return first
+    joined = arrays.empty((count * len(first), *first.shape[1:]), first.dtype)
+    out = arrays.planes(joined)
+    for part in chain([first], parts):
+        for plane in arrays.planes(part):
+            next(out)[...] = plane
+    return joined
+
+
+def _pages(array: NDArray[Any], colour: bool) -> NDArray[Any]:
+    """An array of slices as (pages, rows, columns), the colours of a pixel in neighbouring columns."""
+    rows = array.shape[-3] if colour else array.shape[-2]
+    return arrays.contiguous(array, array.dtype).reshape(-1, rows, array.shape[-1] * (array.shape[-2] if colour else 1))
+
+
+def _slices_last(raw: NDArray[Any], series: tifffile.TiffPageSeries, colour: bool, name: str) -> NDArray[Any]:
     """The pixels of a series (slices, rows, columns) or (time, slices, rows, columns), colour last."""
-    raw, axes = series.asarray(), series.axes
+    axes = series.axes
     if colour:
         raw, axes = np.moveaxis(raw, axes.index("S"), -1), axes.replace("S", "")
     long = [n for n, length in enumerate(raw.shape[: len(axes) - 2]) if length > 1]
@@ -176,24 +216,26 @@ def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     axes = "TZYX"[-array.ndim :] if volume.channel_axis is None else "ZYXS"
     header = template.header if template is not None and template.kind == "tiff" else TiffHeader()
     scale: dict[str, float] = {}
-    data = array.astype(np.float64) if wanted == np.float64 else array
-    if wanted.kind in "iu" and np.isfinite(array).all():
+    colour = volume.channel_axis is not None
+    pages = _pages(array, colour)
+    stored = arrays.converted(pages, wanted, lambda page: page) if wanted == np.float64 else pages
+    if wanted.kind in "iu" and not arrays.count_where(pages, lambda page: ~np.isfinite(page)):
         slope, intercept = (source.slope, source.intercept) if source is not None and dtype is None else (1.0, 0.0)
         candidates = [Grid(wanted, slope, intercept)]
         if dtype is not None:
-            low, high = float(array.min()), float(array.max())
+            low, high = arrays.limits(pages)
             first = Grid(wanted).limits[0]
             step = max((high - low) / (Grid(wanted).limits[1] - first), 1e-30) * (1 + 1e-6)
             candidates.append(Grid(wanted, step, low - first * step))
-        grid = refine(array, candidates[:1], only_exact=True) or (candidates[1] if dtype is not None else None)
+        grid = refine(pages, candidates[:1], only_exact=True) or (candidates[1] if dtype is not None else None)
         if grid is None:
             notes.append(f"stored as float32 instead of {wanted}: it does not hold the values")
         else:
-            data = grid.encode(array)
+            stored = arrays.converted(pages, wanted, grid.encode)
             scale = {"slope": grid.slope, "intercept": grid.intercept}
     if header.ome:
         notes.append("the OME description of the source was left out; voxel sizes are kept")
-    if header.imagej is not None and data.dtype.str[1:] in ("u1", "u2", "f4") and volume.channel_axis is None:
+    if header.imagej is not None and stored.dtype.str[1:] in ("u1", "u2", "f4") and not colour:
         metadata = {key: value for key, value in header.imagej.items() if key not in _IMAGEJ_SHAPE}
         if scale and (scale["slope"], scale["intercept"]) != (1.0, 0.0):
             metadata |= {"cf": 0, "c0": scale["intercept"], "c1": scale["slope"]}
@@ -201,9 +243,19 @@ def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     else:
         metadata = {"affine": volume.affine.tolist(), **scale}
         metadata |= {key: value for key, value in (("modality", volume.modality), ("units", volume.units)) if value}
-        settings = {"photometric": "minisblack" if volume.channel_axis is None else "rgb"}
+        settings = {"photometric": "rgb" if colour else "minisblack"}
     with replacing_file(path) as temporary:
-        tifffile.imwrite(temporary, data, metadata={"axes": axes, **metadata}, **settings, **header.tags)
+        tifffile.imwrite(
+            temporary,
+            arrays.planes(stored),
+            shape=array.shape,
+            dtype=stored.dtype,
+            bigtiff=stored.nbytes > _CLASSIC and "imagej" not in settings,  # ImageJ reads on beyond them
+            buffersize=arrays.HELD,
+            metadata={"axes": axes, **metadata},
+            **settings,
+            **header.tags,
+        )
     return notes
 
 
