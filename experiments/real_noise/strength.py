@@ -1,0 +1,47 @@
+"""What less strength costs: PSNR of blends of the restored scan with the noisy one, on the rows of the study.
+
+Run from the checkout, after the study whose noisy scans it takes from runs/real_noise/cache or makes:
+    python -m experiments.real_noise.strength [--model CHECKPOINT] [--only ROW ...]
+
+``lesions.py`` says what the same blends are worth to small lesions. Beside: the best of the tuned classical methods.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+
+import cdm4mi
+from cdm4mi.models.checkpoint import load_model
+from experiments.real_noise.rows import METHODS, ROWS, cases, classical, psnr
+from experiments.real_noise.study import table
+
+STRENGTHS = (1.0, 0.9, 0.8, 0.6)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="default: the model that ships")
+    parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_model(options.model)
+    lines = []
+    for row in (ROWS[key] for key in options.only):
+        scores: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
+        for of, case in cases(row):
+            square = (slice(None), *of.square())
+            y, reference = case.y[square], case.reference[square]
+            restored = cdm4mi.denoise(of.with_array(case.y), model).volume.array[square]
+            for strength in STRENGTHS:
+                scores[strength].append(psnr(y + strength * (restored - y), reference, of.window))
+        others = [score for method in METHODS if (score := classical(row, method)) is not None]
+        lines.append([row.title, *(f"{np.mean(scores[s]):.2f}" for s in STRENGTHS), f"{max(others):.2f}"])
+    print("PSNR in dB, mean over the scans, by strength\n")
+    print(table(["", *(f"{strength:g}" for strength in STRENGTHS), "best classical"], lines))
+
+
+if __name__ == "__main__":
+    main()
