@@ -21,7 +21,9 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.register_buffer("inv_freq", torch.exp(torch.arange(0, dim, 2).float() * (-math.log(10000) / dim)))
+        # computed on the CPU wherever the network is made: a product on the meta device makes torch import its compiler
+        frequencies = torch.exp(torch.arange(0, dim, 2, device="cpu").float() * (-math.log(10000) / dim))
+        self.register_buffer("inv_freq", frequencies.to(torch.get_default_device()))
 
     def forward(self, t: Tensor) -> Tensor:
         angle = torch.outer(t.to(self.inv_freq.dtype), self.inv_freq)
