@@ -96,7 +96,7 @@ class Intensities(NamedTuple):
 
     @classmethod
     def of(cls, changes: Sequence[Change], levels: Sequence[float | None]) -> Intensities:
-        """Those of the changes of N images. levels: of their noise on [-1, 1], where they are known."""
+        """Those of the changes of N images. levels: of their noise on [-1, 1], for lesions; None: not known."""
         bent = [n for n, change in enumerate(changes) if change.curve is not None]
         refined = any(change.contrast != 1.0 or change.sharpness != 0.0 for change in changes)
         return cls(

@@ -73,7 +73,7 @@ def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: T
     levels: list[float | None] = []
     for n, image in enumerate(images):
         noise, parameter = degradation.chosen(image.parameter, image.frame)
-        levels.append(noise.stated_level(parameter, image.frame))
+        levels.append(noise.stated_level(parameter, image.frame) if image.change.lesions else None)
         groups.setdefault(noise.group if isinstance(noise, BatchedNoise) else n, []).append((n, noise, parameter))
     arranged, magnitude = [], torch.zeros(len(images))
     for members in groups.values():

@@ -32,7 +32,11 @@ AIR = -0.95
 
 
 class Lesion(NamedTuple):
-    """An ellipse, its sign (1 or -1), its detectability, and where in ``CONTRAST`` (0 to 1) its contrast is without."""
+    """An ellipse whose contrast follows from the noise level.
+
+    sign: 1 or -1; detectability: d' in noise of a known level; share: 0 to 1, from the least to the most of
+    ``CONTRAST``, for the contrast where the level is not known.
+    """
 
     ellipse: Ellipse
     sign: float

@@ -39,10 +39,11 @@ def loss_per_sample(
         loss = F.huber_loss(out, target, reduction="none", delta=huber_delta)
     else:
         raise UserError(f"loss_type: found {loss_type!r}, expected one of {', '.join(LOSS_TYPES)}")
-    weighted = loss if pixel_weight is None else loss * pixel_weight
-    mean = weighted.flatten(1).mean(1)
+    mean = (loss if pixel_weight is None else loss * pixel_weight).flatten(1).mean(1)
     if loss_type != "log_l2":
         return mean
+    if pixel_weight is None:
+        return torch.log1p(mean / LOG_FLOOR)
     plain = loss.flatten(1).mean(1)
     return torch.log1p(plain / LOG_FLOOR) + (mean - plain) / (plain.detach() + LOG_FLOOR)
 

@@ -32,8 +32,8 @@ class EMA:
     def restart(self) -> None:
         """Begin anew at the weights that the module has now (after others were loaded into it)."""
         self.updates = 0
-        self._current = dict(self.module.named_parameters())
-        self.weights = {name: p.detach().clone().float() for name, p in self._current.items()}
+        self._learnt = dict(self.module.named_parameters())  # looked up once: the module may have hundreds
+        self.weights = {name: p.detach().clone().float() for name, p in self._learnt.items()}
 
     def decay_at(self, n: int) -> float:
         """d of the n-th update (n from 1)."""
@@ -44,15 +44,15 @@ class EMA:
         """Move the averages towards the module's weights: call once an optimizer step."""
         self.updates += 1
         rest = 1 - self.decay_at(self.updates)
-        current = [p.detach().float() for p in self._current.values()]
-        averages = [self.weights[name].to(p.device) for name, p in self._current.items()]
+        current = [p.detach().float() for p in self._learnt.values()]
+        averages = [self.weights[name].to(p.device) for name, p in self._learnt.items()]
         torch._foreach_lerp_(averages, current, rest)
-        self.weights = dict(zip(self._current, averages, strict=True))
+        self.weights = dict(zip(self._learnt, averages, strict=True))
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the context the module has the averaged weights; after it, its current again, also after an error."""
-        current = {name: p.detach().clone() for name, p in self.module.named_parameters()}
+        current = {name: p.detach().clone() for name, p in self._learnt.items()}
         self._copy(self.weights)
         try:
             yield
@@ -61,7 +61,7 @@ class EMA:
 
     @torch.no_grad()
     def _copy(self, weights: dict[str, Tensor]) -> None:
-        for name, p in self.module.named_parameters():
+        for name, p in self._learnt.items():
             p.copy_(weights[name].to(p.device))
 
     def state_dict(self) -> EMAState:

@@ -104,6 +104,7 @@ class DDPM(L.LightningModule):
         return Condition()
 
     def _call_model(self, x_t: Tensor, t: Tensor, cond: Any) -> Tensor:
+        """The network's output: compiled as a function, as a compiled module would be a second one in checkpoints."""
         out: Tensor = self.model(x_t, t, cond)
         return out
 
