@@ -1,25 +1,19 @@
 """The benchmark of scans of any length: the scans that it makes, and its clock in small."""
 
-import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_script import FOLDER, benchmark_script
 
 from cdm4mi import io
-
-FILE = Path(__file__).parents[2] / "benchmarks" / "stream.py"
 
 
 @pytest.fixture(scope="module")
 def benchmark():
-    spec = importlib.util.spec_from_file_location("stream_benchmark", FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return benchmark_script("stream")
 
 
 def test_one_scan_in_every_format(benchmark, tmp_path):
@@ -32,7 +26,7 @@ def test_one_scan_in_every_format(benchmark, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_clock_is_that_of_the_process_over_that_of_its_network_alone():
-    command = [sys.executable, FILE, "--clock", "--side", "32", "--slices", "3"]
+    command = [sys.executable, FOLDER / "stream.py", "--clock", "--side", "32", "--slices", "3"]
     found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
     times = re.search(r"wall clock (\S+) s: (\S+) s to start and load the model, (\S+) s to restore", found)
     wall, start, restoring = map(float, times.groups())

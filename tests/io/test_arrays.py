@@ -119,27 +119,27 @@ def test_a_folder_of_patches_is_read_and_written_as_in_memory(tmp_path):
     np.testing.assert_array_equal(io.read(tmp_path / "disk").array, expected.array)
 
 
-def test_a_series_is_read_and_written_as_in_memory(tmp_path):
-    source = dicom_series(tmp_path / "series", 5)
+def read_and_written(source, tmp_path, ending):
+    """A scan read with large arrays in files, and in memory; a little brighter, both are written: disk and memory."""
     expected = io.read(source)
     with arrays.arrays_in(tmp_path):
         volume = io.read(source)
-        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk")
-    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory")
+        assert arrays.in_file(volume.array)
+        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / f"disk{ending}")
+    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / f"memory{ending}")
     np.testing.assert_array_equal(volume.array, expected.array)
+    return volume, expected
+
+
+def test_a_series_is_read_and_written_as_in_memory(tmp_path):
+    read_and_written(dicom_series(tmp_path / "series", 5), tmp_path, "")
     np.testing.assert_array_equal(io.read(tmp_path / "disk").array, io.read(tmp_path / "memory").array)
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
 def test_the_frames_of_one_file_are_read_and_written_as_in_memory(syntax, tmp_path):
     source = save_one(enhanced("CT", count=6), tmp_path / "frames.dcm", syntax)
-    expected = io.read(source)
-    with arrays.arrays_in(tmp_path):
-        volume = io.read(source)
-        assert arrays.in_file(volume.array)
-        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk.dcm")
-    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory.dcm")
-    np.testing.assert_array_equal(volume.array, expected.array)
+    read_and_written(source, tmp_path, ".dcm")
     disk, memory = (pydicom.dcmread(tmp_path / f"{name}.dcm") for name in ("disk", "memory"))
     assert disk.PixelData == memory.PixelData and disk.LargestImagePixelValue == memory.LargestImagePixelValue
 
@@ -155,16 +155,9 @@ def test_frames_of_floats_are_read_and_written_as_in_memory(keyword, syntax, tmp
     dataset.BitsAllocated = 32 if keyword == "FloatPixelData" else 64
     setattr(dataset, keyword, values.astype(f"<f{dataset.BitsAllocated // 8}").tobytes())
     source = save_one(dataset, tmp_path / "frames.dcm", syntax)
-    expected = io.read(source)
-    assert np.count_nonzero(expected.padding) == 3 and expected.source.dtype == np.dtype(
-        f"f{dataset.BitsAllocated // 8}"
-    )
-    with arrays.arrays_in(tmp_path):
-        volume = io.read(source)
-        assert arrays.in_file(volume.array)
-        io.write(volume.with_array(volume.array + np.float32(0.3)), tmp_path / "disk.dcm")
-    io.write(expected.with_array(expected.array + np.float32(0.3)), tmp_path / "memory.dcm")
-    np.testing.assert_array_equal(volume.array, expected.array)
+    volume, expected = read_and_written(source, tmp_path, ".dcm")
+    assert np.count_nonzero(expected.padding) == 3
+    assert expected.source.dtype == np.dtype(f"f{dataset.BitsAllocated // 8}")
     np.testing.assert_array_equal(volume.padding, expected.padding)
     disk, memory = (pydicom.dcmread(tmp_path / f"{name}.dcm")[keyword].value for name in ("disk", "memory"))
     assert disk == memory and len(disk) == expected.array.size * dataset.BitsAllocated // 8

@@ -1,22 +1,16 @@
 """The benchmark of GPUs runs, in small on the CPU, and says so where there is no GPU."""
 
-import importlib.util
 import logging
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from benchmark_script import benchmark_script
 
 
 @pytest.fixture
 def benchmark(monkeypatch, caplog):
     caplog.set_level(logging.ERROR, "cdm4mi")  # the script sets it, and what it was comes back afterwards
-    file = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", file)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = benchmark_script("gpu")
     monkeypatch.setattr(module.sources, "PHANTOM_PATIENTS", module.sources.PHANTOM_PATIENTS)
     return module
 
