@@ -65,6 +65,8 @@ SMALL = Size(32, 1, 2, 2, 1, 128, 2, ("model.image_size=16", "model.unet_rosinal
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--only", choices=["restoring", *LARGE], help="one of the parts (default: all)")
+    parser.add_argument("--compile", action="store_true", help="compile the networks for training: a minute each")
     parser.add_argument("--small", action="store_true", help="a few seconds on a CPU; the figures mean nothing")
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -79,12 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
     peak = {precision: product_flops(device, DTYPES[precision], size.product) for precision in precisions}
     for precision, flops in peak.items():
         print(f"matrix product, {size.product} x {size.product}, {precision}: {flops / 1e12:.2f} TFLOP/s")
-    restoring(device, size)
-    for preset in ("precond", "mission"):
+    if options.only in (None, "restoring"):
+        restoring(device, size)
+    for preset in LARGE:
+        if options.only not in (None, preset):
+            continue
         stated = load_preset(preset).training.batch_size
         cases = [("bf16", stated), ("bf16", LARGE[preset])] if size.batch is None else [("32", size.batch)]
         for precision, batch in cases:
-            training(device, preset, precision, batch, size, peak[precision])
+            training(device, preset, precision, batch, size, peak[precision], compiled=options.compile)
     return 0
 
 
@@ -115,7 +120,9 @@ def restoring(device: torch.device, size: Size) -> None:
         )
 
 
-def training(device: torch.device, preset: str, precision: str, batch: int, size: Size, peak: float) -> None:
+def training(
+    device: torch.device, preset: str, precision: str, batch: int, size: Size, peak: float, *, compiled: bool = False
+) -> None:
     """Print patches a second of a training of a preset on phantoms, the peak memory and the share of the peak FLOPs."""
     config = load_preset(
         preset,
@@ -127,6 +134,7 @@ def training(device: torch.device, preset: str, precision: str, batch: int, size
             f"training.accelerator={device.type}",
             f"training.precision={precision}",
             f"training.batch_size={batch}",
+            f"training.compile={str(compiled).lower()}",
             f"training.max_tsteps={size.steps}",
             f"training.val_every={size.steps}",
             f"training.log_every={max(1, size.steps // 3)}",
@@ -141,8 +149,9 @@ def training(device: torch.device, preset: str, precision: str, batch: int, size
         train(config, Path(folder), progress=False, data=data)
         with next(Path(folder).rglob("metrics.csv")).open() as file:
             rate = max(float(row["train/images_per_second"]) for row in csv.DictReader(file) if row["train/loss"])
+    how = f"{precision}, compiled" if compiled else precision
     print(
-        f"training {preset}, batch {batch}, {precision}: {rate:.1f} patches/s, {per_patch / 1e9:.1f} GFLOP a patch, "
+        f"training {preset}, batch {batch}, {how}: {rate:.1f} patches/s, {per_patch / 1e9:.1f} GFLOP a patch, "
         f"{rate * per_patch / peak:.1%} of a matrix product{memory(device)}",
         flush=True,
     )

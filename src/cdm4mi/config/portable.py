@@ -10,7 +10,7 @@ from cdm4mi.config.schema import Config
 from cdm4mi.config.yaml_text import read_file
 from cdm4mi.errors import UserError
 
-PATHS = (("data", "paths"), ("data", "contrasts"), ("model", "regression"))
+PATHS = (("data", "paths"), ("data", "contrasts"), ("model", "regression"), ("training", "initial_weights"))
 """The keys that hold a path, or a list of them."""
 
 

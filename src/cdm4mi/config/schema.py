@@ -314,6 +314,11 @@ class TrainingConfig(Section):
     max_minutes: Positive | None = Field(
         None, description="end after so many minutes if max_tsteps are not done by then; lr_decay ends then too"
     )
+    initial_weights: str | None = Field(
+        None,
+        description="a trained model whose weights the training begins with, shipped: the one that ships; its model "
+        "section must be this one's, but for image_size, dropout and fewer n_res_blocks",
+    )
     batch_size: Count = Field(16, description="pairs of a micro-batch in each process")
     accumulate: Count = 1
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: a GPU where there is one")

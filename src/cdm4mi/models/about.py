@@ -25,6 +25,15 @@ class TrainingData(Record):
     slices_val: int = 0
     slice_hashes: list[str] = Field(default_factory=list)
 
+    def after(self, earlier: TrainingData) -> TrainingData:
+        """Whom weights have seen that were trained on ``earlier`` before; the counts of slices stay."""
+        train = set(earlier.patients_train) | set(self.patients_train)
+        val = set(self.patients_val) - train
+        hashes = set(earlier.slice_hashes) | set(self.slice_hashes)
+        return self.model_copy(
+            update={"patients_train": sorted(train), "patients_val": sorted(val), "slice_hashes": sorted(hashes)}
+        )
+
 
 class KindCalibration(Record):
     """The scale for one kind of noise, and the coverage of the 90 % interval that was measured with it.
@@ -121,7 +130,8 @@ class About(FileRecord):
     """What is known of a model.
 
     version: of the program that trained it. step: of the training.
-    distilled_from: hash of the teacher's weights. layout: whose file it is, where it is not this project's. card: the
+    initial_weights: hash of those that the training began with, of another model; distilled_from: of the teacher's.
+    layout: whose file it is, where it is not this project's. card: the
     model card.
     """
 
@@ -131,6 +141,7 @@ class About(FileRecord):
     calibration: Calibration | None = None
     steps_study: StepsStudy | None = None
     lesions: LesionCurve | None = None
+    initial_weights: str | None = None
     distilled_from: str | None = None
     teacher_steps: int | None = None
     layout: str | None = None

@@ -161,6 +161,16 @@ def read_ckpt(file: Path) -> dict[str, Any]:
     return found
 
 
+def read_about(file: Path) -> About:
+    """What a checkpoint of this project says of its model. Raises UserError as ``read_ckpt``."""
+    return _about_of(file, read_ckpt(file))
+
+
+def _about_of(file: Path, checkpoint: dict[str, Any]) -> About:
+    facts = {k: v for k, v in checkpoint["cdm4mi"].items() if k not in ("config", "regression")}
+    return _about(facts | {"step": checkpoint.get("global_step", 0)}, file)
+
+
 def _not_plain(file: Path, name: str | None) -> str:
     found = f" (it names {name})" if name else ""
     expected = "one that loads with weights_only, or the original work's as torch.save writes it since version 1.6"
@@ -183,8 +193,7 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     else:
         notices.append("the checkpoint has no averaged weights: those as trained are used")
     weights |= {k: v for k, v in state.items() if k.startswith(_REGRESSION)}
-    facts = {k: v for k, v in own.items() if k not in ("config", "regression")}
-    about = _about(facts | {"step": checkpoint.get("global_step", 0)}, file)
+    about = _about_of(file, checkpoint)
     return _with_regression(file, config, weights, about, own.get("regression"), notices)
 
 

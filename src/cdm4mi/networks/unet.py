@@ -56,6 +56,7 @@ class UNet(nn.Module):
         self.in_channel, self.out_channel, self.fold = in_channel, out_channel, fold
         self.context_dim, self.vector_dim, self.use_affine_time = context_dim, vector_dim, use_affine_time
         self.gradient_checkpointing = gradient_checkpointing
+        self.n_res_blocks, self.levels = n_res_blocks, len(channel_multiplier)
         self.size_multiple = fold * 2 ** (len(channel_multiplier) - 1)
         time_dim = channel * 4
 

@@ -26,7 +26,7 @@ from cdm4mi.diffusion.solvers.ddim import ddim
 from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
-from cdm4mi.models.about import About, TrainingData, checkpoint_section
+from cdm4mi.models.about import About, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
 from cdm4mi.models.condition import Condition
 from cdm4mi.training.modules import Batch, ConditionDDPM
@@ -146,7 +146,7 @@ def distill(
         module = DistilledDDPM(config, network, guide, times)
         about = About(
             version=__version__,
-            data=with_teachers_patients(data.summary, teacher.about.data),
+            data=data.summary.after(teacher.about.data),
             distilled_from=teacher.weight_hash,
             teacher_steps=teacher_steps,
         )
@@ -162,10 +162,3 @@ def chosen_times(teacher: TrainedModel, data: PairData, calls: int) -> list[int]
     last = process.path.timesteps - 1
     middle = min(start_time(process.path, MIDDLE * spread), last - 1)
     return [middle] if calls == 1 else [last, middle]
-
-
-def with_teachers_patients(data: TrainingData, teachers: TrainingData) -> TrainingData:
-    """Whom the student's weights have seen: its own patients and those of its teacher."""
-    train = set(teachers.patients_train) | set(data.patients_train)
-    val = set(data.patients_val) - train
-    return data.model_copy(update={"patients_train": sorted(train), "patients_val": sorted(val)})

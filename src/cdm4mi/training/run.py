@@ -28,11 +28,12 @@ from cdm4mi.errors import UserError
 from cdm4mi.locks import sole_run
 from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
-from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.models.checkpoint import TrainedModel, read_about
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.training.ahead import MadeAhead
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput, TimeLimit
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
+from cdm4mi.training.initial import begin_with, initial_model
 from cdm4mi.training.last_checkpoint import BEST, LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
 from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
@@ -180,6 +181,8 @@ def train(
         check_sizes(config.model)
         regression = regression_of(config)
         check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
+        initial = None if start is not None else initial_model(config)
+        earlier = About() if start is None else read_about(start)
         with torch.device("meta"):
             network = build_network(config.model, further_channels=config.further_channels)
         check_memory(network)
@@ -189,7 +192,11 @@ def train(
             log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
         kind = model_class(config.model)
         module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
-        about = About(version=__version__, data=data.summary)
+        if initial is not None:
+            begin_with(module.model, initial)
+            earlier = About(data=initial.about.data, initial_weights=initial.weight_hash)
+        seen = data.summary.after(earlier.data)
+        about = About(version=__version__, data=seen, initial_weights=earlier.initial_weights)
         section = checkpoint_section(config, about, None if regression is None else regression.config)
         return fit(module, data, config, out, section, start=start, progress=progress)
 
