@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--dose", type=float, default=0.25)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = load_model(None if options.model == "shipped" else options.model)
+    model = load_model(options.model)
     of = scan(options.scan)
     case = simulated(of, 0, type="low_dose_ct", dose=options.dose)
     y = of.with_array(case.y)

@@ -222,7 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    model = load_model(None if options.model == "shipped" else options.model)
+    model = load_model(options.model)
     for of in options.sets:
         lines = run(of, options.cases, model, options.out)
         print(f"\n{of}: {', '.join(SETS[of])}\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cdm4mi.models.checkpoint import SHIPPED, load_model, save_model
+from cdm4mi.models.checkpoint import SHIPPED_FILE, load_model, save_model
 
 WEIGHTS = Path("src/cdm4mi/models/weights")
 
@@ -18,10 +18,12 @@ def main() -> None:
     model = load_model(checkpoint)
     model.config.data.paths = []  # the scans do not ship
     model.config.data.exclude_patients = []
+    model.config.data.val_patients = None
+    model.config.training.initial_weights = None  # they are in the last weights
     model.config.data.level_map_share = 0.0  # maps came late in its training: it restores better without (README.md)
     card = WEIGHTS / "README.md"
-    save_model(model, WEIGHTS / SHIPPED, card=card.read_text(encoding="utf-8"))
-    written = WEIGHTS / SHIPPED
+    save_model(model, WEIGHTS / SHIPPED_FILE, card=card.read_text(encoding="utf-8"))
+    written = WEIGHTS / SHIPPED_FILE
     print(f"{written}: {written.stat().st_size / 1e6:.2f} MB, weights {load_model().weight_hash[:16]}")
 
 

@@ -216,7 +216,7 @@ def loaded(names: list[str]) -> dict[str, TrainedModel]:
     """Models by what the tables call them: the file's name where it is nobody else's."""
     stems = [Path(name).stem for name in names]
     titles = stems if len(set(stems)) == len(names) else names
-    return {title: load_model(None if name == "shipped" else name) for title, name in zip(titles, names, strict=True)}
+    return {title: load_model(name) for title, name in zip(titles, names, strict=True)}
 
 
 def described(judged: Judged) -> list[str]:

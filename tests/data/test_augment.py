@@ -148,6 +148,7 @@ def test_a_configuration_reaches_training_and_mistakes_are_named():
         ("rotation=270", "rotation: found 270, expected at most 180"),
         ("contrast=-1", "contrast: found -1, expected at least 0"),
         ("flip=maybe", "flip: found 'maybe', expected true or false"),
+        ("lesion_weight=30", "lesion_weight is 30 with lesions 0, expected lesions above 0"),
     ):
         with pytest.raises(UserError, match=message):
             parse_config({}, [f"data.augment.{wrong}"])

@@ -13,7 +13,11 @@ from cdm4mi.files import below
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="a store of prepare (its plan), a YAML file, ours or the original work's, or a preset")
+        str,
+        typer.Argument(
+            help="a store of prepare (its plan), a YAML file, ours or the original work's, a preset, or a model to "
+            "fine-tune: shipped, or a checkpoint"
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the file's, as max_tsteps=100")

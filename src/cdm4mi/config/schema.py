@@ -222,6 +222,12 @@ class AugmentConfig(Section):
         "are next to nothing of a patch, and a network that loses them restores the rest as well",
     )
 
+    @model_validator(mode="after")
+    def _lesions_to_weigh(self) -> AugmentConfig:
+        if self.lesion_weight > 1 and self.lesions == 0:
+            raise ValueError(f"lesion_weight is {self.lesion_weight:g} with lesions 0, expected lesions above 0")
+        return self
+
 
 class DataConfig(Section):
     """Where the clean scans are and how they become patches."""

@@ -31,7 +31,9 @@ from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
 from cdm4mi.records import read_record_as
 
-SHIPPED = "base.safetensors"
+SHIPPED = "shipped"
+"""The name of the model that comes with the package."""
+SHIPPED_FILE = "base.safetensors"
 _NETWORK = "model."
 _REGRESSION = "regression."
 
@@ -81,16 +83,17 @@ def checkpoint_file(path: str | Path) -> Path:
 
 
 def load_model(path: str | Path | None = None, config: Config | None = None) -> TrainedModel:
-    """Read a model; without a path, the one that ships with the package. Averaged (EMA) weights where there are any.
+    """Read a model, its averaged (EMA) weights where there are any.
 
-    path: a .ckpt of this project or of the original work, a .safetensors file, or a run's folder (its best.ckpt).
-    config: overrides what the file says, needed for original checkpoints of unusual networks. Nothing that a file
-    names is imported or executed. Raises UserError for a file that is missing or is no such thing.
+    path: a .ckpt of this project or of the original work, a .safetensors file, or a run's folder (its best.ckpt); None
+    or ``shipped``: the model that comes with the package. config: overrides what the file says, needed for original
+    checkpoints of unusual networks. Nothing that a file names is imported or executed. Raises UserError for a file that
+    is missing or is no such thing.
     """
-    if path is None:
-        with resources.as_file(resources.files("cdm4mi.models") / "weights" / SHIPPED) as shipped:
+    if path is None or path == SHIPPED:
+        with resources.as_file(resources.files("cdm4mi.models") / "weights" / SHIPPED_FILE) as shipped:
             model = _load_safetensors(shipped, config)
-        model.name = "shipped:" + SHIPPED.removesuffix(".safetensors")
+        model.name = "shipped:" + SHIPPED_FILE.removesuffix(".safetensors")
         return model
     file = checkpoint_file(path)
     model = _load_safetensors(file, config) if file.suffix == ".safetensors" else _load_ckpt(file, config)

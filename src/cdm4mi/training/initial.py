@@ -12,7 +12,6 @@ from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.networks import UNet
 from cdm4mi.networks.deepen import deepened
 
-SHIPPED = "shipped"
 _UNET = "unet_rosinality_config"
 _FREE = {"image_size", "sigma_r"}
 _FREE_OF_UNET = {"n_res_blocks", "dropout", "gradient_checkpointing"}
@@ -23,7 +22,7 @@ def initial_model(config: Config) -> TrainedModel | None:
     name = config.training.initial_weights
     if name is None:
         return None
-    model = load_model(None if name == SHIPPED else name)
+    model = load_model(name)
     own, other = _settings(config.model), _settings(model.config.model)
     differing = next((key for key in own if own[key] != other[key]), None)
     if differing is not None:

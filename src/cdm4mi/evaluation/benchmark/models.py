@@ -16,8 +16,6 @@ from cdm4mi.evaluation.leakage import refuse_leaks
 from cdm4mi.files import below
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 
-SHIPPED = "shipped"
-
 
 def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say: Callable[[str], None]) -> TrainedModel:
     """The model of a method, checked for leakage before and after training.
@@ -26,7 +24,7 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say:
     test patient was, or would be, trained on.
     """
     if method.config is None:
-        model = load_model(None if method.checkpoint == SHIPPED else method.checkpoint)
+        model = load_model(method.checkpoint)
     else:
         config = load_config(method.config, method.overrides)
         model = load_model(trained(config, below(folder, place_of(config)), method.title, scans, say, method.weights))
