@@ -13,6 +13,7 @@ import torch
 
 from cdm4mi import __version__
 from cdm4mi.archive import bids
+from cdm4mi.archive.reports import ScanReport
 from cdm4mi.archive.series import Series
 from cdm4mi.archive.table import Row
 from cdm4mi.config.load import load_config
@@ -31,8 +32,10 @@ from cdm4mi.models.checkpoint import TrainedModel, checkpoint_file, load_model
 class Job:
     """What holds for every scan: the folder of the outputs, and the arguments of ``denoise_file``.
 
-    sampling: (name, value) of what is changed of the model's; config: the experiment file of a model without one;
-    threads: of the processor, None: as torch chooses; version: of the program that asks, which a worker's has to be.
+    reports: the folder of the trust reports, each below it under the path of its output; strict: a scan that the model
+    was not trained for is not restored. sampling: (name, value) of what is changed of the model's; config: the
+    experiment file of a model without one; threads: of the processor, None: as torch chooses; version: of the program
+    that asks, which a worker's has to be.
     """
 
     out: Path
@@ -50,6 +53,8 @@ class Job:
     batch: int | None = None
     memory: str | None = None
     threads: int | None = None
+    reports: Path | None = None
+    strict: bool = False
     version: str = __version__
 
     def arguments(self) -> dict[str, Any]:
@@ -102,26 +107,28 @@ def restore(job: Job, series: Series) -> Row:
 def _restored(job: Job, series: Series, trained: TrainedModel, sampling: SamplingConfig, output: Path) -> Row:
     make_folder(output.parent)
     before = _written(output)
+    report = None
+    if job.reports is not None or job.strict:
+        report = ScanReport(None if job.reports is None else job.reports / series.target, job.strict)
     with arrays_in(output.parent):
-        record = denoise_file(
-            series.read(),
-            output,
-            trained,
-            sampling,
-            **(job.arguments() | {"modality": job.modality or ("MR" if series.dataset else None)}),
-            resume=True,
-        )
+        volume = series.read()
+        volume.modality = job.modality or ("MR" if series.dataset else volume.modality)
+        record = denoise_file(volume, output, trained, sampling, **job.arguments(), resume=True, observer=report)
+        kept = before is not None and before == _written(output)
+        if kept and report is not None:
+            report.look_up(volume, output, record, trained, bool(job.deidentify))
     if series.dataset is not None:
         bids.finish(series.dataset, series.files[0], output, bool(job.deidentify))
     return Row(
         series.source,
         series.target,
-        "kept" if before is not None and before == _written(output) else "restored",
-        "; ".join(record.warnings),
+        "kept" if kept else "restored",
+        "; ".join([*record.warnings, *([report.missing] if report and report.missing else [])]),
         record.slices,
         record.noise_level.value,
         record.input.units or record.normalisation.unit,
         record.seconds,
+        "" if report is None else report.verdict,
     )
 
 

@@ -65,7 +65,8 @@ def restore_archive(archive: Archive, job: Job, spread: Spread | None = None, on
     if (how := deidentification(job.deidentify)) and how.random:
         expected = "a secret in `deidentify_key`, so that all runs and workers give a patient one ID"
         raise UserError(field="deidentify", found="random patient IDs for an archive", expected=expected)
-    job = replace(job, out=job.out.absolute(), model=_absolute(job.model), config=_absolute(job.config))
+    job = replace(job, out=job.out.absolute(), reports=_absolute(job.reports))
+    job = replace(job, model=_absolute(job.model), config=_absolute(job.config))
     series = [replace(one, files=tuple(file.absolute() for file in one.files)) for one in archive.series]
     series = [replace(one, dataset=_absolute(one.dataset)) for one in series]
     counts = Counts()

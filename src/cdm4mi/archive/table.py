@@ -19,7 +19,8 @@ _ESCAPED = str.maketrans({"\n": "\\n", "\r": "\\r", "\0": "\\0"})
 @dataclass(frozen=True)
 class Row:
     """One scan. input: its path as the user has it; output: below the table's folder; message: why it failed or was
-    passed over, or the warnings of its record; sigma: of the noise, in ``unit``; seconds: of the restoration."""
+    passed over, or the warnings of its record; sigma: of the noise, in ``unit``; seconds: of the restoration;
+    verdict: of its trust report, where one was asked for."""
 
     input: str
     output: str
@@ -29,6 +30,7 @@ class Row:
     sigma: float | None = None
     unit: str = ""
     seconds: float | None = None
+    verdict: str = ""
 
     def line(self) -> list[str]:
         """The cells of its line. Each is one line of text, so that a line of the file is a line of the table."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import typer
 
 from cdm4mi.cli.options import with_options
 from cdm4mi.cli.terminal import echo
-from cdm4mi.errors import UserError, counted
+from cdm4mi.errors import Refused, UserError, counted
 
 if TYPE_CHECKING:
     from cdm4mi.archive.restore import Job
@@ -67,12 +68,14 @@ def denoise_archive(archive: Archive, job: Job, spread: Spread | None) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cdm4mi.archive.run import Spread, restore_archive
+    from cdm4mi.trust.record import Colour
 
     spread = spread or Spread()
     if spread.shard is not None:
         archive = archive.shard(*spread.shard)
     if job.deidentify:
         echo("warning: names of files and folders are kept: see to it that none names a patient", err=True)
+    verdicts: Counter[str] = Counter()
     total, began, logged = len(archive.series) + len(archive.problems), time.monotonic(), time.monotonic()
     console = Console(stderr=True)
     columns = (TextColumn("restoring"), BarColumn(), MofNCompleteColumn(), TextColumn("scans"), TimeRemainingColumn())
@@ -83,6 +86,7 @@ def denoise_archive(archive: Archive, job: Job, spread: Spread | None) -> None:
         def ended(row: Row) -> None:
             nonlocal done, logged
             done += 1
+            verdicts.update([row.verdict] if row.verdict else [])
             bar.advance(task)
             if row.status == "failed":
                 echo(f"not restored: {row.input}: {with_options(row.message)}", err=True)
@@ -96,9 +100,14 @@ def denoise_archive(archive: Archive, job: Job, spread: Spread | None) -> None:
     kept = f", {counts['kept']} there already" if counts["kept"] else ""
     passed = f", {counts['passed']} passed over" if counts["passed"] else ""
     echo(f"{job.out}: {counted(counts['restored'], 'scan')} restored{kept}{passed}; table {job.out / spread.table}")
+    if verdicts:
+        found = ", ".join(f"{verdicts[colour]} {colour}" for colour in get_args(Colour) if verdicts[colour])
+        echo(f"verdicts: {found}" + (f"; reports in {job.reports}" if job.reports else "") + " (not for clinical use)")
     if archive.others:
         held = ", ".join(f"{number} {kind}" for kind, number in sorted(archive.others.items()))
         echo(f"no scans: {held}")
     if counts["failed"]:
         echo(f"error: {counted(counts['failed'], 'scan')} of {total} could not be restored", err=True)
         raise typer.Exit(1)
+    if job.strict and verdicts["bad"]:
+        raise typer.Exit(Refused.code)

@@ -81,7 +81,10 @@ def denoise(
         Path | None, typer.Option(help="write the standard deviation of every voxel here (estimate mean-of-k)")
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(help="a folder for trust.json and the page trust.html: what was taken away")
+        Path | None,
+        typer.Option(
+            help="a folder for trust.json and the page trust.html: what was taken away (each of many under its path)"
+        ),
     ] = None,
     strict: Annotated[
         bool,
@@ -161,10 +164,11 @@ def denoise(
         batch=batch,
         memory=memory,
         threads=threads,
+        reports=report,
+        strict=strict,
     )
     spread = spread_of(workers, scheduler, shard)
     of_one_scan = {"series": series, "like": like, "uncertainty": uncertainty, "contrasts": contrast}
-    of_one_scan |= {"report": report, "strict": strict}
     if archive := archive_at(scan, out, of_one_scan, spread):
         denoise_archive(archive, job, spread)
         return
