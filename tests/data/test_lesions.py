@@ -41,7 +41,7 @@ def test_a_contrast_is_about_the_least_that_can_be_seen_in_the_noise():
     assert contrast < 0
     signal = contrast * profile(layers_of([[(ellipse, 0.0)]]).ellipses, 32, 32)
     assert float(signal.square().sum().sqrt()) / sigma == pytest.approx(5.0, rel=0.05)
-    assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(10.0) == CONTRAST[1]
+    assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(10.0) is None, "it would have to be plain to see"
     assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(1e-6) == CONTRAST[0]
 
 

@@ -104,7 +104,11 @@ class Intensities(NamedTuple):
             layers_of([change.leaves for change in changes]),
             layers_of(
                 [
-                    [(lesion.ellipse, lesion.contrast(level)) for lesion in change.lesions]
+                    [
+                        (lesion.ellipse, contrast)
+                        for lesion in change.lesions
+                        if (contrast := lesion.contrast(level)) is not None
+                    ]
                     for change, level in zip(changes, levels, strict=True)
                 ]
             ),

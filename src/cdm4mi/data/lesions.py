@@ -21,8 +21,8 @@ RADIUS = (1.5, 10.0)
 """Of the smaller half axis, pixels; the other is up to twice as long."""
 DETECTABILITY = (1.5, 15.0)
 """Contrast times the root of the area in pixels over the noise level: d' of an ideal observer in white noise."""
-CONTRAST = (0.003, 0.15)
-"""On [-1, 1], either way, whatever the noise level: in CT 3 to 150 HU."""
+CONTRAST = (0.003, 0.1)
+"""On [-1, 1], either way: in CT 3 to 100 HU. An ellipse that needs more in its noise is left out."""
 SOFTNESS = (0.2, 1.0)
 """Of the edge, pixels."""
 HIDING = 0.05
@@ -43,13 +43,16 @@ class Lesion(NamedTuple):
     detectability: float
     share: float
 
-    def contrast(self, sigma: float | None) -> float:
-        """Contrast on [-1, 1] in noise of this level, within ``CONTRAST``; None: the level is not known."""
+    def contrast(self, sigma: float | None) -> float | None:
+        """Contrast on [-1, 1] in noise of this level, None where more than ``CONTRAST`` allows would be needed.
+
+        sigma None: the level is not known.
+        """
         low, high = CONTRAST
         if sigma is None:
             return float(self.sign * low * (high / low) ** self.share)
-        area = math.pi * math.prod(self.ellipse.radii)
-        return self.sign * min(max(self.detectability * sigma / math.sqrt(area), low), high)
+        needed = self.detectability * sigma / math.sqrt(math.pi * math.prod(self.ellipse.radii))
+        return None if needed > high else self.sign * max(needed, low)
 
 
 def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:

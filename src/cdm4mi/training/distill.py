@@ -96,6 +96,7 @@ def student_config(teacher: TrainedModel, steps: int, calls: int, overrides: Seq
     data = teacher.config.model_dump(mode="json")
     data["name"] = f"{data['name']}-{calls}-call{'s' if calls > 1 else ''}"
     data["training"] |= {
+        "initial_weights": None,
         "max_tsteps": steps,
         "learning_rate": SLOWER * data["training"]["learning_rate"],
         "lr_decay": "cosine",
