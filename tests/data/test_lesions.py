@@ -8,7 +8,7 @@ import torch
 
 from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.ellipses import Ellipse, layers_of, profile
-from cdm4mi.data.lesions import AIR, CONTRAST, HIDING, MOST, RADIUS, Lesion, draw_lesions, with_lesions
+from cdm4mi.data.lesions import AIR, AREA, CONTRAST, HIDING, MOST, RADIUS, Lesion, draw_lesions, with_lesions
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
@@ -31,6 +31,14 @@ def test_what_is_drawn_is_in_range():
     assert all(RADIUS[0] <= min(lesion.ellipse.radii) <= RADIUS[1] for lesion in each)
     assert all(CONTRAST[0] <= abs(lesion.contrast(None)) <= CONTRAST[1] for lesion in each)
     assert 0.4 < np.mean([lesion.contrast(None) > 0 for lesion in each]) < 0.6
+
+
+def test_as_many_to_an_area_whatever_the_size_of_the_patch():
+    def mean(pixels):
+        return np.mean([len(draw_lesions(np.random.default_rng(k), pixels)) for k in range(300)])
+
+    assert mean(4 * AREA) == 4 * mean(AREA)
+    assert len(draw_lesions(np.random.default_rng(0), 100)) == 1
 
 
 def test_a_contrast_is_about_the_least_that_can_be_seen_in_the_noise():

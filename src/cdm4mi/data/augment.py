@@ -152,10 +152,11 @@ def draw_shrink(config: AugmentConfig, rng: np.random.Generator) -> int:
 
 
 def draw_change(
-    config: AugmentConfig, rng: np.random.Generator, shrink: int = 1, modality: str | None = None
+    config: AugmentConfig, rng: np.random.Generator, pixels: int, shrink: int = 1, modality: str | None = None
 ) -> Change:
-    """Draw a change of the configured strength. Nothing is taken from ``rng`` for changes that are off.
+    """Draw a change of the configured strength, of an image that has so many ``pixels`` when it is shrunk.
 
+    Nothing is taken from ``rng`` for changes that are off.
     The curve is for MR and PET, whose units are arbitrary; the background stays and the brightest knot is 1.
     """
     angle, contrast, sharpness = 0.0, 1.0, 0.0
@@ -170,7 +171,7 @@ def draw_change(
         values = rng.random(KNOTS - 1)
         curve = (BACKGROUND, *(float(v) for v in 2 * values / values.max() - 1))
     leaves = draw_leaves(rng) if config.leaves > 0 and rng.random() < config.leaves else ()
-    lesions = draw_lesions(rng) if config.lesions > 0 and rng.random() < config.lesions else ()
+    lesions = draw_lesions(rng, pixels) if config.lesions > 0 and rng.random() < config.lesions else ()
     return Change(angle, contrast, sharpness, shrink, curve, leaves, lesions)
 
 

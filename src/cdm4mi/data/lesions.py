@@ -16,7 +16,9 @@ from torch import Tensor
 from cdm4mi.data.ellipses import Ellipse, Layers, draw_ellipse, log_uniform
 
 MOST = 6
-"""Ellipses of one patch: 1 to so many."""
+"""Ellipses in ``AREA``: 1 to so many."""
+AREA = 64**2
+"""Pixels. A larger image has as many more."""
 RADIUS = (1.5, 10.0)
 """Of the smaller half axis, pixels; the other is up to twice as long."""
 DETECTABILITY = (1.5, 15.0)
@@ -55,10 +57,11 @@ class Lesion(NamedTuple):
         return None if needed > high else self.sign * max(needed, low)
 
 
-def draw_lesions(rng: np.random.Generator) -> tuple[Lesion, ...]:
-    """1 to ``MOST`` ellipses; sizes and contrasts uniform in the logarithm."""
+def draw_lesions(rng: np.random.Generator, pixels: int = AREA) -> tuple[Lesion, ...]:
+    """Ellipses for an image of so many pixels, 1 to ``MOST`` in ``AREA``; sizes and contrasts uniform in the
+    logarithm."""
     lesions = []
-    for _ in range(int(rng.integers(1, MOST + 1))):
+    for _ in range(max(1, round(int(rng.integers(1, MOST + 1)) * pixels / AREA))):
         ellipse = draw_ellipse(rng, log_uniform(rng, *RADIUS), 2.0, SOFTNESS)
         sign = math.copysign(1.0, rng.random() - 0.5)
         lesions.append(Lesion(ellipse, sign, log_uniform(rng, *DETECTABILITY), float(rng.random())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -176,7 +177,8 @@ class PairDataset(Dataset[Pair]):
             shrink = self._shrink(rng)
             patient, k, crop = self._patch(rng, shrink)
             turn = draw_turn(self.augment, rng)
-            change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
+            shrink = self._fitting(patient.foregrounds[k], shrink)
+            change = self._change(rng, patient.frame(k), self.size**2, shrink)
             taken.append(_Taken(patient, k, crop, turn, change, self.degradation.draw(gen)))
         return self._drawn(taken, (self.seed, self.stream), numbers)
 
@@ -227,7 +229,9 @@ class PairDataset(Dataset[Pair]):
             gen = generator(*key, block)
             shrink = self._shrink(rng)
             patient, k = self._patient_and_slice(rng)
-            change = self._change(rng, patient.frame(k), self._fitting(patient.foregrounds[k], shrink))
+            shrink = self._fitting(patient.foregrounds[k], shrink)
+            pixels = math.prod(patient.foregrounds[k].shape) // shrink**2
+            change = self._change(rng, patient.frame(k), pixels, shrink)
             taken = _Taken(patient, k, WHOLE, lambda image: image, change, self.degradation.draw(gen))
             drawn = self._drawn([taken], key, [block])
             images = noisy_images(drawn.images, False, self.level_map_share > 0)
@@ -327,11 +331,11 @@ class PairDataset(Dataset[Pair]):
         """Draw the shrink of a training patch; validation images are not shrunk."""
         return 1 if self.stream == _VALIDATION else draw_shrink(self.augment, rng)
 
-    def _change(self, rng: np.random.Generator, frame: Frame, shrink: int) -> Change:
+    def _change(self, rng: np.random.Generator, frame: Frame, pixels: int, shrink: int) -> Change:
         """Draw the change of a clean training image; validation images are not changed."""
         if self.stream == _VALIDATION:
             return Change()
-        return draw_change(self.augment, rng, shrink, frame.modality)
+        return draw_change(self.augment, rng, pixels, shrink, frame.modality)
 
     def _fitting(self, plane: Plane, shrink: int) -> int:
         """The shrink, or 1 for a slice that would be smaller than a patch."""
