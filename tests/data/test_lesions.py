@@ -8,7 +8,19 @@ import torch
 
 from cdm4mi.config.schema import AugmentConfig
 from cdm4mi.data.ellipses import Ellipse, layers_of, profile
-from cdm4mi.data.lesions import AIR, AREA, CONTRAST, HIDING, MOST, RADIUS, Lesion, draw_lesions, with_lesions
+from cdm4mi.data.lesions import (
+    AIR,
+    AREA,
+    CONTRAST,
+    HIDING,
+    MOST,
+    RADIUS,
+    WEIGHED,
+    Lesion,
+    draw_lesions,
+    loss_weights,
+    with_lesions,
+)
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
@@ -57,12 +69,21 @@ def test_tissue_gets_them_and_air_does_not():
     image = torch.full((1, 1, 40, 40), AIR)
     image[..., 20:] = 0.0
     out, inside = with_lesions(image, layers_of([[(Ellipse(0.5, 0.5, (8.0, 8.0), 0.0, 0.3), -0.1)]]))
-    assert not bool(inside[..., :20].any()) and float(inside[0, 0, 20, 21]) == pytest.approx(1, abs=1e-3)
-    assert torch.allclose(out, image - 0.1 * inside)
+    most = WEIGHED / (64 * math.pi)
+    assert not bool(inside[..., :20].any()) and float(inside[0, 0, 20, 21]) == pytest.approx(most, rel=1e-3)
+    assert torch.allclose(out, image - 0.1 / most * inside)
     assert torch.equal(out[..., :20], image[..., :20])
     assert float(out[0, 0, 20, 21]) == pytest.approx(-0.1, abs=1e-3)
     bright = layers_of([[(Ellipse(0.5, 0.5, (3.0, 3.0), 0.0, 0.3), 0.2)]])
     assert float(with_lesions(torch.ones(1, 1, 8, 8), bright)[0].max()) == 1.0
+
+
+def test_small_ellipses_count_as_much_as_large_ones():
+    ellipses = [[(Ellipse(0.5, 0.5, radii, 0.4, 0.3), 0.05)] for radii in ((2.0, 2.0), (3.0, 5.0), (10.0, 16.0))]
+    covered = with_lesions(torch.zeros(3, 1, 64, 64), layers_of(ellipses))[1]
+    weights = loss_weights(covered, torch.full((3,), HIDING), 30.0)
+    assert (weights - 1).sum((1, 2, 3)).tolist() == pytest.approx([29 * WEIGHED] * 3, rel=0.1)
+    assert float(weights[0].max()) == pytest.approx(1 + 29 * WEIGHED / (4 * math.pi), rel=0.02)
 
 
 def test_the_share_of_training_patches_that_asked_for_them_has_them():

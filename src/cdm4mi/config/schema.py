@@ -218,8 +218,9 @@ class AugmentConfig(Section):
     )
     lesion_weight: Annotated[float, Field(ge=1)] = Field(
         1.0,
-        description="weight of the loss inside these ellipses, in noise that does not hide them: small and faint, they "
-        "are next to nothing of a patch, and a network that loses them restores the rest as well",
+        description="weight of the loss inside such an ellipse of 100 pixels, and inverse to the area inside others, "
+        "in noise that does not hide them: small and faint, they are next to nothing of a patch, and a network that "
+        "loses them restores the rest as well",
     )
 
     @model_validator(mode="after")

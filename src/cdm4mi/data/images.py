@@ -55,8 +55,8 @@ class NoisyImages(NamedTuple):
     """N images: what a scanner without noise shows and the noisy image, (N, C, H, W), and the noise level (N,).
 
     relative: the noise level of each pixel over that of its image, (N, 1, H, W); or None. texture: of the noise,
-    correlation with the next row and the next column, and 1 for a magnitude, (N, 3); or None. lesions: the share of
-    each pixel inside a lesion that was added, (N, 1, H, W); None where no image has any.
+    correlation with the next row and the next column, and 1 for a magnitude, (N, 3); or None. lesions: where
+    lesions were added, (N, 1, H, W), as ``with_lesions`` returns it; None where no image has any.
     """
 
     x0: Tensor

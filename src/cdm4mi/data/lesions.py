@@ -29,6 +29,8 @@ SOFTNESS = (0.2, 1.0)
 """Of the edge, pixels."""
 HIDING = 0.05
 """Noise level on [-1, 1], in CT 50 HU, above which contrasts that matter are hidden, whatever a network does."""
+WEIGHED = 100.0
+"""Area in pixels of the ellipse that the weight of the loss is for."""
 AIR = -0.95
 """Values on [-1, 1] up to here get none."""
 
@@ -71,24 +73,28 @@ def draw_lesions(rng: np.random.Generator, pixels: int = AREA) -> tuple[Lesion, 
 def with_lesions(images: Tensor, lesions: Layers) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) on [-1, 1] with the ellipses in their tissue, clipped to that range, and where they are.
 
-    The latter is (N, 1, H, W): the share of each pixel inside an ellipse, 0 to 1.
+    The latter is (N, 1, H, W): the share of each pixel inside an ellipse, 0 to 1, times ``WEIGHED`` over the area of
+    the ellipse, so that it has the same sum for an ellipse of any size; the most of it where ellipses overlap.
     """
     chosen = images[lesions.images]
     tissue = chosen > AIR
     within = chosen.new_zeros(len(chosen), 1, *images.shape[-2:])
-    for inside, contrast in lesions.profiles(*images.shape[-2:]):
+    shares = (WEIGHED / (math.pi * lesions.ellipses[:, 2] * lesions.ellipses[:, 3])).split(lesions.counts)
+    for (inside, contrast), share in zip(lesions.profiles(*images.shape[-2:]), shares, strict=True):
         count = len(inside)
         chosen[:count] += contrast * inside * tissue[:count]
-        within[:count] = torch.maximum(within[:count], inside * tissue[:count].any(1, keepdim=True))
+        there = share[:, None, None, None] * inside * tissue[:count].any(1, keepdim=True)
+        within[:count] = torch.maximum(within[:count], there)
     covered = images.new_zeros(len(images), 1, *images.shape[-2:]).index_copy(0, lesions.images, within)
     return images.index_copy(0, lesions.images, chosen.clamp(-1.0, 1.0)), covered
 
 
-def loss_weights(inside: Tensor, level: Tensor, weight: float) -> Tensor:
-    """Weights of the loss, (N, 1, H, W): ``weight`` inside ellipses and 1 outside.
+def loss_weights(covered: Tensor, level: Tensor, weight: float) -> Tensor:
+    """Weights of the loss, (N, 1, H, W): ``weight`` inside ellipses of ``WEIGHED`` pixels and 1 outside.
 
-    inside: as ``with_lesions`` returns it; level: of the noise on [-1, 1], (N,). Above ``HIDING`` the weight
-    comes down to 1 with the inverse square of the level.
+    Inside others it is inversely proportional to their area: with one weight for all, large ellipses would have most
+    of the loss, and a network would take small ones for noise. covered: as ``with_lesions`` returns it; level: of the
+    noise on [-1, 1], (N,). Above ``HIDING`` the weight comes down to 1 with the inverse square of the level.
     """
     share = (HIDING / level).square().clamp(max=1)[:, None, None, None]
-    return 1 + (weight - 1) * share * inside
+    return 1 + (weight - 1) * share * covered
