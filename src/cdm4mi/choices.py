@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+SHIPPED = "shipped"
+"""In the place of a model's file: the model that comes with the package."""
+
 
 @dataclass(frozen=True)
 class SolverEntry:

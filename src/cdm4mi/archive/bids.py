@@ -33,6 +33,17 @@ _PHYSICS = {
 """Fields of a sidecar that name nobody, the only ones that are kept beside a de-identified image."""
 
 
+_IGNORED = ("*.cdm4mi.json", "archive*.csv", "*_dwi.bval", "*_dwi.bvec")
+"""The records, the tables, and the gradients of derived diffusion images, which BIDS names in its text but for which
+bids-validator has no rule."""
+_README = """\
+The images of another BIDS dataset, the noise of which was taken away by cdm4mi {version}, a diffusion model for medical
+images. dataset_description.json names the dataset. Beside each image are its sidecar, whose Sources names the image
+that it was made from, and a record (*.cdm4mi.json) of the model, its weights, the settings and the noise that was
+measured; archive.csv is a table of all images. For research: not for clinical use.
+"""
+
+
 def is_dataset(folder: Path) -> bool:
     """Whether a folder is the root of a BIDS dataset."""
     return "BIDSVersion" in _json(folder / DESCRIPTION)
@@ -88,12 +99,17 @@ def begin_derivative(root: Path, out: Path) -> None:
     if "License" in source:
         described["License"] = source["License"]
     _write(out / DESCRIPTION, json.dumps(described, indent=2) + "\n")
-    _write(out / ".bidsignore", "*.cdm4mi.json\narchive*.csv\n")
+    _write(out / ".bidsignore", "".join(f"{pattern}\n" for pattern in _IGNORED))
+    _write(out / "README", _README.format(version=__version__))
 
 
 def finish(root: Path, image: Path, output: Path, deidentified: bool) -> None:
     """Write the sidecar of a restored image, and copy the gradients of a diffusion series beside it."""
-    fields = _metadata(root, image)
+    fields: dict[str, Any] = {}
+    if _json(root / DESCRIPTION).get("DatasetType", "raw") == "raw":
+        fields["SkullStripped"] = False  # unless a sidecar says so; a derivative has to say it
+    for sidecar in _inherited(root, image, ".json"):
+        fields |= _json(sidecar)
     if deidentified:
         fields = {name: value for name, value in fields.items() if name in _PHYSICS}
     if isinstance(kinds := fields.get("ImageType"), list) and kinds:
@@ -104,25 +120,23 @@ def finish(root: Path, image: Path, output: Path, deidentified: bool) -> None:
     }
     _write(_beside(output, ".json"), json.dumps(fields, indent=2) + "\n")
     for end in _BESIDE:
-        if (found := _beside(image, end)).is_file():
+        if found := _inherited(root, image, end):
             with replacing_file(_beside(output, end)) as temporary:
-                shutil.copyfile(found, temporary)
+                shutil.copyfile(found[-1], temporary)
 
 
-def _metadata(root: Path, image: Path) -> dict[str, Any]:
-    """The fields of an image by BIDS's principle of inheritance: of every sidecar from the root down that fits it."""
+def _inherited(root: Path, image: Path, end: str) -> list[Path]:
+    """The files of an ending that are about an image by BIDS's principle of inheritance, the nearest to it last."""
     suffix, entities = _parts(_beside(image, ""))
-    fields: dict[str, Any] = {}
-    folders = [folder for folder in reversed(image.parents) if folder == root or root in folder.parents]
-    for folder in folders:
+    found: list[Path] = []
+    for folder in [folder for folder in reversed(image.parents) if folder == root or root in folder.parents]:
         fitting = []
-        for sidecar in folder.glob(f"*{suffix}.json"):
-            its_suffix, its_entities = _parts(sidecar.with_suffix(""))
+        for file in folder.glob(f"*{suffix}{end}"):
+            its_suffix, its_entities = _parts(file.with_suffix(""))
             if its_suffix == suffix and its_entities <= entities:
-                fitting.append((len(its_entities), sidecar))
-        for _, sidecar in sorted(fitting):
-            fields |= _json(sidecar)
-    return fields
+                fitting.append((len(its_entities), file))
+        found += [file for _, file in sorted(fitting)]
+    return found
 
 
 def _parts(path: Path) -> tuple[str, set[str]]:

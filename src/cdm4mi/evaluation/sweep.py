@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cdm4mi.choices import SHIPPED
 from cdm4mi.data.manifest import is_store
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, parse_benchmark
 from cdm4mi.io.scan_file import ending
-from cdm4mi.models.checkpoint import SHIPPED
 
 
 def sweep_config(

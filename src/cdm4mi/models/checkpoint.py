@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from cdm4mi.choices import SHIPPED
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.portable import portable, with_paths_of_run
 from cdm4mi.config.schema import Config
@@ -31,8 +32,6 @@ from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
 from cdm4mi.records import read_record_as
 
-SHIPPED = "shipped"
-"""The name of the model that comes with the package."""
 SHIPPED_FILE = "base.safetensors"
 _NETWORK = "model."
 _REGRESSION = "regression."

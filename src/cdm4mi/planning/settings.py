@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from cdm4mi.choices import SHIPPED
 from cdm4mi.config.load import load_config
 from cdm4mi.config.schema import Config
 from cdm4mi.data.manifest import is_store
@@ -22,7 +23,7 @@ def settings_of(config: str, overrides: Sequence[str] = ()) -> Config:
         from cdm4mi.planning.plan_file import load_plan  # with torch, which a mistake in a file need not wait for
 
         return load_plan(path, overrides)
-    if config == "shipped" or path.suffix in MODEL_FILES:
+    if config == SHIPPED or path.suffix in MODEL_FILES:
         from cdm4mi.planning.fine_tuning import fine_tuning
 
         return fine_tuning(config, overrides)
