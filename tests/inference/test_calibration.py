@@ -84,24 +84,26 @@ def test_each_kind_of_noise_has_intervals_of_its_own():
         assert calibration.kinds[kind].coverage == pytest.approx(0.9, abs=0.015)
 
 
-def test_intervals_cover_at_every_level_where_samples_are_surest_in_weak_noise():
-    """Samples whose overconfidence falls with the level, by its power -0.1."""
+def test_intervals_cover_at_every_level_and_kind():
+    """Samples whose overconfidence falls with the level in one kind of noise, and grows in another."""
+    powers = {"white": 0.1, "correlated": -0.15}
 
-    def drawn(level, n, seed):
+    def drawn(level, n, seed, kind):
         rng = np.random.default_rng(seed)
         true = level * (0.2 + 0.5 * (np.indices((48, 48)).sum(0) % 24 > 11))[None].repeat(n, 0)
-        samples = true * (level / 0.1) ** 0.1 / 2 * rng.standard_normal((8, *true.shape))
+        samples = true * (level / 0.1) ** powers[kind] / 2 * rng.standard_normal((8, *true.shape))
         return true * rng.standard_normal(true.shape), samples.std(0, ddof=1)
 
-    levels = [0.01, 0.05, 0.1, 0.4]
+    cases = [(level, kind) for kind in powers for level in (0.01, 0.05, 0.1, 0.4)]
     error, spread = (
-        np.concatenate(part) for part in zip(*(drawn(level, 8, k) for k, level in enumerate(levels)), strict=True)
+        np.concatenate(part)
+        for part in zip(*(drawn(level, 8, k, kind) for k, (level, kind) in enumerate(cases)), strict=True)
     )
-    groups, each = [f"patient {k % 2}" for k in range(32)], np.repeat(levels, 8)
-    inside = np.ones(error.shape, bool)
-    calibration = fit_calibration(error, spread, each, inside, groups, ["white"] * 32, SAMPLING)
-    assert calibration.exponent == pytest.approx(0.1)
-    for k, level in enumerate(levels):
-        error, spread = drawn(level, 8, 10 + k)
-        covered = np.abs(error) <= HALF_WIDTH * calibrated(calibration, spread, level, "white")
+    levels, kinds = ([case[k] for case in cases for _ in range(8)] for k in (0, 1))
+    groups = [f"patient {k % 2}" for k in range(64)]
+    calibration = fit_calibration(error, spread, levels, np.ones(error.shape, bool), groups, kinds, SAMPLING)
+    assert {kind: found.exponent for kind, found in calibration.kinds.items()} == pytest.approx(powers)
+    for k, (level, kind) in enumerate(cases):
+        error, spread = drawn(level, 8, 10 + k, kind)
+        covered = np.abs(error) <= HALF_WIDTH * calibrated(calibration, spread, level, kind)
         assert covered.mean() == pytest.approx(0.9, abs=0.015)

@@ -37,9 +37,9 @@ def test_a_checkpoint_keeps_its_weights_and_gains_what_it_is_told(run):
 
 def test_a_fact_told_twice_is_replaced_and_a_fact_alone_leaves_the_sampling(run):
     annotate(run, calibration=CALIBRATION)
-    annotate(run, calibration=CALIBRATION.model_copy(update={"exponent": 0.2}))
+    annotate(run, calibration=CALIBRATION.model_copy(update={"floor": 0.4}))
     model = load_model(run)
-    assert model.about.calibration.exponent == 0.2 and model.config.sampling.estimate == "mean"
+    assert model.about.calibration.floor == 0.4 and model.config.sampling.estimate == "mean"
 
 
 def test_safetensors_stay_in_half_precision_with_their_card(tiny, tmp_path):

@@ -2,11 +2,12 @@
 
 Fitted on patients that the model was not trained on. With s the samples' standard deviation, smoothed over a few pixels
 (a handful of samples says little of one pixel), and the noise level l of the scan, the calibrated standard deviation is
-scale d with d = sqrt(s^2 + (floor l)^2) (l / 0.1)^-exponent: samples are surer of themselves than they should be, and
-more so in weak noise. The interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of |error| / d
-that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk et al. 2005; normalised scores as
-Lei et al. 2018, section 5.2), for each kind of noise by itself; smoothing, floor and exponent are those of least width
-over all, the geometric mean, in which weak noise counts as much as strong.
+scale d with d = sqrt(s^2 + (floor l)^2) (l / 0.1)^-exponent: samples are surer of themselves than they should be, in
+white noise most where it is weak. The interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of
+|error| / d that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk et al. 2005;
+normalised scores as Lei et al. 2018, section 5.2). Scale and exponent are of each kind of noise by itself, smoothing
+and floor of all; exponent, smoothing and floor are those of least width, the geometric mean, in which weak noise counts
+as much as strong.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ HALF_WIDTH = 1.6448536
 
 SMOOTHING = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0)
 FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4)
-EXPONENTS = (0.0, 0.05, 0.1, 0.15, 0.2)
+EXPONENTS = (-0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 USUAL_LEVEL = 0.1
 """On [-1, 1]: the noise level at which the exponent says nothing."""
 CORRELATED = 0.15
@@ -72,8 +73,10 @@ def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | ND
     level: of all slices, or of each (N,); kind: of their noise, one of ``calibration.kinds``.
     """
     levels = np.broadcast_to(level, len(spread))
-    predicted = _predicted(spread, levels, _Shape(calibration.smoothing, calibration.floor, calibration.exponent))
-    return (calibration.kinds[kind].scale * predicted).astype(np.float32)
+    fitted = calibration.kinds[kind]
+    even = _even(spread, levels, calibration.smoothing, calibration.floor)
+    deviation: NDArray[Any] = fitted.scale * even * _by_level(levels, fitted.exponent)
+    return deviation.astype(np.float32)
 
 
 def fits(calibration: Calibration, sampling: SamplingConfig) -> bool:
@@ -118,20 +121,22 @@ def fit_calibration(
     judged = np.zeros(len(error), bool)
     for name in np.unique(names):
         rest = names != name
-        predicted = _predicted(spread, sigma, _fit(error[rest], spread[rest], sigma[rest], inside[rest], which[rest]))
+        shape = _fit(error[rest], spread[rest], sigma[rest], inside[rest], which[rest])
+        predicted = shape.predicted(spread, sigma, which)
         for kind in counted:
             fitted, left_out = rest & (which == kind), ~rest & (which == kind)
             if fitted.any():
                 deviation = _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[left_out]
                 ratio[left_out], judged[left_out] = np.abs(error[left_out]) / deviation, True
     shape = _fit(error, spread, sigma, inside, which)
-    predicted = _predicted(spread, sigma, shape)
+    predicted = shape.predicted(spread, sigma, which)
     found = {}
     for kind in counted:
         at = which == kind
         if (at & judged).any():
             found[kind] = KindCalibration(
                 scale=_scale(error[at], predicted[at], inside[at]),
+                exponent=shape.exponents[kind],
                 coverage=_coverage(ratio[at & judged], inside[at & judged]),
                 measured_on="unread slices of training patients"
                 if {group for group, here in zip(groups, at, strict=True) if here} & set(trained_on)
@@ -144,7 +149,6 @@ def fit_calibration(
     return Calibration(
         smoothing=shape.smoothing,
         floor=shape.floor,
-        exponent=shape.exponent,
         settings=settings_of(sampling),
         coverage_before=before,
         coverage_after=_coverage(ratio[judged], inside[judged]) if judged.any() else before,
@@ -190,30 +194,44 @@ def _scan_bound(
 
 
 class _Shape(NamedTuple):
-    """What all kinds of noise share: how the standard deviation follows from spread and level, but for its scale."""
+    """How the standard deviation follows from spread and level, but for its scale. exponents: by kind of noise."""
 
     smoothing: float
     floor: float
-    exponent: float
+    exponents: Mapping[str, float]
+
+    def predicted(self, spread: NDArray[Any], levels: NDArray[Any], kinds: NDArray[Any]) -> NDArray[Any]:
+        """That of images of these kinds; of one that the fit has not seen, as if it were as sure at every level."""
+        exponents = np.array([self.exponents.get(str(kind), 0.0) for kind in kinds])
+        deviation: NDArray[Any] = _even(spread, levels, self.smoothing, self.floor) * _by_level(levels, exponents)
+        return deviation
 
 
 def _fit(
     error: NDArray[Any], spread: NDArray[Any], levels: NDArray[Any], inside: NDArray[Any], kinds: NDArray[Any]
 ) -> _Shape:
     """That of the narrowest intervals that cover their share of each kind's images: in the mean of the logarithm."""
-    best, least = _Shape(0.0, FLOORS[0], 0.0), np.inf
-    at = [kinds == kind for kind in np.unique(kinds)]
+    best, least = _Shape(0.0, FLOORS[0], {}), np.inf
     for smoothing, floor in product(SMOOTHING, FLOORS):
-        even = _predicted(spread, levels, _Shape(smoothing, floor, 0.0))
-        for exponent in EXPONENTS:
-            predicted = even * _by_level(levels, exponent)
-            width = sum(
-                float(np.log(_scale(error[here], predicted[here], inside[here]) * predicted[here][inside[here]]).sum())
-                for here in at
-            )
-            if width < least:
-                best, least = _Shape(smoothing, floor, exponent), width
+        even = _even(spread, levels, smoothing, floor)
+        widths = {
+            str(kind): {
+                exponent: _log_width(error[at], even[at] * _by_level(levels[at], exponent), inside[at])
+                for exponent in EXPONENTS
+            }
+            for kind in np.unique(kinds)
+            for at in [kinds == kind]
+        }
+        exponents = {kind: min(found, key=lambda exponent: found[exponent]) for kind, found in widths.items()}
+        width = sum(widths[kind][exponent] for kind, exponent in exponents.items())
+        if width < least:
+            best, least = _Shape(smoothing, floor, exponents), width
     return best
+
+
+def _log_width(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -> float:
+    """The sum over the foreground of the logarithm of what covers its share."""
+    return float(np.log(_scale(error, predicted, inside) * predicted[inside]).sum())
 
 
 def _scale(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -> float:
@@ -221,16 +239,16 @@ def _scale(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -
     return float(np.quantile(np.abs(error[inside]) / predicted[inside], INTERVAL)) / HALF_WIDTH
 
 
-def _predicted(spread: NDArray[Any], levels: NDArray[Any], shape: _Shape) -> NDArray[Any]:
+def _even(spread: NDArray[Any], levels: NDArray[Any], smoothing: float, floor: float) -> NDArray[Any]:
+    """The predicted standard deviation of slices (N, rows, columns) of levels (N,), without the factor of the level."""
     variance = spread.astype(np.float64) ** 2
-    if shape.smoothing > 0:
-        variance = gaussian_filter(variance, (0, shape.smoothing, shape.smoothing))
-    floored = np.sqrt(variance + (shape.floor * levels[:, None, None]) ** 2)
-    deviation: NDArray[Any] = floored * _by_level(levels, shape.exponent)
-    return deviation
+    if smoothing > 0:
+        variance = gaussian_filter(variance, (0, smoothing, smoothing))
+    floored: NDArray[Any] = np.sqrt(variance + (floor * levels[:, None, None]) ** 2)
+    return floored
 
 
-def _by_level(levels: NDArray[Any], exponent: float) -> NDArray[Any]:
-    """(N, 1, 1), the factor of the standard deviation at each level."""
-    factors: NDArray[Any] = (levels.clip(min=np.finfo(np.float32).tiny) / USUAL_LEVEL)[:, None, None] ** -exponent
-    return factors
+def _by_level(levels: NDArray[Any], exponent: float | NDArray[Any]) -> NDArray[Any]:
+    """(N, 1, 1), the factor of the standard deviation at each level; exponent: of all, or of each (N,)."""
+    factors: NDArray[Any] = (levels.clip(min=np.finfo(np.float32).tiny) / USUAL_LEVEL) ** -np.asarray(exponent)
+    return factors[:, None, None]

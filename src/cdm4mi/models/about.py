@@ -36,13 +36,15 @@ class TrainingData(Record):
 
 
 class KindCalibration(Record):
-    """The scale for one kind of noise, and the coverage of the 90 % interval that was measured with it.
+    """Scale and exponent of the noise level for one kind of noise, and the coverage of the 90 % interval that was
+    measured with them.
 
     measured_on: validation patients, or slices that the training left out of the patients that it read.
     """
 
     scale: float
     coverage: float
+    exponent: float = 0.0
     measured_on: Literal["validation patients", "unread slices of training patients"] = "validation patients"
 
 
@@ -67,14 +69,13 @@ class ScanBound(Record):
 class Calibration(Record):
     """How the spread of samples becomes a standard deviation (``inference.calibration``).
 
-    smoothing in pixels, floor in noise levels, exponent of the noise level; kinds: for each kind of noise that was seen
+    smoothing in pixels, floor in noise levels; kinds: for each kind of noise that was seen
     often enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the
     coverages of the 90 % interval that were measured; scan_bounds: by modality.
     """
 
     smoothing: float
     floor: float
-    exponent: float = 0.0
     settings: dict[str, Any]
     coverage_before: float
     coverage_after: float
