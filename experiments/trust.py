@@ -25,8 +25,8 @@ from scipy.stats import binomtest
 
 from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.inference.record import DenoiseRecord
-from cdm4mi.inference.restorer import WHITE, Restorer
-from cdm4mi.inference.scan import Scan
+from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.scan import WHITE, Scan
 from cdm4mi.intensity import foreground, window_for
 from cdm4mi.io import Volume
 from cdm4mi.measure.noise_level import NoiseEstimate

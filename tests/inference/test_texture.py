@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config import parse_config
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.inference.restorer import WHITE, Restorer
+from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.scan import WHITE
 from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume
 from cdm4mi.measure.noise_level import estimate_noise

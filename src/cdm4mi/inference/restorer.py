@@ -16,30 +16,24 @@ from torch import Tensor
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
-from cdm4mi.data.beside import ContrastSlices
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, UNKNOWN, fits, noise_kind
 from cdm4mi.inference.compute import device_named, dtype_named, on_cpu, release_device
-from cdm4mi.inference.low_frequencies import USUAL
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
-from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies, NoiseLevel, Uncertainty
-from cdm4mi.inference.scan import Scan, Slab, Texture, least_value
+from cdm4mi.inference.preparation import ScanPreparation
+from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies
+from cdm4mi.inference.scan import WHITE, Scan, Slab, Texture
 from cdm4mi.inference.slabs import Pace, Slabs, Totals
 from cdm4mi.inference.tiling import tiled
-from cdm4mi.intensity import guess_notice, modality_of, window_for
-from cdm4mi.io import Derivation, Volume, input_record
-from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
+from cdm4mi.io import Volume, input_record
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
-from cdm4mi.models.noise_range import NoiseRange
 from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.window import IntensityWindow
 
-WHITE: Texture = (0.0, 0.0, 0.0)
 PIXELS_AT_A_TIME = 2**18, 2**22
 """Of a batch on a CPU, whose caches hold no more, and on a GPU, which needs as many."""
 PROBED = 64
@@ -95,7 +89,7 @@ class Restorer:
     ) -> None:
         self.model = model
         self.channels = model.config.model.channels
-        self.neighbours, self.contrasts = model.config.data.neighbours, len(model.config.data.contrasts)
+        self.neighbours = model.config.data.neighbours
         self.sampling = sampling or model.config.sampling
         self.device = device_named(device)
         self.dtype = dtype_named(precision, self.device)
@@ -117,6 +111,7 @@ class Restorer:
         if tile < self.least:
             raise UserError(field="tile", found=tile, expected=f"at least {self.least} pixels for this network")
         self.multiple = multiple
+        self.preparation = ScanPreparation(model, self.sampling, self.process, self.least, self.settings)
         self.tile = tile // multiple * multiple
         self.memory = None if memory is None else bytes_of(memory)
         self.measured_memory = False
@@ -149,7 +144,7 @@ class Restorer:
         began = time.monotonic()
         if batch is not None and batch < 1:
             raise UserError(f"batch: found {batch}, expected a number of at least 1")
-        scan = self._scan(volume, noise, seed, normalisation, contrasts)
+        scan = self.preparation.scan(volume, noise, seed, normalisation, contrasts)
         if on_scan is not None:
             on_scan(scan)
         self._fit_into_memory()
@@ -229,112 +224,6 @@ class Restorer:
         restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
         return Restoration(restored, record, deviation)
 
-    def _scan(
-        self,
-        volume: Volume,
-        noise: float | None,
-        seed: int,
-        normalisation: IntensityWindow | None,
-        contrasts: Sequence[Volume],
-    ) -> Scan:
-        """Measure and decide what holds for all slices. Raises UserError for a scan that the model cannot restore."""
-        if seed < 0:
-            raise UserError(f"seed: found {seed}, expected a number of at least 0")
-        if volume.channels != self.channels:
-            raise UserError(
-                f"scan: found images of {volume.channels} channel(s), expected the {self.channels} of the model"
-            )
-        if len(contrasts) != self.contrasts:
-            expected = f"{self.contrasts} (the training's data.contrasts)"
-            raise UserError(field="contrasts", found=f"{len(contrasts)} scan(s)", expected=expected)
-        images = volume.images()
-        rows, columns = images.shape[-2:]
-        if min(rows, columns) < self.least:
-            raise UserError(
-                f"scan: found slices of {rows} x {columns} pixels, expected at least "
-                f"{self.least} x {self.least}, the least that the network sees"
-            )
-        warnings: list[str] = []
-        norm = normalisation or self._window(volume, warnings)
-        scale = norm.scale
-        if noise is not None and not (np.isfinite(noise) and noise >= 0):
-            raise UserError(f"noise level: found {noise}, expected a number of at least 0")
-        measured, given = None, noise is not None
-        spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
-        keeps = self.sampling.keep_low_frequencies is not None
-        if (
-            noise is None or self.process.texture_channels or spreads or keeps
-        ):  # spreads are calibrated by kind of noise
-            measured = estimate_noise(images.reshape(-1, rows, columns), volume.padding)
-            warnings += self._correlation_warning(measured, norm)
-            noise = measured.sigma if noise is None else noise
-        # of many time points too few slices are looked at to tell them apart
-        by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
-        levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
-        sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
-        used = self._trained_sigmas(sigma, norm, warnings)
-        relative = None
-        if self.model.config.data.level_map_share > 0 and measured is not None and not given:
-            relative = measured.relative_map
-        typical = float(_rms(used))
-        # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
-        quiet = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
-        data = self.model.config.data
-        beside = [ContrastSlices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
-        about, settings = input_record(volume), self.settings(typical)
-        # The input's hash: another scan restored under the same DICOM template is another image.
-        derivation = Derivation(
-            model_hash=self.model.weight_hash,
-            settings={**settings, "seed": seed, "noise_level": typical / scale, "input": about.sha256},
-            description="Denoised by a conditional diffusion model",
-        )
-        key = {
-            "version": derivation.version,
-            "model": self.model.weight_hash,
-            "settings": derivation.settings,
-            "input": [about.model_dump(), *(input_record(contrast).model_dump() for contrast in contrasts)],
-            "padding": volume.padding is not None,
-            "window": [norm.low, norm.high, norm.modality],
-            "sigma": sigma.tolist(),
-            "given": given,
-        }
-        return Scan(
-            volume,
-            norm,
-            seed,
-            sigma,
-            used,
-            self.sampling.strength * quiet,
-            WHITE if measured is None else measured.texture,
-            measured,
-            relative,
-            beside,
-            least_value(volume, norm),
-            self._cutoff(measured, norm, warnings) if keeps and measured is not None else None,
-            spreads,
-            self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
-            by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
-            typical,
-            NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
-            about,
-            derivation,
-            key,
-            warnings,
-        )
-
-    def _cutoff(self, measured: NoiseEstimate, norm: IntensityWindow, warnings: list[str]) -> float:
-        """Up to which frequency the scan's own stay. UserError where its noise lifts them."""
-        if measured.magnitude:
-            raise UserError(
-                field="keep_low_frequencies",
-                found="an MR magnitude, whose noise lifts dark tissue and air (Rician)",
-                expected="a scan whose mean the noise leaves as it is",
-            )
-        if norm.modality == "MR":
-            warnings.append("low frequencies are the scan's: so is the bias of a magnitude where its signal is weak")
-        asked = self.sampling.keep_low_frequencies
-        return asked if isinstance(asked, float) else USUAL
-
     def _fit_into_memory(self) -> None:
         """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""
         if self.measured_memory or (self.memory is None and self.device.type == "cpu"):
@@ -403,44 +292,6 @@ class Restorer:
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes
             settings["tile"] = self.tile
         return settings
-
-    def _uncertainty(
-        self, sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate, modality: str | None
-    ) -> Uncertainty:
-        """Whether the samples' standard deviation is calibrated for noise of this level and kind, and if not, why."""
-        calibration, kind = self.model.about.calibration, noise_kind(modality, measured.texture)
-        why = None
-        if calibration is None:
-            why = "the model holds no calibration (cdm4mi calibrate fits one)"
-        elif self.sampling.keep_low_frequencies is not None:
-            why = "low frequencies are the scan's, with their noise"
-        elif not fits(calibration, self.sampling):
-            why = "the calibration is for other sampling settings"
-        elif kind not in calibration.kinds:
-            known = " or ".join(calibration.kinds) or "no noise"
-            why = f"the scan has {kind}, and the calibration is for {known}"
-        elif np.any(np.abs(used - sigma) > 0.01 * sigma):
-            why = "the noise level is outside the model's training range"
-        if calibration is None or why is not None:
-            return Uncertainty(calibrated=False, why=why)
-        found = Uncertainty(
-            calibrated=True,
-            kind=kind,
-            interval=INTERVAL,
-            half_width_in_standard_deviations=HALF_WIDTH,
-            coverage=calibration.kinds[kind].coverage,
-            measured_on=calibration.kinds[kind].measured_on,
-        )
-        bound = calibration.scan_bounds.get(modality or UNKNOWN)
-        if bound is None or bound.half_width is None or kind not in bound.kinds:
-            return found
-        of_scans = {
-            "scan_share": 1 - bound.alpha,
-            "scan_half_width_in_standard_deviations": bound.half_width,
-            "region_half_width_in_standard_deviations": bound.region_half_width,
-            "scans": bound.scans,
-        }
-        return found.model_copy(update=of_scans)
 
     def restore_slices(
         self,
@@ -569,61 +420,3 @@ class Restorer:
         tall, wide = (-(-n // self.multiple) * self.multiple for n in (rows, columns))
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns
-
-    def _window(self, volume: Volume, warnings: list[str]) -> IntensityWindow:
-        """The intensity window of training for this scan: patches of integers keep the one range they all have."""
-        data = self.model.config.data
-        if data.kind == volume.kind == "hdf5" and volume.modality is None:
-            return IntensityWindow(0.0, data.dynamic_range, modality_of(volume))
-        warnings += guess_notice(volume)
-        return window_for(volume, data.window, data.percentiles)
-
-    def _correlation_warning(self, measured: NoiseEstimate, norm: IntensityWindow) -> list[str]:
-        """A line where neighbouring pixels of the noise correlate otherwise than in training."""
-        trained = NoiseRange.of(self.model.config, norm)
-        if trained.correlation is None or measured.sigma == 0 or trained.has_correlation(measured.correlation):
-            return []
-        low, high = trained.correlation
-        expected = f"{low:.2f} to {high:.2f}" if high > low else f"{high:.2f}"
-        return [
-            f"the noise of neighbouring pixels correlates by {measured.correlation:.2f}, in the model's training by "
-            f"{expected}: what is restored may keep noise or lose detail"
-        ]
-
-    def _trained_sigmas(
-        self, sigma: NDArray[np.float64], norm: IntensityWindow, warnings: list[str]
-    ) -> NDArray[np.float64]:
-        """The level of each slice told to the model: inside the range of its training, with a warning where moved."""
-        trained = NoiseRange.of(self.model.config, norm)
-        if not self.model.process.conditioned_on_level or trained.sigma is None:
-            return sigma
-        used, moved = trained.nearest_sigma(sigma), trained.outside(sigma)
-        if moved.any():
-            low, high = (f"{value / norm.scale:.4g}" for value in trained.sigma)
-            found, told = (_span(values[moved] / norm.scale) for values in (sigma, used))
-            message = (
-                f"noise level {found} is outside the model's training range {low} to {high} for this window: "
-                f"{told} is used"
-            )
-            if not moved.all():
-                message += f" in {moved.sum()} of {len(sigma)} slices"
-            quiet = moved & (used > sigma)
-            if quiet.any():
-                share = _span(np.square(sigma[quiet] / used[quiet]), "%")
-                message += f", and {share} of what that takes away is taken away"
-            warnings.append(message)
-        return used
-
-
-def _rms(values: NDArray[np.float64], axis: int | None = None) -> NDArray[np.float64]:
-    """Root mean square; of equal values exactly theirs."""
-    greatest = values.max(axis, keepdims=True)
-    relative = np.divide(values, greatest, out=np.zeros_like(values), where=greatest > 0)
-    found: NDArray[np.float64] = greatest.squeeze(axis) * np.sqrt(np.square(relative).mean(axis))
-    return found
-
-
-def _span(values: NDArray[np.float64], kind: str = "") -> str:
-    """The least and the greatest of some numbers, or the one that both are."""
-    least, most = (f"{value:.0%}" if kind == "%" else f"{value:.4g}" for value in (values.min(), values.max()))
-    return least if least == most else f"{least} to {most}"

@@ -20,6 +20,7 @@ from cdm4mi.window import IntensityWindow
 
 Texture = tuple[float, float, float]
 """Of noise: correlation with the next row and the next column, -1 to 1, and 1 for a magnitude (MR), else 0."""
+WHITE: Texture = (0.0, 0.0, 0.0)
 METAL = 3000.0
 """HU above which a CT shows metal, which stays as it is; so does what lies below the window (padding)."""
 OUTSIDE = 4.0
