@@ -94,7 +94,8 @@ def loss_weights(covered: Tensor, level: Tensor, weight: float) -> Tensor:
 
     Inside others it is inversely proportional to their area: with one weight for all, large ellipses would have most
     of the loss, and a network would take small ones for noise. covered: as ``with_lesions`` returns it; level: of the
-    noise on [-1, 1], (N,). Above ``HIDING`` the weight comes down to 1 with the inverse square of the level.
+    noise on [-1, 1], (N,). Above ``HIDING`` the weight comes down to 1 with the inverse fourth power of the level:
+    there it would only make a network see lesions in flat tissue.
     """
-    share = (HIDING / level).square().clamp(max=1)[:, None, None, None]
+    share = (HIDING / level).pow(4).clamp(max=1)[:, None, None, None]
     return 1 + (weight - 1) * share * covered
