@@ -1,7 +1,8 @@
 """The mean of the weights of two trainings, the second of which began with those of the first.
 
-Run from the checkout: python -m experiments.real_noise.mean FIRST.ckpt SECOND.ckpt RUN
+Run from the checkout: python -m experiments.real_noise.mean FIRST SECOND.ckpt RUN [--share 0.5]
 
+share: of the second, 0 to 1. FIRST may be the model that ships (shipped).
 Writes RUN/checkpoints/last.ckpt, the second with these weights, and its configuration beside it. The mean has most of
 what either can do better (Wortsman et al. 2022, arXiv 2109.01903, who mix the weights before and after fine-tuning).
 """
@@ -19,15 +20,16 @@ from cdm4mi.models.checkpoint import load_model, read_ckpt
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("first", type=Path)
+    parser.add_argument("first")
     parser.add_argument("second", type=Path)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--share", type=float, default=0.5)
     options = parser.parse_args()
     first, second = (load_model(file).network.state_dict() for file in (options.first, options.second))
     checkpoint = read_ckpt(options.second)
     averages = checkpoint["ema"]["weights"]
     for name in averages:
-        averages[name] = (first[name] + second[name]) / 2
+        averages[name] = torch.lerp(first[name], second[name], options.share)
     out = options.run / "checkpoints" / "last.ckpt"
     out.parent.mkdir(parents=True)
     torch.save(checkpoint, out)
