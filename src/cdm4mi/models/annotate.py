@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
@@ -15,6 +14,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.models.about import Calibration, LesionCurve, StepsStudy
 from cdm4mi.models.checkpoint import checkpoint_file, load_model, read_ckpt
+from cdm4mi.models.torch_file import save_torch
 
 
 def annotate(
@@ -49,8 +49,7 @@ def _annotate_ckpt(file: Path, sampling: SamplingConfig | None, facts: dict[str,
     load_model(file)  # refuses what is damaged, before anything is written
     _put_sampling(own["config"], sampling)
     own.update(facts)
-    with replacing_file(file) as temporary, temporary.open("wb") as opened:
-        torch.save(checkpoint, opened)  # of a path the name, which is random, would be kept inside
+    save_torch(checkpoint, file)
 
 
 def _annotate_safetensors(file: Path, sampling: SamplingConfig | None, facts: dict[str, Any]) -> None:

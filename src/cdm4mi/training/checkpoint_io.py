@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from cdm4mi.files import replacing_file
+from cdm4mi.models.torch_file import save_torch
 from cdm4mi.training.last_checkpoint import LAST, PREVIOUS
 
 
@@ -22,8 +22,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
         keep = path.with_name(PREVIOUS) if path.name == LAST else None
-        with replacing_file(path, keep=keep) as temporary, temporary.open("wb") as file:
-            torch.save({**checkpoint, "callbacks": _relative(checkpoint.get("callbacks", {}), _folder(path))}, file)
+        save_torch({**checkpoint, "callbacks": _relative(checkpoint.get("callbacks", {}), _folder(path))}, path, keep)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
