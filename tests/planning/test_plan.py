@@ -14,7 +14,7 @@ from cdm4mi.data.prepare_scan import Settings
 from cdm4mi.data.tasks import all_scans
 from cdm4mi.errors import UserError
 from cdm4mi.planning.cost import footprint, memory_estimate, seconds_a_step
-from cdm4mi.planning.machine import GIB, Machine
+from cdm4mi.planning.machine import GIB, Machine, this_machine
 from cdm4mi.planning.plan_file import write_plan
 from cdm4mi.planning.settings import settings_of
 
@@ -231,3 +231,10 @@ def test_a_fingerprint_of_real_pairs_measures_both_halves(tmp_path):
     assert said["condition_noise"]["sigma"][1] == pytest.approx(120, rel=0.15)
     assert said["noise"]["sigma"][1] < 0.5 * said["condition_noise"]["sigma"][1]
     assert np.isfinite(said["clipped_fraction"])
+
+
+@pytest.mark.parametrize("instructions", [{"avx512_bf16"}, set()])
+def test_a_cpu_trains_in_bf16_where_it_computes_in_it(monkeypatch, instructions):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("cdm4mi.planning.machine.bf16_instructions", lambda: instructions)
+    assert this_machine().bf16 == bool(instructions)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from cdm4mi.networks.bf16_cpu import bf16_instructions
+
 GIB = 2**30
 
 
@@ -15,7 +17,7 @@ class Machine:
     """A machine to train on.
 
     cores: those that torch computes on; memory: bytes free for a training, on the GPU where there is one; gpu: its
-    name, or None; bf16: whether the GPU computes in bf16."""
+    name, or None; bf16: whether it, or the CPU where there is none, computes in bf16."""
 
     cores: int
     memory: int
@@ -39,4 +41,4 @@ def this_machine() -> Machine:
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
         return Machine(cores, int(free), torch.cuda.get_device_name(), torch.cuda.is_bf16_supported())
-    return Machine(cores, int(psutil.virtual_memory().available))
+    return Machine(cores, int(psutil.virtual_memory().available), bf16=bool(bf16_instructions()))

@@ -160,7 +160,9 @@ def _training(machine: Machine) -> list[Choice]:
     rate = 5e-4 if machine.gpu else 1e-3
     return [
         Choice("training.batch_size", 16 if machine.gpu else 8),
-        Choice("training.precision", "bf16" if machine.bf16 else "32"),
+        Choice("training.precision", "bf16", "the machine computes in it: the wider the network, the more it gains")
+        if machine.bf16
+        else Choice("training.precision", "32"),
         Choice("training.learning_rate", rate, "with the warm-up and the fall to zero that a short run needs"),
         Choice("training.lr_decay", "cosine"),
         Choice("training.betas", [0.9, 0.99]),
