@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from cdm4mi.models.checkpoint import load_model, read_ckpt
+from cdm4mi.models.torch_file import save_torch
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
         averages[name] = torch.lerp(first[name], second[name], options.share)
     out = options.run / "checkpoints" / "last.ckpt"
     out.parent.mkdir(parents=True)
-    torch.save(checkpoint, out)
+    save_torch(checkpoint, out)
     shutil.copy(options.second.parents[1] / "config.yaml", options.run)
     print(f"{out}: weights {load_model(out).weight_hash[:16]}")
 

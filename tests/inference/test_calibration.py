@@ -107,3 +107,7 @@ def test_intervals_cover_at_every_level_and_kind():
         error, spread = drawn(level, 8, 10 + k, kind)
         covered = np.abs(error) <= HALF_WIDTH * calibrated(calibration, spread, level, kind)
         assert covered.mean() == pytest.approx(0.9, abs=0.015)
+
+
+def test_one_level_says_nothing_of_others():
+    assert fitted().kinds["white"].exponent == 0

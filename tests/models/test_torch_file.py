@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 
+from cdm4mi.files import disk_error
 from cdm4mi.models.torch_file import save_torch, write_torch
 
 
@@ -26,8 +27,10 @@ def test_a_signal_while_a_checkpoint_is_written_ends_the_command_as_any_signal_d
         torch.save({"weights": torch.zeros(100_000)}, Failing(KeyboardInterrupt()))  # otherwise there is no need for it
     with pytest.raises(KeyboardInterrupt):
         write_torch({"weights": torch.zeros(100_000)}, Failing(KeyboardInterrupt()))
-    with pytest.raises(RuntimeError):  # ``files.disk_error`` finds what lies under it
-        write_torch({"weights": torch.zeros(100_000)}, Failing(OSError(28, "No space left on device")))
+    full = OSError(28, "No space left on device")
+    with pytest.raises(RuntimeError) as raised:
+        write_torch({"weights": torch.zeros(100_000)}, Failing(full))
+    assert disk_error(raised.value) is full
 
 
 def test_the_file_that_was_there_is_kept_under_another_name(tmp_path):

@@ -222,11 +222,16 @@ def _fit(
             for kind in np.unique(kinds)
             for at in [kinds == kind]
         }
-        exponents = {kind: min(found, key=lambda exponent: found[exponent]) for kind, found in widths.items()}
+        exponents = {kind: _least(found) for kind, found in widths.items()}
         width = sum(widths[kind][exponent] for kind, exponent in exponents.items())
         if width < least:
             best, least = _Shape(smoothing, floor, exponents), width
     return best
+
+
+def _least(widths: Mapping[float, float]) -> float:
+    """The exponent of the least width; the smallest of those that are as good, as all are where there is one level."""
+    return min(widths, key=lambda exponent: (round(widths[exponent], 3), abs(exponent)))
 
 
 def _log_width(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -> float:
