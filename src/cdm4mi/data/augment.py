@@ -95,8 +95,8 @@ class Intensities(NamedTuple):
     sharpness: Tensor | None
 
     @classmethod
-    def of(cls, changes: Sequence[Change], levels: Sequence[float | None]) -> Intensities:
-        """Those of the changes of N images. levels: of their noise on [-1, 1], for lesions; None: not known."""
+    def of(cls, changes: Sequence[Change], levels: Sequence[Sequence[float | None]]) -> Intensities:
+        """Those of the changes of N images. levels: of the noise on [-1, 1] at every lesion; None: not known."""
         bent = [n for n, change in enumerate(changes) if change.curve is not None]
         refined = any(change.contrast != 1.0 or change.sharpness != 0.0 for change in changes)
         return cls(
@@ -106,10 +106,10 @@ class Intensities(NamedTuple):
                 [
                     [
                         (lesion.ellipse, contrast)
-                        for lesion in change.lesions
+                        for lesion, level in zip(change.lesions, at, strict=True)
                         if (contrast := lesion.contrast(level)) is not None
                     ]
-                    for change, level in zip(changes, levels, strict=True)
+                    for change, at in zip(changes, levels, strict=True)
                 ]
             ),
             torch.tensor([change.contrast for change in changes]) if refined else None,

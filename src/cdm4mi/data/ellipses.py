@@ -24,6 +24,11 @@ class Ellipse(NamedTuple):
     angle: float
     softness: float
 
+    @property
+    def area(self) -> float:
+        """Square pixels."""
+        return math.pi * math.prod(self.radii)
+
 
 class Layers(NamedTuple):
     """Ellipses of n of the images of a batch, each with a value, in the order in which an image takes them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
@@ -70,10 +71,10 @@ class NoisyImages(NamedTuple):
 def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: Tensor) -> DrawnImages:
     """What was drawn for N images, as tensors; keys: (N,), of their random numbers."""
     groups: dict[Hashable, list[tuple[int, Degradation, Any]]] = {}
-    levels: list[float | None] = []
+    levels: list[list[float | None]] = []
     for n, image in enumerate(images):
         noise, parameter = degradation.chosen(image.parameter, image.frame)
-        levels.append(noise.stated_level(parameter, image.frame) if image.change.lesions else None)
+        levels.append(_lesion_levels(image, noise, parameter))
         groups.setdefault(noise.group if isinstance(noise, BatchedNoise) else n, []).append((n, noise, parameter))
     arranged, magnitude = [], torch.zeros(len(images))
     for members in groups.values():
@@ -93,6 +94,15 @@ def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: T
         keys,
         torch.stack(real) if real else None,
     )
+
+
+def _lesion_levels(image: DrawnImage, noise: Degradation, parameter: Any) -> list[float | None]:
+    """Level on [-1, 1] of white noise as strong as this at the frequencies of each lesion; None: not known."""
+    areas = [lesion.ellipse.area for lesion in image.change.lesions]
+    level = noise.stated_level(parameter, image.frame)
+    if level is None or not areas:
+        return [None] * len(areas)
+    return [level * math.sqrt(power) for power in noise.blob_powers(parameter, areas)]
 
 
 def noisy_images(drawn: DrawnImages, texture: bool, level_map: bool = False) -> NoisyImages:

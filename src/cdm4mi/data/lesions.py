@@ -22,7 +22,8 @@ AREA = 64**2
 RADIUS = (1.5, 10.0)
 """Of the smaller half axis, pixels; the other is up to twice as long."""
 DETECTABILITY = (1.5, 15.0)
-"""Contrast times the root of the area in pixels over the noise level: d' of an ideal observer in white noise."""
+"""d' of an observer who knows the ellipse: contrast times the root of the area in pixels over the level of white noise,
+or of white noise that is as strong at the frequencies of the ellipse (``spectra.blob_powers``)."""
 CONTRAST = (0.003, 0.1)
 """On [-1, 1], either way: in CT 3 to 100 HU. An ellipse that needs more in its noise is left out."""
 SOFTNESS = (0.2, 1.0)
@@ -50,12 +51,12 @@ class Lesion(NamedTuple):
     def contrast(self, sigma: float | None) -> float | None:
         """Contrast on [-1, 1] in noise of this level, None where more than ``CONTRAST`` allows would be needed.
 
-        sigma None: the level is not known.
+        sigma: of white noise, or of white noise as strong as it is at the frequencies of the ellipse; None: not known.
         """
         low, high = CONTRAST
         if sigma is None:
             return float(self.sign * low * (high / low) ** self.share)
-        needed = self.detectability * sigma / math.sqrt(math.pi * math.prod(self.ellipse.radii))
+        needed = self.detectability * sigma / math.sqrt(self.ellipse.area)
         return None if needed > high else self.sign * max(needed, low)
 
 

@@ -120,6 +120,10 @@ class Degradation(Section, ABC):
         """Standard deviation of the noise on [-1, 1] by the parameter alone; None where the image decides it too."""
         return None
 
+    def blob_powers(self, parameter: Any, areas: Sequence[float]) -> list[float]:
+        """Power of the noise at the frequencies of blobs of these areas in pixels, over that of white noise; here 1."""
+        return [1.0] * len(areas)
+
     def correlations(self, x0: Tensor, y: Tensor, parameter: Any, frame: Frame) -> tuple[float, float]:
         """Correlation, -1 to 1, of the noise y - x0 at neighbouring pixels: (next row, next column).
 

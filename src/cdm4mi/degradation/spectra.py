@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from cdm4mi.degradation.base import draw_log_uniform
@@ -171,8 +171,7 @@ def lags_one(spectrum: Spectrum, numbers: Tensor) -> Tensor:
 
     The sum over frequencies of power times cos(2 pi f), over that of the power (Wiener and Khinchin).
     """
-    middles = torch.arange(GRID, device=numbers.device) - (GRID - 1) / 2  # of GRID cells: no frequency is at an edge
-    fy, fx = middles[:, None] / GRID, middles[None, :] / GRID
+    fy, fx = _grid(numbers.device)
     power = powers(spectrum, fy, fx, numbers)
     sums = [(power * torch.cos(2 * math.pi * f)).sum((1, 2)) for f in (fy, fx)]
     return torch.stack(sums, 1) / power.sum((1, 2))[:, None]
@@ -182,3 +181,24 @@ def lag_one(spectrum: Spectrum, numbers: tuple[float, ...]) -> tuple[float, floa
     """``lags_one`` of one spectrum."""
     rows, columns = lags_one(spectrum, torch.tensor([numbers]))[0].tolist()
     return rows, columns
+
+
+def blob_powers(spectrum: Spectrum, numbers: tuple[float, ...], areas: Sequence[float]) -> list[float]:
+    """Power of noise with one spectrum at the frequencies of blobs of these areas in pixels, over that of white noise.
+
+    The mean of the power, weighted by exp(-pi area f^2), over the mean of the power: the weight is the squared spectrum
+    of a Gaussian as wide as a disc of the area, the squared sum of its values over the sum of their squares. A blob's
+    contrast times the root of its area, over the noise level times the root of this, is d' of an observer that
+    correlates the image with the blob (non-prewhitening; Barrett and Myers, Foundations of Image Science, 2004, 13.2).
+    """
+    fy, fx = _grid()
+    power = powers(spectrum, fy, fx, torch.tensor([numbers]))
+    weights = torch.exp(-math.pi * torch.tensor(areas)[:, None, None] * (fy.square() + fx.square()))
+    seen: list[float] = ((power * weights).sum((1, 2)) / weights.sum((1, 2)) / power.mean()).tolist()
+    return seen
+
+
+def _grid(device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Frequencies (GRID, 1) and (1, GRID) in the middles of as many cells: none is at an edge."""
+    middles = (torch.arange(GRID, device=device) - (GRID - 1) / 2) / GRID
+    return middles[:, None], middles[None, :]

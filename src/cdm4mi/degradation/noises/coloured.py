@@ -11,7 +11,7 @@ from cdm4mi.degradation.base import Drawn, Frame, Numbers, RandomNumbers, draw_l
 from cdm4mi.degradation.lazy_torch import F, Tensor, torch
 from cdm4mi.degradation.noises.gaussian import StatedSigma
 from cdm4mi.degradation.noises.noncentral_chi import WINDOW, second_moment_correction
-from cdm4mi.degradation.spectra import SPECTRA, Spectrum, frequencies, lag_one, lags_one, powers
+from cdm4mi.degradation.spectra import SPECTRA, Spectrum, blob_powers, frequencies, lag_one, lags_one, powers
 from cdm4mi.degradation.varying import smooth_maps
 from cdm4mi.section import AtLeastOneRange, Fraction, FractionRange, PositiveRange
 
@@ -160,6 +160,9 @@ class ColouredNoise(StatedSigma):
     def correlations(self, x0: Tensor, y: Tensor, parameter: Texture, frame: Frame) -> tuple[float, float]:
         """Those of bright tissue, from the spectrum."""
         return lag_one(self.family, parameter.numbers)
+
+    def blob_powers(self, parameter: Texture, areas: Sequence[float]) -> list[float]:
+        return blob_powers(self.family, parameter.numbers, areas)
 
     def is_magnitude(self, parameter: Texture, frame: Frame) -> bool:
         return parameter.magnitude
