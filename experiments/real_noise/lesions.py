@@ -1,4 +1,4 @@
-"""The lesion test of a model on a head CT at low dose, beside tuned classical methods; and the strength of a blend.
+"""The lesion test of a model on a head CT at low dose, beside tuned classical methods, and at less strength.
 
 Run from the checkout (one thread; BM3D, where its package is, takes 4 s an image and most of the time):
     python -m experiments.real_noise.lesions [--model shipped CHECKPOINT ...] [--out FILE] [--picture FILE.png]
@@ -18,6 +18,7 @@ from cdm4mi import io
 from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.degradation import Degradation
 from cdm4mi.evaluation.baselines import BASELINES
+from cdm4mi.inference.strength import weakened
 from cdm4mi.io import Volume
 from cdm4mi.lesions.measure import measure
 from cdm4mi.lesions.methods import INPUT, Method, classical, trained, untouched
@@ -34,8 +35,8 @@ from experiments.shared import SCANS
 DOSES = {"as it is": None, "25 % of the dose": "ct-dose-25", "10 % of the dose": "ct-dose-10"}
 """Title -> row of the study, on whose noise the classical methods are tuned."""
 SITES, REPEATS = 12, 6
-BLENDED = "25 % of the dose"
-STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+WEAKER = "25 % of the dose"
+STRENGTHS = (0.25, 0.4, 0.6, 0.8, 1.0)
 FEW = SIZES, (-40.0,)
 """Sizes and contrasts for the study of strength."""
 
@@ -62,17 +63,17 @@ def cells_of(part: Tissue, models: dict[str, TrainedModel], title: str, key: str
     return measure([part], methods, added(key) if key else None, title, SIZES, CONTRASTS_HU, repeats=REPEATS)
 
 
-def blends(part: Tissue, model: TrainedModel, title: str, key: str) -> list[Cell]:
-    """The blends (1 - s) input + s restored at one dose, for each s of ``STRENGTHS``."""
+def weaker(part: Tissue, model: TrainedModel, title: str, key: str) -> list[Cell]:
+    """The model at one dose, at each strength s of ``STRENGTHS``."""
     restorer, last = trained(model), {}
 
-    def blend(images: np.ndarray, sigma: float, scan: Volume, s: float) -> np.ndarray:
+    def restore(images: np.ndarray, sigma: float, scan: Volume, s: float) -> np.ndarray:
         if s == STRENGTHS[0]:  # the others follow with the same images
             last["x"] = restorer.restore(images, sigma, scan)
-        return (1 - s) * images[:, images.shape[1] // 2] + s * last["x"]
+        return weakened(last["x"], images[:, images.shape[1] // 2], s)
 
     def method(s: float) -> Method:
-        return Method(lambda images, sigma, scan: blend(images, sigma, scan, s))
+        return Method(lambda images, sigma, scan: restore(images, sigma, scan, s))
 
     methods = {INPUT: untouched(), **{f"s = {s:g}": method(s) for s in STRENGTHS}}
     return measure([part], methods, added(key), title, *FEW, repeats=REPEATS)
@@ -116,11 +117,11 @@ def main() -> None:
     cells: list[Cell] = []
     for title, key in DOSES.items():
         cells += cells_of(part, models, title, key)
-    blended = blends(part, model, f"{name} blended, {BLENDED}", DOSES[BLENDED])
+    weakest = weaker(part, model, f"{name} with less strength, {WEAKER}", DOSES[WEAKER])
     test = as_test(cells, model, name, part)
     facts = f"{len(part.sites)} discs of each kind in slice {part.number}, {REPEATS} draws of noise. "
     facts += f"{model.name}, weights {model.weight_hash[:12]}"
-    text = "\n\n".join([facts, *printed(test), *printed(as_test(blended, model, name, part))])
+    text = "\n\n".join([facts, *printed(test), *printed(as_test(weakest, model, name, part))])
     print(text)
     if options.out:
         options.out.write_text(text + "\n", encoding="utf-8")

@@ -1,9 +1,9 @@
-"""What less strength costs: PSNR of blends of the restored scan with the noisy one, on the rows of the study.
+"""What less strength costs: PSNR on the rows of the study.
 
 Run from the checkout, after the study whose noisy scans it takes from runs/real_noise/cache or makes:
     python -m experiments.real_noise.strength [--model CHECKPOINT] [--only ROW ...]
 
-``lesions.py`` says what the same blends are worth to small lesions. Beside: the best of the tuned classical methods.
+``lesions.py`` says what it is worth to small lesions. Beside: the best of the tuned classical methods.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 import cdm4mi
+from cdm4mi.inference.strength import weakened
 from cdm4mi.models.checkpoint import load_model
 from experiments.real_noise.rows import METHODS, ROWS, cases, classical, psnr
 from experiments.real_noise.study import table
 
-STRENGTHS = (1.0, 0.9, 0.8, 0.6)
+STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.25)
 
 
 def main() -> None:
@@ -33,10 +34,10 @@ def main() -> None:
         scores: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
         for of, case in cases(row):
             square = (slice(None), *of.square())
-            y, reference = case.y[square], case.reference[square]
-            restored = cdm4mi.denoise(of.with_array(case.y), model).volume.array[square]
+            restored = cdm4mi.denoise(of.with_array(case.y), model).volume.array
             for strength in STRENGTHS:
-                scores[strength].append(psnr(y + strength * (restored - y), reference, of.window))
+                x = weakened(restored, case.y, strength)[square]
+                scores[strength].append(psnr(x, case.reference[square], of.window))
         others = [score for method in METHODS if (score := classical(row, method)) is not None]
         lines.append([row.title, *(f"{np.mean(scores[s]):.2f}" for s in STRENGTHS), f"{max(others):.2f}"])
     print("PSNR in dB, mean over the scans, by strength\n")

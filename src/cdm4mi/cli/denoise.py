@@ -59,7 +59,8 @@ def denoise(
     ] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
     strength: Annotated[
-        float | None, typer.Option(help="share of the noise to take away, 0 to 1: less keeps faint detail (default: 1)")
+        float | None,
+        typer.Option(help="0 to 1: how much is taken away at the frequencies of small lesions (default: 1, all)"),
     ] = None,
     keep_low_frequencies: Annotated[
         str | None,

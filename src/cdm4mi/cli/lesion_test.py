@@ -42,7 +42,7 @@ def lesion_test(
     estimate: Annotated[EstimateName | None, typer.Option(help="what the model returns (default: as it says)")] = None,
     steps: Annotated[int | None, typer.Option(help="network calls a sample")] = None,
     samples: Annotated[int | None, typer.Option(help="samples that mean-of-k averages")] = None,
-    strength: Annotated[float | None, typer.Option(help="share of the noise to take away, 0 to 1")] = None,
+    strength: Annotated[float | None, typer.Option(help="that of denoise, 0 to 1")] = None,
     seed: Annotated[int, typer.Option(min=0, help="decides noise and samples")] = 0,
     modality: Annotated[ModalityName | None, typer.Option(help="where the files do not say (NIfTI)")] = None,
     out: Annotated[Path, typer.Option(help=f"folder for {RECORD} and {PICTURE}")] = Path("lesion-test"),

@@ -396,7 +396,9 @@ class SamplingConfig(Section):
     )
     estimate: EstimateName = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")
-    strength: Fraction = Field(1.0, description="share of what would be taken away that is: 0 gives the scan back")
+    strength: Fraction = Field(
+        1.0, description="share of what a small lesion would lose that is taken away: 0 gives the scan back"
+    )
     keep_low_frequencies: Annotated[float | str, AfterValidator(_cutoff)] | None = Field(
         None,
         description="cycles a pixel up to which slices keep the scan's own frequencies; auto: 0.02",

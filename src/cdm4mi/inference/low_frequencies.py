@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
+
+from cdm4mi.inference.filtering import cosine_frequencies, put_back
 
 EDGE = 0.5
 """Standard deviation of the Gaussian edge of the filter, over the cut-off."""
@@ -18,21 +19,14 @@ def keep_low_frequencies(restored: NDArray[Any], scan: NDArray[Any], cutoff: flo
     """Replace the low frequencies of restored images (..., rows, columns) by those of the scan.
 
     restored + H (scan - restored), in the images' units. H is 1 up to ``cutoff`` (cycles a pixel) and falls off beyond
-    as a Gaussian, exp(-(f - cutoff)^2 / (2 (EDGE cutoff)^2)), as a sharp end would ring about edges. The images are
-    mirrored at their borders (discrete cosine transform), so that opposite borders do not mix. Of white noise 2.6
+    as a Gaussian, exp(-(f - cutoff)^2 / (2 (EDGE cutoff)^2)), as a sharp end would ring about edges. Of white noise 2.6
     cutoff times its standard deviation comes back.
     """
-    response = low_pass((restored.shape[-2], restored.shape[-1]), cutoff)
-    difference = fft.dctn(np.subtract(scan, restored, dtype=np.float64), axes=(-2, -1), norm="ortho")
-    kept: NDArray[np.float32] = (restored + fft.idctn(response * difference, axes=(-2, -1), norm="ortho")).astype(
-        np.float32
-    )
-    return kept
+    return put_back(restored, scan, low_pass((restored.shape[-2], restored.shape[-1]), cutoff))
 
 
 def low_pass(shape: tuple[int, int], cutoff: float) -> NDArray[np.float64]:
     """The filter H of ``keep_low_frequencies``, by the frequencies of the discrete cosine transform (rows, columns)."""
-    rows, columns = (np.arange(n) / (2 * n) for n in shape)
-    beyond = np.maximum(np.hypot(rows[:, None], columns) - cutoff, 0)
+    beyond = np.maximum(cosine_frequencies(*shape) - cutoff, 0)
     response: NDArray[np.float64] = np.exp(-0.5 * np.square(beyond / (EDGE * cutoff)))
     return response

@@ -98,7 +98,7 @@ class ScanPreparation:
             seed,
             sigma,
             used,
-            self.sampling.strength * quiet,
+            quiet,
             WHITE if measured is None else measured.texture,
             measured,
             relative,

@@ -25,6 +25,7 @@ from cdm4mi.inference.preparation import ScanPreparation
 from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies
 from cdm4mi.inference.scan import WHITE, Scan, Slab, Texture
 from cdm4mi.inference.slabs import Pace, Slabs, Totals
+from cdm4mi.inference.strength import weakened
 from cdm4mi.inference.tiling import tiled
 from cdm4mi.io import Volume, input_record
 from cdm4mi.models.checkpoint import TrainedModel
@@ -261,7 +262,7 @@ class Restorer:
                     zero=float(scan.norm.normalised(np.zeros(()))),
                     texture=scan.texture,
                     relative_level=scan.relative_level,
-                    strength=scan.strength[index],
+                    share=scan.share[index],
                 )
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
@@ -325,7 +326,7 @@ class Restorer:
         zero: float = -1.0,
         texture: Texture = WHITE,
         relative_level: NDArray[Any] | None = None,
-        strength: float | NDArray[Any] | None = None,
+        share: NDArray[Any] | None = None,
         hook: Hook | None = None,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Mean and standard deviation (0 for one) of the estimates of each slice (``Sampler.estimates``).
@@ -333,8 +334,8 @@ class Restorer:
         The deviation is a single sample's, unbiased where x0 is linear in the noise; it is not calibrated. zero: what
         stands for the physical value 0 on [-1, 1], where the bias of magnitudes is. texture: of the noise, for models
         that are told; relative_level: (rows, columns), its level over ``sigma`` in every slice, for models that are
-        given a map (``level_map_share``), 1 if None. strength: in place of that of the sampling section, of all or of
-        each (N,). Other arguments as ``restore_slices``; both as its result, on [-1, 1].
+        given a map (``level_map_share``), 1 if None. share: (N,), of what would be taken away from each slice that is,
+        all if None. Other arguments as ``restore_slices``; both as its result, on [-1, 1].
         """
         plain = y.ndim == 3
         y = y[:, None] if plain else y
@@ -353,21 +354,27 @@ class Restorer:
         mean = torch.zeros_like(self.process.noisy_image(cond.y))
         squares, count = torch.zeros_like(mean), 0
         for estimate in self.sampler.estimates(denoise, cond, seed, indices, hook):  # Welford's running moments
+            if self.sampling.strength < 1:
+                estimate = self._weakened(estimate, self.process.noisy_image(cond.y))
             count += 1
             delta = estimate - mean
             mean += delta / count
             squares += delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         deviation = None if count == 1 else (squares / (count - count % 2 / count)).sqrt()
-        kept = np.broadcast_to(self.sampling.strength if strength is None else strength, len(y))
-        if kept.min() < 1:
+        if share is not None and share.min() < 1:
             noisy = self.process.noisy_image(cond.y)
-            share = torch.tensor(kept, dtype=mean.dtype, device=mean.device)[:, None, None, None]
-            mean = noisy + share * (mean - noisy)
-            deviation = None if deviation is None else share * deviation
+            shares = torch.tensor(share, dtype=mean.dtype, device=mean.device)[:, None, None, None]
+            mean = noisy + shares * (mean - noisy)
+            deviation = None if deviation is None else shares * deviation
         means = on_cpu(mean[..., :rows, :columns]).numpy()
         deviations = np.zeros_like(means) if deviation is None else on_cpu(deviation[..., :rows, :columns]).numpy()
         return (means[:, 0], deviations[:, 0]) if plain else (means, deviations)
+
+    def _weakened(self, estimate: Tensor, noisy: Tensor) -> Tensor:
+        """An estimate of the slices at the strength of the sampling section."""
+        x, y = (on_cpu(images.float()).numpy() for images in (estimate, noisy))
+        return torch.from_numpy(weakened(x, y, self.sampling.strength)).to(estimate)
 
     def _condition(
         self,

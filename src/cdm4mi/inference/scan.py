@@ -44,13 +44,13 @@ class Slab:
 class Scan:
     """What is decided of a whole scan before its first slice is restored.
 
-    sigma, used, strength: of each slice (N,), the standard deviation of its noise and what the model is given for it on
-    [-1, 1], and the share of the noise that is taken away; typical: root mean square of ``used``. measured: the noise
-    that was found in the scan, None where it was not looked at; relative_level: (rows, columns), the standard deviation
-    over that of the slice, None where it does not vary or the model takes none. beside: the other contrasts. least: the
-    value under which no restored voxel lies. cutoff: cycles a pixel up to which frequencies stay as they are. spreads:
-    whether the samples' standard deviation is asked for; one_by_one: whether each slice has times of its own. key: JSON
-    values that the result follows from.
+    sigma, used, share: of each slice (N,), the standard deviation of its noise and what the model is given for it on
+    [-1, 1], and the share of what that takes away that is taken away; typical: root mean square of ``used``. measured:
+    the noise that was found in the scan, None where it was not looked at; relative_level: (rows, columns), the standard
+    deviation over that of the slice, None where it does not vary or the model takes none. beside: the other contrasts.
+    least: the value under which no restored voxel lies. cutoff: cycles a pixel up to which frequencies stay as they
+    are. spreads: whether the samples' standard deviation is asked for; one_by_one: whether each slice has times of its
+    own. key: JSON values that the result follows from.
     """
 
     volume: Volume
@@ -58,7 +58,7 @@ class Scan:
     seed: int
     sigma: NDArray[np.float64]
     used: NDArray[np.float64]
-    strength: NDArray[np.float64]
+    share: NDArray[np.float64]
     texture: Texture
     measured: NoiseEstimate | None
     relative_level: NDArray[np.float32] | None

@@ -69,7 +69,7 @@ class Origin(Record):
     """What the record beside the restored scan says of how it was made.
 
     same_scan: whether its input is the scan that was given; None where it holds no hash (de-identified). sigma: the
-    noise level that was given or measured, in the scan's units. strength: the share of the noise to take away.
+    noise level that was given or measured, in the scan's units. strength: of the restoration, 0 to 1.
     """
 
     same_scan: bool | None
