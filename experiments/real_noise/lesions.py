@@ -37,6 +37,7 @@ DOSES = {"as it is": None, "25 % of the dose": "ct-dose-25", "10 % of the dose":
 SITES, REPEATS = 12, 6
 WEAKER = "25 % of the dose"
 STRENGTHS = (0.25, 0.4, 0.6, 0.8, 1.0)
+BLENDED = 0.4
 FEW = SIZES, (-40.0,)
 """Sizes and contrasts for the study of strength."""
 
@@ -64,18 +65,20 @@ def cells_of(part: Tissue, models: dict[str, TrainedModel], title: str, key: str
 
 
 def weaker(part: Tissue, model: TrainedModel, title: str, key: str) -> list[Cell]:
-    """The model at one dose, at each strength s of ``STRENGTHS``."""
+    """The model at one dose, at each strength s of ``STRENGTHS``, and a blend with the noisy image."""
     restorer, last = trained(model), {}
 
-    def restore(images: np.ndarray, sigma: float, scan: Volume, s: float) -> np.ndarray:
+    def restore(images: np.ndarray, sigma: float, scan: Volume, s: float, blend: bool) -> np.ndarray:
         if s == STRENGTHS[0]:  # the others follow with the same images
             last["x"] = restorer.restore(images, sigma, scan)
-        return weakened(last["x"], images[:, images.shape[1] // 2], s)
+        x, y = last["x"], images[:, images.shape[1] // 2]
+        return y + s * (x - y) if blend else weakened(x, y, s)
 
-    def method(s: float) -> Method:
-        return Method(lambda images, sigma, scan: restore(images, sigma, scan, s))
+    def method(s: float, blend: bool = False) -> Method:
+        return Method(lambda images, sigma, scan: restore(images, sigma, scan, s, blend))
 
     methods = {INPUT: untouched(), **{f"s = {s:g}": method(s) for s in STRENGTHS}}
+    methods[f"blend, {BLENDED:g}"] = method(BLENDED, blend=True)
     return measure([part], methods, added(key), title, *FEW, repeats=REPEATS)
 
 

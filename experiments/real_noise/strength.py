@@ -3,7 +3,8 @@
 Run from the checkout, after the study whose noisy scans it takes from runs/real_noise/cache or makes:
     python -m experiments.real_noise.strength [--model CHECKPOINT] [--only ROW ...]
 
-``lesions.py`` says what it is worth to small lesions. Beside: the best of the tuned classical methods.
+``lesions.py`` says what it is worth to small lesions. Beside: a blend with the
+noisy scan, and the best of the tuned classical methods.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from experiments.real_noise.rows import METHODS, ROWS, cases, classical, psnr
 from experiments.real_noise.study import table
 
 STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.25)
+BLENDED = 0.4
 
 
 def main() -> None:
@@ -31,17 +33,18 @@ def main() -> None:
     model = load_model(options.model)
     lines = []
     for row in (ROWS[key] for key in options.only):
-        scores: dict[float, list[float]] = {strength: [] for strength in STRENGTHS}
+        scores: dict[str, list[float]] = {}
         for of, case in cases(row):
             square = (slice(None), *of.square())
             restored = cdm4mi.denoise(of.with_array(case.y), model).volume.array
-            for strength in STRENGTHS:
-                x = weakened(restored, case.y, strength)[square]
-                scores[strength].append(psnr(x, case.reference[square], of.window))
+            found = {f"{strength:g}": weakened(restored, case.y, strength) for strength in STRENGTHS}
+            found[f"blend, {BLENDED:g}"] = case.y + BLENDED * (restored - case.y)
+            for name, x in found.items():
+                scores.setdefault(name, []).append(psnr(x[square], case.reference[square], of.window))
         others = [score for method in METHODS if (score := classical(row, method)) is not None]
-        lines.append([row.title, *(f"{np.mean(scores[s]):.2f}" for s in STRENGTHS), f"{max(others):.2f}"])
+        lines.append([row.title, *(f"{np.mean(values):.2f}" for values in scores.values()), f"{max(others):.2f}"])
     print("PSNR in dB, mean over the scans, by strength\n")
-    print(table(["", *(f"{strength:g}" for strength in STRENGTHS), "best classical"], lines))
+    print(table(["", *scores, "best classical"], lines))
 
 
 if __name__ == "__main__":
