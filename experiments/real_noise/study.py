@@ -123,15 +123,20 @@ def coverage(model: TrainedModel, of: Scan, case: Noisy, record: DenoiseRecord) 
     return float(hits.mean()), restored.record.uncertainty.calibrated
 
 
-def repeat_judge(model: TrainedModel) -> tuple[float, float]:
-    """Error on the repeats, and the noise level that was measured; each volume is restored as a scan of its own."""
+def repeat_judge(model: TrainedModel) -> tuple[float, float, float]:
+    """Error on the repeats, as it is and with the repeats' bias, and the noise level that was measured.
+
+    Each volume is restored as a scan of its own. The repeat is a magnitude, whose noise lifts it to about
+    sqrt(A^2 + sigma^2); a model that gives A is put to it with that bias too.
+    """
     data = repeats()
     out, levels = [], []
     for i in WEIGHTED:
         restoration = cdm4mi.denoise(Volume(data.array[i], data.affine, "MR"), model)
         out.append(restoration.volume.array)
         levels.append(restoration.record.noise_level.value)
-    return repeat_error(np.stack(out)), float(np.mean(levels))
+    x = np.stack(out)
+    return repeat_error(x), repeat_error(np.hypot(x, repeat_sigma())), float(np.mean(levels))
 
 
 def table(heads: list[str], rows: list[list[str]]) -> str:
@@ -182,12 +187,14 @@ def repeat_table(models: dict[str, TrainedModel]) -> str:
     print(f"{REPEATS} ...", file=sys.stderr, flush=True)
     judged = [repeat_judge(model) for model in models.values()]
     errors = [repeat_error(repeats().array[list(WEIGHTED)]), *(repeat_classical(method) for method in METHODS)]
-    cells = best([*errors, *(error for error, _ in judged)], least=True)
+    lines = [["5 volumes", *best([*errors, *(error for error, _, _ in judged)], least=True)]]
+    lines.append(
+        ["with the bias of the repeat's noise", *("" for _ in errors), *(f"{lifted:.1f}" for _, lifted, _ in judged)]
+    )
     return (
         "Diffusion MR acquired twice: root mean square error to the repeat without the repeat's own noise. "
         f"Noise level {repeat_sigma():.1f} by the repeats, which the classical methods are given; "
-        f"measured blind {judged[0][1]:.1f}\n\n"
-        + table(["", "input", *METHODS.values(), *models], [["5 volumes", *cells]])
+        f"measured blind {judged[0][2]:.1f}\n\n" + table(["", "input", *METHODS.values(), *models], lines)
     )
 
 
