@@ -21,6 +21,7 @@ from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network, build_process
 from cdm4mi.models.checkpoint import load_model
+from cdm4mi.networks import precision as precisions
 from cdm4mi.training import pictures
 from cdm4mi.training.run import train
 
@@ -149,9 +150,21 @@ def test_bf16_is_used_where_asked_for(patches, tmp_path):
     assert 0 < difference < 0.01
 
 
+@pytest.mark.parametrize(("instructions", "expected"), [(True, "bf16"), (False, "32")])
+def test_auto_is_the_fastest_precision_of_the_device_and_the_run_says_which(
+    instructions, expected, patches, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(precisions, "bf16_instructions", lambda: instructions)
+    train(runs.tiny_config(patches, precision="auto", accelerator="cpu", max_tsteps=2), tmp_path, progress=False)
+    assert load_config(tmp_path / "config.yaml").training.precision == expected
+    assert runs.checkpoint(tmp_path)["cdm4mi"]["config"]["training"]["precision"] == expected
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU, which does fp16")
 def test_fp16_without_a_gpu_is_one_clear_line(patches, tmp_path):
-    with pytest.raises(UserError, match=r"training\.precision: found fp16 without a CUDA GPU, expected 32 or bf16"):
+    with pytest.raises(
+        UserError, match=r"training\.precision: found fp16 without a CUDA GPU, expected auto, 32 or bf16"
+    ):
         train(runs.tiny_config(patches, precision="fp16"), tmp_path, progress=False)
     assert not (tmp_path / "checkpoints").exists()
 

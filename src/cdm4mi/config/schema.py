@@ -348,7 +348,9 @@ class TrainingConfig(Section):
         "from a prediction by their neighbours by this standard deviation on [-1, 1] (0.05)",
     )
     start_fraction: Fraction = Field(0.0, description="share of the training times put at the start of the path")
-    precision: Literal["32", "bf16", "fp16"] = "32"
+    precision: Literal["auto", "32", "bf16", "fp16"] = Field(
+        "32", description="of the layers, mixed with 32; auto: bf16 where the device computes in it, else fp16 on a GPU"
+    )
     compile: bool = Field(
         False,
         description="compile the network for training (torch.compile): faster on a GPU after the first step, which "

@@ -8,7 +8,7 @@ import torch
 
 from cdm4mi.choices import PrecisionName
 from cdm4mi.errors import UserError
-from cdm4mi.networks.bf16_cpu import bf16_instructions
+from cdm4mi.networks.precision import fastest_dtype
 
 PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -41,7 +41,7 @@ def dtype_named(name: str, device: torch.device) -> torch.dtype:
         raise UserError(f"precision: found {name!r}, expected one of {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":
         raise UserError("precision: found fp16 on the CPU, expected auto, fp32 or bf16")
-    return _fastest(device) if name == "auto" else _DTYPES[name]
+    return fastest_dtype(device) if name == "auto" else _DTYPES[name]
 
 
 def on_cpu(values: torch.Tensor) -> torch.Tensor:
@@ -55,11 +55,3 @@ def release_device(device: torch.device) -> None:
     """Give memory back that torch keeps on a device for later."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def _fastest(device: torch.device) -> torch.dtype:
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type != "cpu":
-        return torch.float32
-    return torch.bfloat16 if bf16_instructions() else torch.float32

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -19,7 +19,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from cdm4mi import __version__
 from cdm4mi.config.load import save_config
-from cdm4mi.config.schema import Config
+from cdm4mi.config.schema import Config, TrainingConfig
 from cdm4mi.data.names import patient_hash
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
@@ -30,6 +30,7 @@ from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
 from cdm4mi.models.checkpoint import TrainedModel, read_about
 from cdm4mi.models.process import ConditionalProcess
+from cdm4mi.networks.precision import fastest_dtype
 from cdm4mi.training.ahead import MadeAhead
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput, TimeLimit
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
@@ -43,8 +44,15 @@ from cdm4mi.workers import end_with_parent
 
 log = logging.getLogger("cdm4mi.training")
 
-EXPECTED_WARNINGS = ("does not have many workers", "LeafSpec", r"module\(s\) in eval mode", "exists and is not empty")
-"""Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed."""
+EXPECTED_WARNINGS = (
+    "does not have many workers",
+    "LeafSpec",
+    r"module\(s\) in eval mode",
+    "exists and is not empty",
+    "`srun` command is available",
+)
+"""Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed, one
+process trains on a machine with SLURM."""
 MOST_SECONDS_AFTER_SIGTERM = 60
 """A worker of the data ends so long after it, where its parent has not ended it."""
 PRECISION: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -178,6 +186,7 @@ def train(
     """
     with run_folder(config, out, "train"):
         start = starting_point(config, out, resume)
+        config.training.precision = precision_of(config.training)
         check_sizes(config.model)
         regression = regression_of(config)
         check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
@@ -209,6 +218,16 @@ def run_folder(config: Config, out: Path, command: str) -> Iterator[None]:
         yield
 
 
+def precision_of(training: TrainingConfig) -> Literal["32", "bf16", "fp16"]:
+    """The precision of a training: as configured; auto: what its device computes fastest."""
+    if training.precision != "auto":
+        return training.precision
+    found: dict[torch.dtype, Literal["32", "bf16", "fp16"]] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    precision = found.get(fastest_dtype(torch.device(processes_of(training).accelerator)), "32")
+    log.warning("precision: %s, the fastest of this device", precision)
+    return precision
+
+
 def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
     """The checkpoint that the run in a folder goes on from; None where it begins.
 
@@ -223,7 +242,7 @@ def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
     if not resume and any((checkpoints / name).exists() for name in (LAST, PREVIOUS)):
         raise UserError(f"{out}: holds a run already; give `resume` to go on with it, or another `out`")
     if config.training.precision == "fp16" and processes.accelerator != "cuda":
-        raise UserError("training.precision: found fp16 without a CUDA GPU, expected 32 or bf16")
+        raise UserError("training.precision: found fp16 without a CUDA GPU, expected auto, 32 or bf16")
     if config.training.wandb and importlib.util.find_spec("wandb") is None:
         raise UserError("training.wandb: found true without the package, expected: pip install cdm4mi[wandb]")
     start = None
@@ -269,13 +288,14 @@ def fit(
         pairs = processes.count * training.batch_size * training.accumulate
         log.warning("%d processes (%s), %d pairs a step in all", processes.count, processes.accelerator, pairs)
     saver = LastCheckpoint(last, training.checkpoint_every)
-    trainer = make_trainer(config, out, section, progress, saver, processes)
-    with joined(processes):
-        with saver.on_signals(), warnings.catch_warnings():
-            for message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=f".*{message}.*")
-            trainer.fit(module, data, ckpt_path=start and str(start), weights_only=True)
-        trainer.save_checkpoint(last)
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=f".*{message}.*")
+        trainer = make_trainer(config, out, section, progress, saver, processes)
+        with joined(processes):
+            with saver.on_signals():
+                trainer.fit(module, data, ckpt_path=start and str(start), weights_only=True)
+            trainer.save_checkpoint(last)
     return last
 
 
