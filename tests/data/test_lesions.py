@@ -24,6 +24,8 @@ from cdm4mi.data.lesions import (
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.degradation import GaussianNoise
+from cdm4mi.degradation.noises.coloured import ColouredNoise
+from cdm4mi.diffusion.noise import generator
 
 
 def test_the_profile_is_an_ellipse():
@@ -63,6 +65,23 @@ def test_a_contrast_is_about_the_least_that_can_be_seen_in_the_noise():
     assert float(signal.square().sum().sqrt()) / sigma == pytest.approx(5.0, rel=0.05)
     assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(10.0) is None, "it would have to be plain to see"
     assert Lesion(ellipse, 1.0, 5.0, 0.5).contrast(1e-6) == CONTRAST[0]
+
+
+def test_the_contrast_is_by_the_noise_at_the_frequencies_of_the_ellipse():
+    """In smoothed noise small ellipses are hidden by more than its level says, and so are given more contrast."""
+    flat = np.zeros((64, 64), np.float16)
+    people = [Patient("a", "CT-a", [flat], [flat == 0])]
+
+    def contrasts(**keys):
+        noise = ColouredNoise(variance=0.0004, **keys)
+        data = PairDataset(people, noise, 64, 0, augment=AugmentConfig(lesions=1.0))
+        images = data.draw(range(40)).images
+        ellipses = images.intensities.lesions
+        return ellipses.values.abs(), noise.blob_powers(data.degradation.draw(generator(0)), [20.0])[0]
+
+    (white, one), (smooth, power) = contrasts(spectrum="white"), contrasts(spectrum="smoothed", smoothing=1.0)
+    assert one == 1 and power > 5
+    assert float(smooth.median() / white.median()) == pytest.approx(math.sqrt(power), rel=0.4)
 
 
 def test_tissue_gets_them_and_air_does_not():

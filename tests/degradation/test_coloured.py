@@ -217,3 +217,18 @@ def test_every_family_has_a_name_in_the_configuration():
 
 def test_fast_lengths_have_small_prime_factors():
     assert [fast_length(n) for n in (1, 7, 96, 97, 127, 541)] == [1, 8, 96, 100, 128, 576]
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_a_blob_is_hidden_by_the_power_of_the_noise_at_its_own_frequencies(name):
+    """The variance of what an observer gets who weighs the noise by the blob, against that in white noise."""
+    degradation, numbers = noise(spectrum=name, variance=0.04, **SHAPES[name]), tuple(SHAPES[name].values())
+    numbers = {"zero_filled": (0.25, 0.5), "streaks": (*numbers, 0.4)}.get(name, numbers)
+    away = (torch.arange(48) - 24).square()
+    images = shaped(degradation, (3000, 48, 48), numbers, 1)
+    powers = degradation.blob_powers(degradation.draw(generator(0))._replace(numbers=numbers), [12.0, 80.0])
+    for area, power in zip((12.0, 80.0), powers, strict=True):
+        blob = torch.exp(-2 * math.pi / area * (away[:, None] + away[None, :]))
+        assert float(blob.sum().square() / blob.square().sum()) == pytest.approx(area, rel=0.01)
+        scores = (images * blob).sum((1, 2))
+        assert float(scores.var() / blob.square().sum()) == pytest.approx(power, rel=0.12, abs=0.01)
