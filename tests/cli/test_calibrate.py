@@ -43,12 +43,11 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     # nowhere surer than the floor: it is in the scan's units, HU here
     floor = calibration.kinds["white noise in CT images"].scale * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
-    for path in (out, deviation, tmp_path / "out.dcm.cdm4mi.json"):
-        path.unlink()
-    code, _, err = command(*arguments, "--steps", 3, "--samples", 3)
-    assert code == 0, err
-    record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
-    assert not record["uncertainty"]["calibrated"] and "other sampling settings" in record["uncertainty"]["why"]
+    for others in (("--steps", 3, "--samples", 3), (*WAY, "--strength", 0.5)):
+        code, _, err = command(*arguments, *others, "--force")
+        assert code == 0, err
+        record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
+        assert not record["uncertainty"]["calibrated"] and "other sampling settings" in record["uncertainty"]["why"]
 
 
 def test_patients_of_the_training_are_refused(command, run):

@@ -52,6 +52,7 @@ SETTINGS = (
     "clip",
     "dynamic_threshold",
     "samples",
+    "strength",
 )
 """What of the sampling settings decides the spread of the samples."""
 
