@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import logging
+import os
+import warnings
 
 import h5py
 import lightning as L
@@ -158,6 +160,18 @@ def test_auto_is_the_fastest_precision_of_the_device_and_the_run_says_which(
     train(runs.tiny_config(patches, precision="auto", accelerator="cpu", max_tsteps=2), tmp_path, progress=False)
     assert load_config(tmp_path / "config.yaml").training.precision == expected
     assert runs.checkpoint(tmp_path)["cdm4mi"]["config"]["training"]["precision"] == expected
+
+
+def test_a_machine_with_slurm_is_no_reason_to_warn(patches, tmp_path, monkeypatch):
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(srun.parent), prepend=os.pathsep)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        train(runs.tiny_config(patches, max_tsteps=2), tmp_path / "run", progress=False)
+    assert not [warning for warning in found if "srun" in str(warning.message)]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU, which does fp16")
