@@ -23,13 +23,13 @@ HALVINGS = 60
 
 
 def weakened(restored: NDArray[Any], scan: NDArray[Any], strength: float) -> NDArray[np.float32]:
-    """Restored images (..., rows, columns) from which the share ``strength`` of a small lesion's loss is taken.
+    """Restored images (..., rows, columns) with a part of what was taken away put back.
 
     restored + B (scan - restored), in the images' units, with B = mu L / (mu L + N): the Wiener filter for lesions of
     ``AREA`` in noise. L = exp(-pi AREA f^2) is the power spectrum of a Gaussian as wide as such a disc, N that of
-    scan - restored, averaged over all directions, and mu is such that 1 - strength of a lesion that is in scan -
-    restored comes back: sum(B L) = (1 - strength) sum(L), as of a blend. strength: 0, the scan, to 1, ``restored``;
-    every image has a filter of its own.
+    scan - restored, averaged over all directions, and mu is such that 1 - strength of a lesion comes back that is lost
+    as a whole: sum(B L) = (1 - strength) sum(L), as of a blend. strength: 0, the scan, to 1, ``restored``; every image
+    has a filter of its own.
     """
     if strength >= 1:
         return restored.astype(np.float32)
