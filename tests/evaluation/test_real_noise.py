@@ -51,16 +51,19 @@ def test_ramp_noise_has_no_power_at_zero_and_at_the_end_of_its_window() -> None:
     assert power[0, 0] + power[48, 48] < 1e-6 * power.max()
 
 
-def test_a_blend_keeps_of_a_lesion_what_its_parts_keep(monkeypatch) -> None:
+def test_less_strength_keeps_more_of_a_lesion_and_a_blend_what_its_parts_keep(monkeypatch) -> None:
     """A method that keeps 60 % of everything, blended with the input by s, keeps 1 - 0.4 s."""
     monkeypatch.setattr(lesions, "trained", lambda model: Method(lambda images, sigma, scan: 0.6 * images[:, 0]))
     monkeypatch.setattr(lesions, "added", lambda key: noise_from_spec("gaussian sigma_hu=20", {}))
     monkeypatch.setattr(lesions, "REPEATS", 2)
     part = find_tissue(Volume(np.full((1, 130, 130), 40.0), np.eye(4), "CT"), 4, 10)
-    for cell in lesions.blends(part, None, "white", "ct-dose-25"):
-        assert len(cell.scores) == 1 + len(lesions.STRENGTHS)
-        for s in lesions.STRENGTHS:
-            assert cell.scores[f"s = {s:g}"].kept == pytest.approx(1 - 0.4 * s, rel=1e-4)
+    for cell in lesions.weaker(part, None, "white", "ct-dose-25"):
+        assert len(cell.scores) == 2 + len(lesions.STRENGTHS)
+        kept = [cell.scores[f"s = {s:g}"].kept for s in lesions.STRENGTHS]
+        assert kept == sorted(kept, reverse=True) and kept[-1] == pytest.approx(0.6, rel=1e-4)
+        assert kept == pytest.approx([1 - 0.4 * s for s in lesions.STRENGTHS], abs=0.1)
+        blended = cell.scores[f"blend, {lesions.BLENDED:g}"].kept
+        assert blended == pytest.approx(1 - 0.4 * lesions.BLENDED, rel=1e-4)
 
 
 def test_the_bias_of_a_denoised_magnitude_goes() -> None:

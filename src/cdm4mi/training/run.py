@@ -49,7 +49,7 @@ EXPECTED_WARNINGS = (
     "LeafSpec",
     r"module\(s\) in eval mode",
     "exists and is not empty",
-    "`srun` command is available",
+    "srun. command is available",
 )
 """Lightning's, of what is meant here: pairs are made fast enough, a regression stays as it is, a run is resumed, one
 process trains on a machine with SLURM."""
