@@ -197,6 +197,7 @@ def test_the_command_writes_record_and_picture_and_keeps_the_curve(command, scan
         (["--noise", "fog"], "found 'fog'"),
         (["--dose", "0.2", "--noise", "pet"], "--dose: found with --noise"),
         (["--keep"], "--keep: found without --model"),
+        (["--keep", "--model", "shipped", "--strength", 0.5], "--keep: found with --strength"),
         (["--sites", "2", "--repeats", "2"], "--repeats"),
     ],
 )
@@ -241,6 +242,7 @@ def test_a_trust_report_names_the_nearest_noise_level_that_was_tested():
     assert "31% of a disc of 5 pixels and -40 HU" in text and "90% of a disc of 10 pixels and -60 HU" in text
     assert "noise level of 60 HU" in lesions_kept(curve(), 50.0, window)
     assert "20 % of the window (24 here)" in lesions_kept(curve(in_percent=True), 480.0, window)
+    assert "full strength" not in text and "restored at 0.5, keeps more" in lesions_kept(curve(), 24.0, window, 0.5)
     assert lesions_kept(None, 24.0, window) is None and lesions_kept(curve(), 0.0, window) is None
     assert lesions_kept(curve(), 24.0, IntensityWindow(0, 100, "MR")) is None
 

@@ -70,6 +70,8 @@ def lesion_test(
 
     if keep and model is None:
         raise UserError("--keep: found without --model, expected both")
+    if keep and strength is not None:
+        raise UserError("--keep: found with --strength, expected one of them: the curve is of the model as it is")
     if dose is not None and noise:
         raise UserError("--dose: found with --noise, expected one of them")
     diameters, in_mm = _numbers("--sizes", sizes, "mm")

@@ -138,7 +138,9 @@ class Comparison:
             unit=unit,
             noise=found,
             model=model,
-            lesions=None if known is None else lesions_kept(known.lesions, noise.sigma, window),
+            lesions=None
+            if known is None
+            else lesions_kept(known.lesions, noise.sigma, window, 1.0 if origin is None else origin.strength),
             intervals=None if known is None else interval_coverage(known.calibration, self.kind, noise.texture),
             origin=origin,
             residual=_residual(test),
