@@ -1,6 +1,6 @@
 """What neighbouring slices bring (2.5-D): two networks trained alike, one of which sees a slice on either side.
 
-Run from the checkout, after python -m experiments.train neighbours (some ten minutes of a core each):
+Run from the checkout, after python -m experiments.train neighbours (half an hour of a core each):
     python -m experiments.neighbours.study
 
 On slabs of people that neither was trained on: PSNR of the foreground and flicker, the change of the error's block

@@ -3,8 +3,8 @@
 Run from the checkout, after the study whose noisy scans it takes from runs/real_noise/cache or makes:
     python -m experiments.real_noise.strength [--model CHECKPOINT] [--only ROW ...]
 
-``lesions.py`` says what it is worth to small lesions. Beside: a blend with the
-noisy scan, and the best of the tuned classical methods.
+``lesions.py`` says what it is worth to small lesions. Beside: a blend with the noisy scan, and the best of the tuned
+classical methods.
 """
 
 from __future__ import annotations
@@ -17,11 +17,9 @@ import torch
 import cdm4mi
 from cdm4mi.inference.strength import weakened
 from cdm4mi.models.checkpoint import load_model
+from experiments.real_noise.lesions import BLENDED, STRENGTHS
 from experiments.real_noise.rows import METHODS, ROWS, cases, classical, psnr
 from experiments.real_noise.study import table
-
-STRENGTHS = (1.0, 0.8, 0.6, 0.4, 0.25)
-BLENDED = 0.4
 
 
 def main() -> None:
@@ -37,7 +35,7 @@ def main() -> None:
         for of, case in cases(row):
             square = (slice(None), *of.square())
             restored = cdm4mi.denoise(of.with_array(case.y), model).volume.array
-            found = {f"{strength:g}": weakened(restored, case.y, strength) for strength in STRENGTHS}
+            found = {f"{strength:g}": weakened(restored, case.y, strength) for strength in reversed(STRENGTHS)}
             found[f"blend, {BLENDED:g}"] = case.y + BLENDED * (restored - case.y)
             for name, x in found.items():
                 scores.setdefault(name, []).append(psnr(x[square], case.reference[square], of.window))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import fft, ndimage
 
-from cdm4mi.inference.filtering import put_back
-from cdm4mi.inference.strength import AREA, response, weakened
+from cdm4mi.inference.filtering import cosine_frequencies, put_back
+from cdm4mi.inference.strength import AREA, CELL, response, weakened
 
 SHAPE = (128, 160)
 
@@ -53,11 +53,6 @@ def test_where_noise_is_weak_at_low_frequencies_these_come_back_first():
 
 def test_no_filter_with_as_much_of_a_lesion_brings_less_error_back():
     """The Wiener filter has the least error b^2 N + mu (1 - b)^2 L, so any change that keeps sum(b L) adds to it."""
-    from scipy import fft
-
-    from cdm4mi.inference.filtering import cosine_frequencies
-    from cdm4mi.inference.strength import CELL
-
     taken = NOISES["smoothed"]
     b = response(taken, 0.5)
     frequencies = cosine_frequencies(*SHAPE)

@@ -236,5 +236,5 @@ def test_a_fingerprint_of_real_pairs_measures_both_halves(tmp_path):
 @pytest.mark.parametrize("instructions", [{"avx512_bf16"}, set()])
 def test_a_cpu_trains_in_bf16_where_it_computes_in_it(monkeypatch, instructions):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr("cdm4mi.planning.machine.bf16_instructions", lambda: instructions)
+    monkeypatch.setattr("cdm4mi.networks.precision.bf16_instructions", lambda: instructions)
     assert this_machine().bf16 == bool(instructions)

@@ -99,8 +99,8 @@ def drawn_images(images: Sequence[DrawnImage], degradation: Degradation, keys: T
 def _lesion_levels(image: DrawnImage, noise: Degradation, parameter: Any) -> list[float | None]:
     """Level on [-1, 1] of white noise as strong as this at the frequencies of each lesion; None: not known."""
     areas = [lesion.ellipse.area for lesion in image.change.lesions]
-    level = noise.stated_level(parameter, image.frame)
-    if level is None or not areas:
+    level = noise.stated_level(parameter, image.frame) if areas else None
+    if level is None:
         return [None] * len(areas)
     return [level * math.sqrt(power) for power in noise.blob_powers(parameter, areas)]
 

@@ -351,11 +351,12 @@ class Restorer:
         cond = self._condition(image.to(self.device), sigmas, spacing, zero, texture, relative)
         indices = list(range(len(y))) if indices is None else indices
         denoise = self._tiled(partial(self.process.denoiser, self._precise(self.network)), cond)
-        mean = torch.zeros_like(self.process.noisy_image(cond.y))
+        noisy = self.process.noisy_image(cond.y)
+        mean = torch.zeros_like(noisy)
         squares, count = torch.zeros_like(mean), 0
         for estimate in self.sampler.estimates(denoise, cond, seed, indices, hook):  # Welford's running moments
             if self.sampling.strength < 1:
-                estimate = self._weakened(estimate, self.process.noisy_image(cond.y))
+                estimate = self._weakened(estimate, noisy)
             count += 1
             delta = estimate - mean
             mean += delta / count
@@ -363,7 +364,6 @@ class Restorer:
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         deviation = None if count == 1 else (squares / (count - count % 2 / count)).sqrt()
         if share is not None and share.min() < 1:
-            noisy = self.process.noisy_image(cond.y)
             shares = torch.tensor(share, dtype=mean.dtype, device=mean.device)[:, None, None, None]
             mean = noisy + shares * (mean - noisy)
             deviation = None if deviation is None else shares * deviation

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
-from cdm4mi.networks.bf16_cpu import bf16_instructions
+from cdm4mi.networks.precision import fastest_dtype
 
 GIB = 2**30
 
@@ -38,7 +38,8 @@ class Machine:
 def this_machine() -> Machine:
     """The machine that this process runs on, with the memory that is free now."""
     cores = torch.get_num_threads()
+    bf16 = fastest_dtype(torch.device("cuda" if torch.cuda.is_available() else "cpu")) == torch.bfloat16
     if torch.cuda.is_available():
         free, _ = torch.cuda.mem_get_info()
-        return Machine(cores, int(free), torch.cuda.get_device_name(), torch.cuda.is_bf16_supported())
-    return Machine(cores, int(psutil.virtual_memory().available), bf16=bool(bf16_instructions()))
+        return Machine(cores, int(free), torch.cuda.get_device_name(), bf16)
+    return Machine(cores, int(psutil.virtual_memory().available), bf16=bf16)
