@@ -11,7 +11,8 @@ from scans_on_disk import dicom_slice
 from cdm4mi import io
 from cdm4mi.data.sources import load_patients
 from cdm4mi.errors import UserError
-from cdm4mi.inference.calibrate import _unread
+from cdm4mi.inference.calibrate import _unread, calibrate
+from cdm4mi.inference.settings import changed
 from cdm4mi.models.checkpoint import load_model
 
 WAY = ("--steps", 2, "--samples", 3)
@@ -35,17 +36,21 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     assert calibration.settings["steps"] == 2 and calibration.settings["samples"] == 3
     scan, out, deviation = dicom_slice(tmp_path / "in.dcm", sigma=60), tmp_path / "out.dcm", tmp_path / "map.nii.gz"
     arguments = ("denoise", scan, out, "--model", run, "--uncertainty", deviation, "--noise", 100)
-    code, _, err = command(*arguments, *WAY)
+    code, said, err = command(*arguments, *WAY)
     assert code == 0, err
+    assert "map.nii.gz: standard deviation, calibrated for white noise in CT images: 90% of voxels" in said
     record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
     assert record["uncertainty"]["calibrated"] and record["uncertainty"]["interval"] == 0.9
     assert record["uncertainty"].get("scan_half_width_in_standard_deviations") is None
     # nowhere surer than the floor: it is in the scan's units, HU here
-    floor = calibration.kinds["white noise in CT images"].scale * calibration.floor * record["noise_level"]["used"]
+    kind = calibration.kinds["white noise in CT images"]
+    ratio = record["uncertainty"].get("bootstrap", 1.0) ** kind.bootstrap_power
+    floor = kind.scale * ratio * calibration.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
     for others in (("--steps", 3, "--samples", 3), (*WAY, "--strength", 0.5)):
-        code, _, err = command(*arguments, *others, "--force")
+        code, said, err = command(*arguments, *others, "--force")
         assert code == 0, err
+        assert "map.nii.gz: standard deviation of the samples, not calibrated: the calibration is for other" in said
         record = json.loads((tmp_path / "out.dcm.cdm4mi.json").read_text())
         assert not record["uncertainty"]["calibrated"] and "other sampling settings" in record["uncertainty"]["why"]
 
@@ -55,6 +60,18 @@ def test_patients_of_the_training_are_refused(command, run):
     names = [p.name for p in load_patients(config.data, config.model.image_size, config.seed)]
     code, _, err = command("calibrate", run, *WAY, f"val_patients=[{names[0]}, {names[1]}]")
     assert code == 2 and "were trained on" in err and len(err.strip().splitlines()) == 1
+
+
+def test_dead_leaves_are_fitted_and_not_counted(run, monkeypatch):
+    """Two patches of five where the training has some, none elsewhere."""
+    model, asked = load_model(run), []
+    monkeypatch.setattr("cdm4mi.inference.calibrate.fit_calibration", lambda *_, **given: asked.append(given["scans"]))
+    sampling = changed(model.config.sampling, estimate="mean-of-k", steps=2, samples=2)
+    augment = model.config.data.augment.model_copy(update={"leaves": 0.2})
+    data = model.config.data.model_copy(update={"augment": augment})
+    calibrate(model, model.config.model_copy(update={"data": data}), sampling, patches=5)
+    calibrate(model, sampling=sampling, patches=5)
+    assert asked == [[True, False, True, False, True], [True] * 5]
 
 
 def test_slices_that_the_training_left_out_stand_in_for_a_modality_that_nobody_validates(run):

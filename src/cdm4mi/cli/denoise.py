@@ -196,7 +196,7 @@ def denoise(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
             observer=observer,
         )
-    _report(out, record, observer)
+    _report(out, uncertainty, record, observer)
     if strict and observer is not None and observer.refused:
         raise typer.Exit(Refused.code)
 
@@ -209,7 +209,7 @@ def _number(text: str) -> float | str:
         return text
 
 
-def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | None) -> None:
+def _report(out: Path, deviation: Path | None, record: DenoiseRecord, report: ReportWhileRestoring | None) -> None:
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
@@ -222,6 +222,14 @@ def _report(out: Path, record: DenoiseRecord, report: ReportWhileRestoring | Non
             f"kept of the scan: frequencies up to {kept.cycles_per_pixel:.3g} cycles a pixel, which changed "
             f"{kept.put_back:.3g} {unit} (root mean square)"
         )
+    if deviation is not None and (found := record.uncertainty) is not None:
+        if found.calibrated:
+            echo(
+                f"{deviation}: standard deviation, calibrated for {found.kind}: {found.interval:.0%} of voxels within "
+                f"{found.half_width_in_standard_deviations:.3f} of it ({found.coverage:.0%} measured)"
+            )
+        else:
+            echo(f"{deviation}: standard deviation of the samples, not calibrated: {found.why}")
     if report is not None and report.report is not None:
         print_report(report.report, report.paths)
 

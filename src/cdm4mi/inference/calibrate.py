@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cdm4mi.config.schema import Config, SamplingConfig
+from cdm4mi.data.acquisition import Spacing
+from cdm4mi.data.augment import BACKGROUND
 from cdm4mi.data.pairs import PairDataset
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.sources import load_patients, with_slices
 from cdm4mi.errors import UserError
+from cdm4mi.inference.bootstrap import FOREGROUND, repeated
 from cdm4mi.inference.calibration import LEAST_IMAGES, UNKNOWN, fit_calibration, noise_kind
 from cdm4mi.inference.conformal import regions_of
 from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.scan import Texture
 from cdm4mi.models.about import Calibration, TrainingData
 from cdm4mi.models.checkpoint import TrainedModel
 
-FOREGROUND = -0.9
-"""On [-1, 1]: what is above is taken for the patient."""
+EVERY, LEAVES = 5, (1, 3)
+"""Of so many patches in a row those that are dead leaves, where the training has any."""
 
 
 def calibrate(
@@ -34,8 +41,10 @@ def calibrate(
 ) -> Calibration:
     """Restore noisy patches of the validation patients and fit a calibration to the errors.
 
-    The patches are varied as those of training are (contrast, resolution, wrong levels, but no dead leaves), so that
-    intervals are not too narrow for what differs from the validation scans.
+    The patches are varied as those of training are (contrast, resolution, wrong levels), so that intervals are not too
+    narrow for what differs from the validation scans. Where the training has dead leaves, so have some of them: how
+    intervals follow from the bootstrap is seen best between images of little and of much detail. The coverage is that
+    of the others.
 
     config: where the data are (the model's own configuration when None); sampling: how samples are drawn (the model's
     own, as a mean of K); patches: how many, spread evenly over the patients; unread_slices: take also the slices that
@@ -55,41 +64,53 @@ def calibrate(
     unread = _unread(model, config, {patient.frame(0).modality for patient in validation}) if unread_slices else []
     patients = [*validation, *unread]
     each = max(1, patches // len(patients))
-    errors, spreads, levels, inside, groups, kinds, modalities, regions = [], [], [], [], [], [], [], []
+    errors, spreads, again, levels, inside, groups, kinds, modalities, regions, scans = (
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
     for number, patient in enumerate(patients):
         frame = patient.frame(0)
-        pairs = PairDataset(
-            [patient],
-            data.val_pairs.degradation,
-            config.model.image_size,
-            seed + number,
-            least_foreground=max(config.data.foreground, 0.1),
-            length=each,
-            channels=config.model.channels,
-            augment=config.data.augment.model_copy(update={"leaves": 0.0}),
-            level_jitter=config.data.level_jitter,
-            texture=True,
-            texture_jitter=config.data.texture_jitter,
+        pairs, leaves = (
+            PairDataset(
+                [patient],
+                data.val_pairs.degradation,
+                config.model.image_size,
+                seed + number,
+                least_foreground=max(config.data.foreground, 0.1),
+                length=each,
+                channels=config.model.channels,
+                augment=config.data.augment.model_copy(update={"leaves": share}),
+                level_jitter=config.data.level_jitter,
+                texture=True,
+                texture_jitter=config.data.texture_jitter,
+            )
+            for share in (0.0, 1.0)
         )
         for k in range(each):
-            pair = pairs[k]
+            real = config.data.augment.leaves == 0 or k % EVERY not in LEAVES
+            pair = (pairs if real else leaves)[k]
             sigma = float(pair["sigma"])
             rows, columns, magnitude = pair["texture"].tolist()
-            mean, spread = restorer.restore_moments(
-                pair["y"].numpy()[None],
-                sigma,
-                seed=seed,
-                indices=[number * each + k],
-                spacing=patient.spacing,
-                texture=(rows, columns, magnitude),
-            )
+            restore = partial(_moments, restorer, sigma, (rows, columns, magnitude), patient.spacing, seed)
+            zero = BACKGROUND if magnitude > 0.5 else None
+            found = repeated(restore, pair["y"].numpy()[None], sigma, zero, 2 * (number * each + k), seed)
             x0 = pair["x0"].numpy()
-            errors.append(mean[0] - x0)
-            spreads.append(spread[0])
+            errors.append(found.mean - x0)
+            spreads.append(found.spread)
+            again.append(found.error)
             levels += [sigma] * len(x0)
             inside.append(x0 > FOREGROUND)
             regions += [regions_of(plane, plane > FOREGROUND, frame) for plane in x0]
             groups += [patient.name] * len(x0)
+            scans += [real] * len(x0)
             kinds += [noise_kind(frame.modality, (rows, columns, magnitude))] * len(x0)
             modalities += [frame.modality or UNKNOWN] * len(x0)
             if progress is not None:
@@ -104,10 +125,25 @@ def calibrate(
         groups,
         kinds,
         restorer.sampling,
+        np.concatenate(again),
         trained_on={patient.name for patient in unread},
+        scans=scans,
         modalities=modalities,
         regions=regions,
     )
+
+
+def _moments(
+    restorer: Restorer,
+    sigma: float,
+    texture: Texture,
+    spacing: Spacing,
+    seed: int,
+    condition: NDArray[Any],
+    number: int,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Mean and standard deviation of the samples of one patch."""
+    return restorer.restore_moments(condition, sigma, seed=seed, indices=[number], spacing=spacing, texture=texture)
 
 
 def _check_unseen(model: TrainedModel, data: TrainingData) -> None:

@@ -2,19 +2,20 @@
 
 Fitted on patients that the model was not trained on. With s the samples' standard deviation, smoothed over a few pixels
 (a handful of samples says little of one pixel), and the noise level l of the scan, the calibrated standard deviation is
-scale d with d = sqrt(s^2 + (floor l)^2) (l / 0.1)^-exponent: samples are surer of themselves than they should be, in
-white noise most where it is weak. The interval is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of
-|error| / d that makes the interval cover 90 % of the foreground (split conformal prediction, Vovk et al. 2005;
-normalised scores as Lei et al. 2018, section 5.2). Scale and exponent are of each kind of noise by itself, smoothing
-and floor of all; exponent, smoothing and floor are those of least width, the geometric mean, in which weak noise counts
-as much as strong.
+scale d with d = sqrt(s^2 + (floor l)^2) (l / 0.1)^-exponent b^power: samples are surer of themselves than they should
+be, in white noise most where it is weak, and in an even object less than in one that is full of detail. That is what b
+says of the scan: by what factor its bootstrap errors (``inference.bootstrap``) differ from the first root. The interval
+is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of |error| / d that makes the interval cover 90 %
+of the foreground (split conformal prediction, Vovk et al. 2005; normalised scores as Lei et al. 2018, section 5.2).
+Scale, exponent and power are of each kind of noise by itself, smoothing and floor of all; all but the scale are those
+of least width, the geometric mean, in which weak noise counts as much as strong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,11 @@ HALF_WIDTH = 1.6448536
 SMOOTHING = (0.0, 0.7, 1.0, 1.5, 2.0, 3.0)
 FLOORS = (0.02, 0.05, 0.1, 0.2, 0.4)
 EXPONENTS = (-0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LEAST_RATIO = 0.05
+"""Of bootstrap errors over spread: an image that shows next to nothing makes no interval of no width."""
+THINNED = 2
+"""Of so many rows and columns one is enough to compare exponents and powers."""
 USUAL_LEVEL = 0.1
 """On [-1, 1]: the noise level at which the exponent says nothing."""
 CORRELATED = 0.15
@@ -68,16 +74,39 @@ def noise_kind(modality: str | None, texture: Sequence[float]) -> str:
     return f"{colour} noise in {image}"
 
 
-def calibrated(calibration: Calibration, spread: NDArray[Any], level: float | NDArray[Any], kind: str) -> NDArray[Any]:
+def calibrated(
+    calibration: Calibration,
+    spread: NDArray[Any],
+    level: float | NDArray[Any],
+    kind: str,
+    bootstrap: float = 1.0,
+) -> NDArray[Any]:
     """The calibrated standard deviation of slices (N, rows, columns), on [-1, 1] as spread and level are.
 
-    level: of all slices, or of each (N,); kind: of their noise, one of ``calibration.kinds``.
+    level: of all slices, or of each (N,); kind: of their noise, one of ``calibration.kinds``; bootstrap: the scan's
+    ``bootstrap_ratio``.
     """
     levels = np.broadcast_to(level, len(spread))
     fitted = calibration.kinds[kind]
     even = _even(spread, levels, calibration.smoothing, calibration.floor)
-    deviation: NDArray[Any] = fitted.scale * even * _by_level(levels, fitted.exponent)
-    return deviation.astype(np.float32)
+    factor = fitted.scale * _by_level(levels, fitted.exponent) * bootstrap**fitted.bootstrap_power
+    deviation: NDArray[Any] = (factor * even).astype(np.float32)
+    return deviation
+
+
+def bootstrap_ratio(
+    calibration: Calibration,
+    error: NDArray[Any],
+    spread: NDArray[Any],
+    level: float | NDArray[Any],
+    inside: NDArray[np.bool_],
+) -> float:
+    """By what factor the bootstrap errors of images (N, rows, columns) differ from the spread of their samples.
+
+    error, spread, level: on [-1, 1], as ``bootstrap.repeated`` gives them; inside: the foreground. 1 without any.
+    """
+    even = _even(spread, np.broadcast_to(level, len(spread)), calibration.smoothing, calibration.floor)
+    return _ratio(error, even, inside)
 
 
 def fits(calibration: Calibration, sampling: SamplingConfig) -> bool:
@@ -98,7 +127,9 @@ def fit_calibration(
     groups: Sequence[str],
     kinds: Sequence[str],
     sampling: SamplingConfig,
+    repeated: NDArray[Any] | None = None,
     trained_on: Collection[str] = (),
+    scans: Sequence[bool] | None = None,
     modalities: Sequence[str] = (),
     regions: Sequence[Mapping[str, NDArray[Any]]] = (),
 ) -> Calibration:
@@ -106,31 +137,33 @@ def fit_calibration(
 
     error, spread: mean of the samples minus truth, and their standard deviation, (N, rows, columns) on [-1, 1]; levels:
     the noise level of each image; inside: the foreground, bool; groups: whose image it is; kinds: of its noise;
-    trained_on: groups of whom the model saw other slices; modalities, regions (``conformal.regions_of``): of each
-    image, for bounds that hold for whole scans, one for each modality; without them there are none.
-    The coverages after, and the scores of scans, are those of each group by what the others give (of the odd images by
-    the even ones where there is one group only).
+    repeated: the bootstrap errors, like error; None: the intervals do without them. trained_on: groups of whom the
+    model saw other slices; scans: whether each image is of a scan, not made up; None: all are. modalities, regions
+    (``conformal.regions_of``): of each image, for bounds that hold for whole scans, one for each modality; without
+    them there are none. Coverages are of images of scans; those after, and the scores, are of each group by what the
+    others give (of the odd images by the even ones where there is one group only).
     """
-    sigma = np.asarray(levels, np.float64)
+    images = _Images(error, spread, np.asarray(levels, np.float64), inside, np.array(kinds), repeated)
     names = np.array(groups)
     if len(set(groups)) == 1:
         names = np.arange(len(error)) % 2
-    before = float((np.abs(error) <= HALF_WIDTH * spread)[inside].mean())
-    which = np.array(kinds)
+    seen = np.ones(len(error), bool) if scans is None else np.array(scans, bool)
+    before = float((np.abs(error) <= HALF_WIDTH * spread)[seen][inside[seen]].mean())
+    which = images.kinds
     counted = [str(kind) for kind in np.unique(which) if (which == kind).sum() >= LEAST_IMAGES]
     ratio = np.empty(error.shape)  # |error| over the standard deviation that is calibrated on the other groups
-    judged = np.zeros(len(error), bool)
+    judged = np.zeros(len(error), bool)  # those of scans for which there is one
     for name in np.unique(names):
         rest = names != name
-        shape = _fit(error[rest], spread[rest], sigma[rest], inside[rest], which[rest])
-        predicted = shape.predicted(spread, sigma, which)
+        predicted = _fit(images.of(rest)).predicted(images)
         for kind in counted:
             fitted, left_out = rest & (which == kind), ~rest & (which == kind)
             if fitted.any():
                 deviation = _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[left_out]
                 ratio[left_out], judged[left_out] = np.abs(error[left_out]) / deviation, True
-    shape = _fit(error, spread, sigma, inside, which)
-    predicted = shape.predicted(spread, sigma, which)
+    judged &= seen
+    shape = _fit(images)
+    predicted = shape.predicted(images)
     found = {}
     for kind in counted:
         at = which == kind
@@ -138,6 +171,7 @@ def fit_calibration(
             found[kind] = KindCalibration(
                 scale=_scale(error[at], predicted[at], inside[at]),
                 exponent=shape.exponents[kind],
+                bootstrap_power=shape.powers[kind],
                 coverage=_coverage(ratio[at & judged], inside[at & judged]),
                 measured_on="unread slices of training patients"
                 if {group for group, here in zip(groups, at, strict=True) if here} & set(trained_on)
@@ -194,55 +228,106 @@ def _scan_bound(
     )
 
 
+_Pair: TypeAlias = tuple[float, float]
+"""Exponent of the level, and power of the bootstrap ratio."""
+
+
+class _Images(NamedTuple):
+    """What a calibration is fitted on: of images (N, rows, columns) and their levels and kinds (N,)."""
+
+    error: NDArray[Any]
+    spread: NDArray[Any]
+    levels: NDArray[np.float64]
+    inside: NDArray[Any]
+    kinds: NDArray[Any]
+    repeated: NDArray[Any] | None
+
+    def of(self, which: NDArray[Any]) -> _Images:
+        """Some of the images."""
+        return self._replace(**{name: part[which] for name, part in self._asdict().items() if part is not None})
+
+    def ratios(self, even: NDArray[Any]) -> NDArray[np.float64]:
+        """Of each image by what factor the bootstrap errors differ from the spread, (N,); 1 without any."""
+        found = np.ones(len(even))
+        if self.repeated is not None:
+            for n, inside in enumerate(self.inside):
+                found[n] = _ratio(self.repeated[n], even[n], inside)
+        return found
+
+
 class _Shape(NamedTuple):
-    """How the standard deviation follows from spread and level, but for its scale. exponents: by kind of noise."""
+    """How the standard deviation follows from spread, level and bootstrap, but for its scale. exponents, powers: by
+    kind of noise."""
 
     smoothing: float
     floor: float
     exponents: Mapping[str, float]
+    powers: Mapping[str, float]
 
-    def predicted(self, spread: NDArray[Any], levels: NDArray[Any], kinds: NDArray[Any]) -> NDArray[Any]:
-        """That of images of these kinds; of one that the fit has not seen, as if it were as sure at every level."""
-        exponents = np.array([self.exponents.get(str(kind), 0.0) for kind in kinds])
-        deviation: NDArray[Any] = _even(spread, levels, self.smoothing, self.floor) * _by_level(levels, exponents)
+    def predicted(self, images: _Images) -> NDArray[Any]:
+        """That of some images; of a kind that the fit has not seen, as if all were as sure at every level."""
+        exponents, powers = (
+            np.array([found.get(str(kind), 0.0) for kind in images.kinds]) for found in (self.exponents, self.powers)
+        )
+        even = _even(images.spread, images.levels, self.smoothing, self.floor)
+        deviation: NDArray[Any] = even * _factors(images.levels, exponents, images.ratios(even), powers)
         return deviation
 
 
-def _fit(
-    error: NDArray[Any], spread: NDArray[Any], levels: NDArray[Any], inside: NDArray[Any], kinds: NDArray[Any]
-) -> _Shape:
+def _fit(images: _Images) -> _Shape:
     """That of the narrowest intervals that cover their share of each kind's images: in the mean of the logarithm."""
-    best, least = _Shape(0.0, FLOORS[0], {}), np.inf
+    best, least = _Shape(0.0, FLOORS[0], {}, {}), np.inf
+    thin = (slice(None), slice(None, None, THINNED), slice(None, None, THINNED))
+    error, inside = np.abs(images.error[thin]), images.inside[thin]
+    powers = (0.0,) if images.repeated is None else POWERS
     for smoothing, floor in product(SMOOTHING, FLOORS):
-        even = _even(spread, levels, smoothing, floor)
-        widths = {
-            str(kind): {
-                exponent: _log_width(error[at], even[at] * _by_level(levels[at], exponent), inside[at])
-                for exponent in EXPONENTS
+        even = _even(images.spread, images.levels, smoothing, floor)
+        ratios = images.ratios(even)
+        chosen, width = {}, 0.0
+        for kind in np.unique(images.kinds):
+            at = images.kinds == kind
+            factors = {
+                (exponent, power): np.log(_factors(images.levels[at], exponent, ratios[at], power)).ravel()
+                for exponent, power in product(EXPONENTS, powers)
             }
-            for kind in np.unique(kinds)
-            for at in [kinds == kind]
-        }
-        exponents = {kind: _least(found) for kind, found in widths.items()}
-        width = sum(widths[kind][exponent] for kind, exponent in exponents.items())
+            widths = _log_widths(error[at], even[thin][at], inside[at], factors)
+            chosen[str(kind)] = _least(widths)
+            width += widths[chosen[str(kind)]]
         if width < least:
-            best, least = _Shape(smoothing, floor, exponents), width
+            exponents, used = ({kind: pair[k] for kind, pair in chosen.items()} for k in (0, 1))
+            best, least = _Shape(smoothing, floor, exponents, used), width
     return best
 
 
-def _least(widths: Mapping[float, float]) -> float:
-    """The exponent of the least width; the smallest of those that are as good, as all are where there is one level."""
-    return min(widths, key=lambda exponent: (round(widths[exponent], 3), abs(exponent)))
+def _least(widths: Mapping[_Pair, float]) -> _Pair:
+    """Exponent and power of the least width; the smallest of those that are as good, as all exponents are where there
+    is one level."""
+    return min(widths, key=lambda pair: (round(widths[pair], 3), abs(pair[0]), pair[1]))
 
 
-def _log_width(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -> float:
-    """The sum over the foreground of the logarithm of what covers its share."""
-    return float(np.log(_scale(error, predicted, inside) * predicted[inside]).sum())
+def _log_widths(
+    error: NDArray[Any], even: NDArray[Any], inside: NDArray[Any], factors: Mapping[_Pair, NDArray[Any]]
+) -> dict[_Pair, float]:
+    """The sum over the foreground of the logarithm of what covers its share, for logarithms of factors (N,)."""
+    image = np.nonzero(inside)[0]
+    if image.size == 0:
+        return dict.fromkeys(factors, 0.0)
+    known = np.log(even[inside])
+    relative = np.log(np.maximum(error[inside], np.finfo(np.float64).tiny)) - known
+    return {
+        pair: float(known.mean() + logs[image].mean() + np.quantile(relative - logs[image], INTERVAL)) * image.size
+        for pair, logs in factors.items()
+    }
 
 
 def _scale(error: NDArray[Any], predicted: NDArray[Any], inside: NDArray[Any]) -> float:
     """What the predicted standard deviations are multiplied by for their 90 % intervals to cover 90 %."""
     return float(np.quantile(np.abs(error[inside]) / predicted[inside], INTERVAL)) / HALF_WIDTH
+
+
+def _ratio(error: NDArray[Any], even: NDArray[Any], inside: NDArray[Any]) -> float:
+    """``_scale`` of bootstrap errors, at least ``LEAST_RATIO``; 1 where nothing is inside."""
+    return max(LEAST_RATIO, _scale(error, even, inside)) if inside.any() else 1.0
 
 
 def _even(spread: NDArray[Any], levels: NDArray[Any], smoothing: float, floor: float) -> NDArray[Any]:
@@ -258,3 +343,14 @@ def _by_level(levels: NDArray[Any], exponent: float | NDArray[Any]) -> NDArray[A
     """(N, 1, 1), the factor of the standard deviation at each level; exponent: of all, or of each (N,)."""
     factors: NDArray[Any] = (levels.clip(min=np.finfo(np.float32).tiny) / USUAL_LEVEL) ** -np.asarray(exponent)
     return factors[:, None, None]
+
+
+def _factors(
+    levels: NDArray[Any],
+    exponent: float | NDArray[Any],
+    ratios: NDArray[Any],
+    power: float | NDArray[Any],
+) -> NDArray[Any]:
+    """(N, 1, 1), the factor by level and bootstrap; exponent, power: of all, or of each (N,)."""
+    factors: NDArray[Any] = _by_level(levels, exponent) * (ratios ** np.asarray(power))[:, None, None]
+    return factors

@@ -62,9 +62,10 @@ class Uncertainty(Record):
     """Of the map of the standard deviation: whether it is calibrated, for which kind of noise, and if not, why.
 
     interval: the share of voxels within the half width, in standard deviations; coverage: the share that was measured,
-    and on whom. Where the model has a bound for scans of the modality: scan_share, of the scans that have that share of
-    their voxels within scan_half_width_..., and of each region's voxels within region_half_width_...; scans: on how
-    many it was fitted.
+    and on whom; bootstrap: the scan's ratio (``calibration.bootstrap_ratio``), where the map follows from it. Where
+    the model has a bound for scans of the modality: scan_share, of the scans that have that share of their voxels
+    within scan_half_width_..., and of each region's voxels within region_half_width_...; scans: on how many it was
+    fitted.
     """
 
     calibrated: bool
@@ -74,6 +75,7 @@ class Uncertainty(Record):
     half_width_in_standard_deviations: float | None = None
     coverage: float | None = None
     measured_on: str | None = None
+    bootstrap: float | None = None
     scan_share: float | None = None
     scan_half_width_in_standard_deviations: float | None = None
     region_half_width_in_standard_deviations: float | None = None

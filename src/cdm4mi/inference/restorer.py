@@ -18,6 +18,7 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.acquisition import UNKNOWN_SPACING, Spacing, acquisition_vector
 from cdm4mi.diffusion.sampling import Denoiser
 from cdm4mi.errors import UserError
+from cdm4mi.inference.bootstrap import bootstrapped
 from cdm4mi.inference.compute import device_named, dtype_named, on_cpu, release_device
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
@@ -149,6 +150,7 @@ class Restorer:
         if on_scan is not None:
             on_scan(scan)
         self._fit_into_memory()
+        scan = bootstrapped(scan, self.model.about.calibration, self.neighbours, partial(self._moments, scan))
         images, slabs = volume.images(), slabs or Slabs()
         count, pixels = len(images), images[0, 0].size
         at_once = batch or max(1, self.pixels_at_a_time // pixels)
@@ -225,6 +227,27 @@ class Restorer:
         restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
         return Restoration(restored, record, deviation)
 
+    def _moments(
+        self,
+        scan: Scan,
+        condition: NDArray[Any],
+        index: list[int],
+        numbers: list[int],
+        crop: tuple[slice, slice] = np.s_[:, :],
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """``restore_moments`` of slices of a scan, or of the same part of each. numbers: of the images, for noise."""
+        return self.restore_moments(
+            condition,
+            scan.used[index],
+            seed=scan.seed,
+            indices=numbers,
+            spacing=scan.volume.spacing,
+            zero=float(scan.norm.normalised(np.zeros(()))),
+            texture=scan.texture,
+            relative_level=None if scan.relative_level is None else scan.relative_level[crop],
+            share=scan.share[index],
+        )
+
     def _fit_into_memory(self) -> None:
         """Lower ``pixels_at_a_time`` to what the memory suffices for, once."""
         if self.measured_memory or (self.memory is None and self.device.type == "cpu"):
@@ -253,17 +276,7 @@ class Restorer:
             part = slice(first, first + pace.slices)
             index = slab.index[part]
             try:
-                mean, spread = self.restore_moments(
-                    slab.condition[part],
-                    scan.used[index],
-                    seed=scan.seed,
-                    indices=index,
-                    spacing=scan.volume.spacing,
-                    zero=float(scan.norm.normalised(np.zeros(()))),
-                    texture=scan.texture,
-                    relative_level=scan.relative_level,
-                    share=scan.share[index],
-                )
+                mean, spread = self._moments(scan, slab.condition[part], index, index)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise

@@ -127,7 +127,8 @@ class Scan:
         if self.uncertainty is not None and self.uncertainty.kind is not None and calibration is not None:
             planes = spread.reshape(-1, *spread.shape[-2:])
             levels = np.repeat(self.used[slab.index], self.volume.channels)
-            spread = calibrated(calibration, planes, levels, self.uncertainty.kind).reshape(spread.shape)
+            ratio = 1.0 if self.uncertainty.bootstrap is None else self.uncertainty.bootstrap
+            spread = calibrated(calibration, planes, levels, self.uncertainty.kind, ratio).reshape(spread.shape)
         return restored, spread / self.norm.scale, put_back
 
 

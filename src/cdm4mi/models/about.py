@@ -36,15 +36,16 @@ class TrainingData(Record):
 
 
 class KindCalibration(Record):
-    """Scale and exponent of the noise level for one kind of noise, and the coverage of the 90 % interval that was
-    measured with them.
+    """Scale and exponents for one kind of noise, and the coverage of the 90 % interval that was measured with them.
 
+    exponent: of the noise level; bootstrap_power: of the scan's bootstrap ratio, 0 where intervals do without it;
     measured_on: validation patients, or slices that the training left out of the patients that it read.
     """
 
     scale: float
     coverage: float
     exponent: float = 0.0
+    bootstrap_power: float = 0.0
     measured_on: Literal["validation patients", "unread slices of training patients"] = "validation patients"
 
 
