@@ -43,8 +43,8 @@ def calibrate(
 
     The patches are varied as those of training are (contrast, resolution, wrong levels), so that intervals are not too
     narrow for what differs from the validation scans. Where the training has dead leaves, so have some of them: how
-    intervals follow from the bootstrap is seen best between images of little and of much detail. The coverage is that
-    of the others.
+    intervals follow from the bootstrap is seen best between images of little and of much detail. Scale and coverage are
+    those of the others.
 
     config: where the data are (the model's own configuration when None); sampling: how samples are drawn (the model's
     own, as a mean of K); patches: how many, spread evenly over the patients; unread_slices: take also the slices that

@@ -8,7 +8,8 @@ says of the scan: by what factor its bootstrap errors (``inference.bootstrap``) 
 is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of |error| / d that makes the interval cover 90 %
 of the foreground (split conformal prediction, Vovk et al. 2005; normalised scores as Lei et al. 2018, section 5.2).
 Scale, exponent and power are of each kind of noise by itself, smoothing and floor of all; all but the scale are those
-of least width, the geometric mean, in which weak noise counts as much as strong.
+of least width, the geometric mean, in which weak noise counts as much as strong. Images that are no scans may be among
+those of the fit, but not among those of the scale.
 """
 
 from __future__ import annotations
@@ -140,8 +141,8 @@ def fit_calibration(
     repeated: the bootstrap errors, like error; None: the intervals do without them. trained_on: groups of whom the
     model saw other slices; scans: whether each image is of a scan, not made up; None: all are. modalities, regions
     (``conformal.regions_of``): of each image, for bounds that hold for whole scans, one for each modality; without
-    them there are none. Coverages are of images of scans; those after, and the scores, are of each group by what the
-    others give (of the odd images by the even ones where there is one group only).
+    them there are none. Scales and coverages are those of images of scans; coverages after, and the scores, are of each
+    group by what the others give (of the odd images by the even ones where there is one group only).
     """
     images = _Images(error, spread, np.asarray(levels, np.float64), inside, np.array(kinds), repeated)
     names = np.array(groups)
@@ -152,12 +153,12 @@ def fit_calibration(
     which = images.kinds
     counted = [str(kind) for kind in np.unique(which) if (which == kind).sum() >= LEAST_IMAGES]
     ratio = np.empty(error.shape)  # |error| over the standard deviation that is calibrated on the other groups
-    judged = np.zeros(len(error), bool)  # those of scans for which there is one
+    judged = np.zeros(len(error), bool)
     for name in np.unique(names):
         rest = names != name
         predicted = _fit(images.of(rest)).predicted(images)
         for kind in counted:
-            fitted, left_out = rest & (which == kind), ~rest & (which == kind)
+            fitted, left_out = rest & seen & (which == kind), ~rest & (which == kind)
             if fitted.any():
                 deviation = _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[left_out]
                 ratio[left_out], judged[left_out] = np.abs(error[left_out]) / deviation, True
@@ -166,7 +167,7 @@ def fit_calibration(
     predicted = shape.predicted(images)
     found = {}
     for kind in counted:
-        at = which == kind
+        at = seen & (which == kind)
         if (at & judged).any():
             found[kind] = KindCalibration(
                 scale=_scale(error[at], predicted[at], inside[at]),

@@ -365,15 +365,17 @@ class Restorer:
         indices = list(range(len(y))) if indices is None else indices
         denoise = self._tiled(partial(self.process.denoiser, self._precise(self.network)), cond)
         noisy = self.process.noisy_image(cond.y)
-        mean = torch.zeros_like(noisy)
-        squares, count = torch.zeros_like(mean), 0
+        mean, squares, count = noisy, torch.zeros((), device=self.device), 0
         for estimate in self.sampler.estimates(denoise, cond, seed, indices, hook):  # Welford's running moments
             if self.sampling.strength < 1:
                 estimate = self._weakened(estimate, noisy)
             count += 1
+            if count == 1:
+                mean = estimate.to(noisy.dtype)
+                continue
             delta = estimate - mean
-            mean += delta / count
-            squares += delta * (estimate - mean)
+            mean = mean + delta / count
+            squares = squares + delta * (estimate - mean)
         # the mean of pairs does not vary in the linear case, and takes no degree of freedom away
         deviation = None if count == 1 else (squares / (count - count % 2 / count)).sqrt()
         if share is not None and share.min() < 1:
