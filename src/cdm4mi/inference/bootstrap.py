@@ -67,9 +67,7 @@ def bootstrapped(scan: Scan, calibration: Calibration | None, reach: int, restor
     reach: neighbouring slices on each side that the network is given.
     """
     uncertainty = scan.uncertainty
-    if calibration is None or uncertainty is None or uncertainty.kind is None:
-        return scan
-    if calibration.kinds[uncertainty.kind].bootstrap_power == 0:
+    if calibration is None or calibration.bootstrap_power == 0 or uncertainty is None or uncertainty.kind is None:
         return scan
     zero = float(scan.norm.normalised(np.zeros(()))) if scan.texture[2] > 0.5 else None
     found, levels = [], []

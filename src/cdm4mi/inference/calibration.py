@@ -7,7 +7,7 @@ be, in white noise most where it is weak, and in an even object less than in one
 says of the scan: by what factor its bootstrap errors (``inference.bootstrap``) differ from the first root. The interval
 is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of |error| / d that makes the interval cover 90 %
 of the foreground (split conformal prediction, Vovk et al. 2005; normalised scores as Lei et al. 2018, section 5.2).
-Scale, exponent and power are of each kind of noise by itself, smoothing and floor of all; all but the scale are those
+Scale and exponent are of each kind of noise by itself, smoothing, floor and power of all; all but the scale are those
 of least width, the geometric mean, in which weak noise counts as much as strong. Images that are no scans may be among
 those of the fit, but not among those of the scale.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,7 +90,7 @@ def calibrated(
     levels = np.broadcast_to(level, len(spread))
     fitted = calibration.kinds[kind]
     even = _even(spread, levels, calibration.smoothing, calibration.floor)
-    factor = fitted.scale * _by_level(levels, fitted.exponent) * bootstrap**fitted.bootstrap_power
+    factor = fitted.scale * _by_level(levels, fitted.exponent) * bootstrap**calibration.bootstrap_power
     deviation: NDArray[Any] = (factor * even).astype(np.float32)
     return deviation
 
@@ -172,7 +172,6 @@ def fit_calibration(
             found[kind] = KindCalibration(
                 scale=_scale(error[at], predicted[at], inside[at]),
                 exponent=shape.exponents[kind],
-                bootstrap_power=shape.powers[kind],
                 coverage=_coverage(ratio[at & judged], inside[at & judged]),
                 measured_on="unread slices of training patients"
                 if {group for group, here in zip(groups, at, strict=True) if here} & set(trained_on)
@@ -185,6 +184,7 @@ def fit_calibration(
     return Calibration(
         smoothing=shape.smoothing,
         floor=shape.floor,
+        bootstrap_power=shape.power,
         settings=settings_of(sampling),
         coverage_before=before,
         coverage_after=_coverage(ratio[judged], inside[judged]) if judged.any() else before,
@@ -229,10 +229,6 @@ def _scan_bound(
     )
 
 
-_Pair: TypeAlias = tuple[float, float]
-"""Exponent of the level, and power of the bootstrap ratio."""
-
-
 class _Images(NamedTuple):
     """What a calibration is fitted on: of images (N, rows, columns) and their levels and kinds (N,)."""
 
@@ -257,67 +253,64 @@ class _Images(NamedTuple):
 
 
 class _Shape(NamedTuple):
-    """How the standard deviation follows from spread, level and bootstrap, but for its scale. exponents, powers: by
-    kind of noise."""
+    """How the standard deviation follows from spread, level and bootstrap, but for its scale. exponents: of the level,
+    by kind of noise; power: of the bootstrap ratio."""
 
     smoothing: float
     floor: float
+    power: float
     exponents: Mapping[str, float]
-    powers: Mapping[str, float]
 
     def predicted(self, images: _Images) -> NDArray[Any]:
-        """That of some images; of a kind that the fit has not seen, as if all were as sure at every level."""
-        exponents, powers = (
-            np.array([found.get(str(kind), 0.0) for kind in images.kinds]) for found in (self.exponents, self.powers)
-        )
+        """That of some images; of a kind that the fit has not seen, as if it were as sure at every level."""
+        exponents = np.array([self.exponents.get(str(kind), 0.0) for kind in images.kinds])
         even = _even(images.spread, images.levels, self.smoothing, self.floor)
-        deviation: NDArray[Any] = even * _factors(images.levels, exponents, images.ratios(even), powers)
+        deviation: NDArray[Any] = even * _factors(images.levels, exponents, images.ratios(even), self.power)
         return deviation
 
 
 def _fit(images: _Images) -> _Shape:
     """That of the narrowest intervals that cover their share of each kind's images: in the mean of the logarithm."""
-    best, least = _Shape(0.0, FLOORS[0], {}, {}), np.inf
+    best, least = _Shape(0.0, FLOORS[0], 0.0, {}), np.inf
     thin = (slice(None), slice(None, None, THINNED), slice(None, None, THINNED))
     error, inside = np.abs(images.error[thin]), images.inside[thin]
-    powers = (0.0,) if images.repeated is None else POWERS
     for smoothing, floor in product(SMOOTHING, FLOORS):
         even = _even(images.spread, images.levels, smoothing, floor)
         ratios = images.ratios(even)
-        chosen, width = {}, 0.0
-        for kind in np.unique(images.kinds):
-            at = images.kinds == kind
-            factors = {
-                (exponent, power): np.log(_factors(images.levels[at], exponent, ratios[at], power)).ravel()
-                for exponent, power in product(EXPONENTS, powers)
-            }
-            widths = _log_widths(error[at], even[thin][at], inside[at], factors)
-            chosen[str(kind)] = _least(widths)
-            width += widths[chosen[str(kind)]]
-        if width < least:
-            exponents, used = ({kind: pair[k] for kind, pair in chosen.items()} for k in (0, 1))
-            best, least = _Shape(smoothing, floor, exponents, used), width
+        for power in (0.0,) if images.repeated is None else POWERS:
+            exponents, width = {}, 0.0
+            for kind in np.unique(images.kinds):
+                at = images.kinds == kind
+                factors = {
+                    exponent: np.log(_factors(images.levels[at], exponent, ratios[at], power)).ravel()
+                    for exponent in EXPONENTS
+                }
+                widths = _log_widths(error[at], even[thin][at], inside[at], factors)
+                exponents[str(kind)] = _least(widths)
+                width += widths[exponents[str(kind)]]
+            if width < least:
+                best, least = _Shape(smoothing, floor, power, exponents), width
     return best
 
 
-def _least(widths: Mapping[_Pair, float]) -> _Pair:
-    """Exponent and power of the least width; the smallest of those that are as good, as all exponents are where there
-    is one level."""
-    return min(widths, key=lambda pair: (round(widths[pair], 3), abs(pair[0]), pair[1]))
+def _least(widths: Mapping[float, float]) -> float:
+    """The exponent of the least width; the smallest of those that are as good, as all are where there is one level."""
+    return min(widths, key=lambda exponent: (round(widths[exponent], 3), abs(exponent)))
 
 
 def _log_widths(
-    error: NDArray[Any], even: NDArray[Any], inside: NDArray[Any], factors: Mapping[_Pair, NDArray[Any]]
-) -> dict[_Pair, float]:
-    """The sum over the foreground of the logarithm of what covers its share, for logarithms of factors (N,)."""
+    error: NDArray[Any], even: NDArray[Any], inside: NDArray[Any], factors: Mapping[float, NDArray[Any]]
+) -> dict[float, float]:
+    """The sum over the foreground of the logarithm of what covers its share, for logarithms of factors (N,) by
+    exponent."""
     image = np.nonzero(inside)[0]
     if image.size == 0:
         return dict.fromkeys(factors, 0.0)
     known = np.log(even[inside])
     relative = np.log(np.maximum(error[inside], np.finfo(np.float64).tiny)) - known
     return {
-        pair: float(known.mean() + logs[image].mean() + np.quantile(relative - logs[image], INTERVAL)) * image.size
-        for pair, logs in factors.items()
+        exponent: float(known.mean() + logs[image].mean() + np.quantile(relative - logs[image], INTERVAL)) * image.size
+        for exponent, logs in factors.items()
     }
 
 
@@ -350,8 +343,8 @@ def _factors(
     levels: NDArray[Any],
     exponent: float | NDArray[Any],
     ratios: NDArray[Any],
-    power: float | NDArray[Any],
+    power: float,
 ) -> NDArray[Any]:
-    """(N, 1, 1), the factor by level and bootstrap; exponent, power: of all, or of each (N,)."""
-    factors: NDArray[Any] = _by_level(levels, exponent) * (ratios ** np.asarray(power))[:, None, None]
+    """(N, 1, 1), the factor by level and bootstrap; exponent: of all, or of each (N,)."""
+    factors: NDArray[Any] = _by_level(levels, exponent) * (ratios**power)[:, None, None]
     return factors

@@ -36,16 +36,15 @@ class TrainingData(Record):
 
 
 class KindCalibration(Record):
-    """Scale and exponents for one kind of noise, and the coverage of the 90 % interval that was measured with them.
+    """Scale and exponent of the noise level for one kind of noise, and the coverage of the 90 % interval that was
+    measured with them.
 
-    exponent: of the noise level; bootstrap_power: of the scan's bootstrap ratio, 0 where intervals do without it;
     measured_on: validation patients, or slices that the training left out of the patients that it read.
     """
 
     scale: float
     coverage: float
     exponent: float = 0.0
-    bootstrap_power: float = 0.0
     measured_on: Literal["validation patients", "unread slices of training patients"] = "validation patients"
 
 
@@ -70,13 +69,15 @@ class ScanBound(Record):
 class Calibration(Record):
     """How the spread of samples becomes a standard deviation (``inference.calibration``).
 
-    smoothing in pixels, floor in noise levels; kinds: for each kind of noise that was seen
+    smoothing in pixels, floor in noise levels; bootstrap_power: of the scan's bootstrap ratio, 0 where intervals do
+    without it; kinds: for each kind of noise that was seen
     often enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the
     coverages of the 90 % interval that were measured; scan_bounds: by modality.
     """
 
     smoothing: float
     floor: float
+    bootstrap_power: float = 0.0
     settings: dict[str, Any]
     coverage_before: float
     coverage_after: float
