@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,21 @@ from cdm4mi.models.checkpoint import TrainedModel
 
 EVERY, LEAVES = 5, (1, 3)
 """Of so many patches in a row those that are dead leaves, where the training has any."""
+
+
+class _Plane(NamedTuple):
+    """One channel of a patch, as ``fit_calibration`` takes it: arrays (rows, columns)."""
+
+    error: NDArray[Any]
+    spread: NDArray[Any]
+    repeated: NDArray[Any]
+    inside: NDArray[np.bool_]
+    level: float
+    group: str
+    kind: str
+    scan: bool
+    modality: str
+    regions: Mapping[str, NDArray[Any]]
 
 
 def calibrate(
@@ -64,18 +79,7 @@ def calibrate(
     unread = _unread(model, config, {patient.frame(0).modality for patient in validation}) if unread_slices else []
     patients = [*validation, *unread]
     each = max(1, patches // len(patients))
-    errors, spreads, again, levels, inside, groups, kinds, modalities, regions, scans = (
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-    )
+    planes: list[_Plane] = []
     for number, patient in enumerate(patients):
         frame = patient.frame(0)
         pairs, leaves = (
@@ -103,33 +107,39 @@ def calibrate(
             zero = BACKGROUND if magnitude > 0.5 else None
             found = repeated(restore, pair["y"].numpy()[None], sigma, zero, 2 * (number * each + k), seed)
             x0 = pair["x0"].numpy()
-            errors.append(found.mean - x0)
-            spreads.append(found.spread)
-            again.append(found.error)
-            levels += [sigma] * len(x0)
-            inside.append(x0 > FOREGROUND)
-            regions += [regions_of(plane, plane > FOREGROUND, frame) for plane in x0]
-            groups += [patient.name] * len(x0)
-            scans += [real] * len(x0)
-            kinds += [noise_kind(frame.modality, (rows, columns, magnitude))] * len(x0)
-            modalities += [frame.modality or UNKNOWN] * len(x0)
+            for c, truth in enumerate(x0):
+                inside = truth > FOREGROUND
+                planes.append(
+                    _Plane(
+                        error=found.mean[c] - truth,
+                        spread=found.spread[c],
+                        repeated=found.error[c],
+                        inside=inside,
+                        level=sigma,
+                        group=patient.name,
+                        kind=noise_kind(frame.modality, (rows, columns, magnitude)),
+                        scan=real,
+                        modality=frame.modality or UNKNOWN,
+                        regions=regions_of(truth, inside, frame),
+                    )
+                )
             if progress is not None:
-                progress(len(errors), each * len(patients))
-    if max(Counter(kinds).values()) < LEAST_IMAGES:
+                progress(number * each + k + 1, each * len(patients))
+    if max(Counter(plane.kind for plane in planes).values()) < LEAST_IMAGES:
         raise UserError(field="patches", found=patches, expected=f"more: {LEAST_IMAGES} or more of one kind of noise")
     return fit_calibration(
-        np.concatenate(errors),
-        np.concatenate(spreads),
-        levels,
-        np.concatenate(inside),
-        groups,
-        kinds,
+        np.stack([plane.error for plane in planes]),
+        np.stack([plane.spread for plane in planes]),
+        [plane.level for plane in planes],
+        np.stack([plane.inside for plane in planes]),
+        [plane.group for plane in planes],
+        [plane.kind for plane in planes],
         restorer.sampling,
-        np.concatenate(again),
+        np.stack([plane.repeated for plane in planes]),
         trained_on={patient.name for patient in unread},
-        scans=scans,
-        modalities=modalities,
-        regions=regions,
+        scans=[plane.scan for plane in planes],
+        modalities=[plane.modality for plane in planes],
+        regions=[plane.regions for plane in planes],
     )
 
 
