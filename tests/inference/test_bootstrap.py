@@ -98,8 +98,9 @@ def test_parts_lie_in_the_patient_and_are_spread_over_the_scan():
         assert piece.shape == (SIDE, SIDE) and piece.mean() >= 0.5
 
 
-def test_small_slices_are_taken_whole():
-    (part,) = parts_of(np.ones((1, 50, 120)), lambda image: image > 0)[:1]
+def test_small_slices_are_taken_whole_and_small_scans_once():
+    assert len(parts_of(np.ones((1, 128, 200)), lambda image: image > 0)) == 2
+    (part,) = parts_of(np.ones((1, 50, 120)), lambda image: image > 0)
     assert part.number == 0 and np.ones((50, 120))[part.crop].shape == (50, SIDE)
     (part,) = parts_of(np.zeros((1, 50, 60)), lambda image: image > 0)
     assert np.ones((50, 60))[part.crop].shape == (50, 60)

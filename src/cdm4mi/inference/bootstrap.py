@@ -137,7 +137,8 @@ def noisy_again(
 def parts_of(images: NDArray[Any], patient: Callable[[NDArray[Any]], NDArray[np.bool_]], seed: int = 0) -> list[Part]:
     """Up to ``PARTS`` squares of ``SIDE`` pixels in the patient, drawn by the seed from slices spread over a scan.
 
-    images: (slices, rows, columns); patient: the mask of a slice. Slices that are smaller are taken whole.
+    images: (slices, rows, columns); patient: the mask of a slice. Slices that are smaller are taken whole; of a small
+    scan there are so few that they have no more pixels than it has.
     """
     rows, columns = images.shape[-2:]
     tall, wide = min(rows, SIDE), min(columns, SIDE)
@@ -150,5 +151,6 @@ def parts_of(images: NDArray[Any], patient: Callable[[NDArray[Any]], NDArray[np.
                 found.append(Part(int(k), np.s_[top : top + tall, left : left + wide]))
                 shares.append(float(share[top + tall // 2, left + wide // 2]))
     suited = np.flatnonzero(np.array(shares) >= LEAST_SHARE * max(shares))
-    chosen = np.random.default_rng(seed).permutation(suited)[:PARTS]
+    most = min(PARTS, max(1, images.size // (tall * wide)))
+    chosen = np.random.default_rng(seed).permutation(suited)[:most]
     return [found[n] for n in sorted(chosen)]
