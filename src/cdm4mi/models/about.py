@@ -70,9 +70,9 @@ class Calibration(Record):
     """How the spread of samples becomes a standard deviation (``inference.calibration``).
 
     smoothing in pixels, floor in noise levels; bootstrap_power: of the scan's bootstrap ratio, 0 where intervals do
-    without it; kinds: for each kind of noise that was seen
-    often enough, by its name (``inference.calibration.noise_kind``); settings: the sampling that it is for; the
-    coverages of the 90 % interval that were measured; scan_bounds: by modality.
+    without it; kinds: for each kind of noise that was seen often enough, by its name
+    (``inference.calibration.noise_kind``); settings: the sampling that it is for; the coverages of the 90 % interval
+    that were measured; scan_bounds: by modality.
     """
 
     smoothing: float
