@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def kept(make: Callable[[], dict[str, Any]], *facts: Any) -> dict[str, Any]:
     file = CACHE / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
     if not file.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_suffix(".part")
+        unfinished = file.with_suffix(f".{os.getpid()}.part")  # studies may run side by side
         with unfinished.open("wb") as opened:
             np.savez(opened, **make())
         unfinished.rename(file)

@@ -1,11 +1,16 @@
-"""The norm of each pixel's channels, and what a network with it alone sees."""
+"""The norm of each pixel's channels, what follows it at once, and what a network with it alone sees."""
+
+import importlib.util
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from awake_network import awake
 
 from cdm4mi.networks import UNet
-from cdm4mi.networks.norms import PixelNorm
+from cdm4mi.networks.norms import PixelNorm, make_norm, normed_silu
 
 LOCAL = {
     "in_channel": 1,
@@ -37,6 +42,48 @@ def test_pixel_norm_is_layer_norm_of_the_channels():
     assert not list(plain.parameters())
     assert torch.allclose(plain(x), scaled, atol=1e-5)
     assert torch.allclose(plain.by_sums(x), scaled, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["pixel", "group"])
+@pytest.mark.parametrize("gradient", [True, False])
+def test_silu_of_the_scaled_norm_leaves_its_input(kind, gradient):
+    x, gamma, beta = torch.randn(2, 6, 3, 5), torch.randn(2, 6), torch.randn(2, 6)
+    before, norm = x.clone(), make_norm(kind, 3, 6, affine=False)
+    expected = (1 + gamma[:, :, None, None]) * norm(x) + beta[:, :, None, None]
+    with torch.set_grad_enabled(gradient):
+        assert torch.allclose(normed_silu(norm, x, gamma, beta), expected * expected.sigmoid(), atol=1e-6)
+        assert torch.allclose(normed_silu(norm, x), norm(x) * norm(x).sigmoid(), atol=1e-6)
+    assert torch.equal(x, before)
+
+
+SAME_IN_ONE_PASS = """
+import sys, torch
+from cdm4mi.networks.norms import PixelNorm
+from cdm4mi.networks.pixel_norm_gpu import pixel_norm_silu
+device = sys.argv[1]
+for n, channels, height, width in ((2, 16, 20, 41), (1, 48, 7, 30), (3, 6, 8, 8), (2, 256, 5, 3)):
+    for dtype, most in ((torch.float32, 2e-5), (torch.bfloat16, 0.02)):
+        x = (torch.randn(n, channels, height, width) * 3 + 1).to(dtype)
+        normed = PixelNorm(channels, affine=False)(x.float())
+        scale, shift = torch.randn(n, 2 * channels).chunk(2, 1)  # as a residual block has them: views of one tensor
+        for a, b in ((scale[0], shift[0]), (scale, shift)):
+            expected = normed * a.expand(n, -1)[..., None, None] + b.expand(n, -1)[..., None, None]
+            expected = expected * expected.sigmoid()
+            found = pixel_norm_silu(x.to(device), a.to(device), b.to(device), 1e-5)
+            assert found.dtype == dtype
+            error = (found.float().cpu() - expected).abs() / (1 + expected.abs())
+            assert error.max() < most, (channels, dtype, error.max())
+print("same")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="no Triton, which torch for a GPU brings along")
+def test_in_one_pass_on_a_gpu_it_is_the_same():
+    gpu = torch.cuda.is_available()
+    environment = os.environ if gpu else os.environ | {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-c", SAME_IN_ONE_PASS, "cuda" if gpu else "cpu"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.stdout == "same\n", run.stderr
 
 
 @pytest.mark.parametrize(("norm", "local"), [("pixel", True), ("group", False)])

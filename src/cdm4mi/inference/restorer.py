@@ -34,6 +34,7 @@ from cdm4mi.models.condition import Condition
 from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
+from cdm4mi.networks.precision import arrange_for
 from cdm4mi.window import IntensityWindow
 
 PIXELS_AT_A_TIME = 2**18, 2**22
@@ -97,6 +98,7 @@ class Restorer:
         self.dtype = dtype_named(precision, self.device)
         self.pixels_at_a_time = PIXELS_AT_A_TIME[self.device.type != "cpu"]
         self.network = model.network.to(self.device).eval()
+        arrange_for(self.network, self.device)
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
         self.degradation = model.config.data.noise
@@ -440,5 +442,7 @@ class Restorer:
         """Mirror the lower and right border out to the size that the network needs."""
         rows, columns = image.shape[-2:]
         tall, wide = (-(-n // self.multiple) * self.multiple for n in (rows, columns))
+        if (tall, wide) == (rows, columns):
+            return image, rows, columns
         mode = "reflect" if tall - rows < rows and wide - columns < columns else "replicate"
         return F.pad(image, (0, wide - columns, 0, tall - rows), mode=mode), rows, columns

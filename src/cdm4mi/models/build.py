@@ -16,6 +16,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper, UNet
 from cdm4mi.networks.dncnn import DnCNN
+from cdm4mi.networks.precision import arrange_for
 from cdm4mi.networks.red_cnn import REDCNN
 
 PLAIN: dict[str, type[DnCNN] | type[REDCNN]] = {"dncnn": DnCNN, "red_cnn": REDCNN}
@@ -52,8 +53,7 @@ def build_network(config: ModelConfig, cond: nn.Module | None = None, further_ch
         acquisition_size=len(config.acquisition_vector) if config.acquisition_vector else None,
         cond=cond,
     )
-    # a quarter faster on the CPU, more on a GPU
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch declares no such keyword
+    arrange_for(network, torch.device("cpu"))
     return network
 
 

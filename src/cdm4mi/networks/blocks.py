@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cdm4mi.networks.attention import CrossAttention, SelfAttention
 from cdm4mi.networks.bf16_cpu import Dropout
 from cdm4mi.networks.init import scaled_
-from cdm4mi.networks.norms import make_norm
+from cdm4mi.networks.norms import make_norm, normed_silu
 
 
 class TimeEmbedding(nn.Module):
@@ -28,16 +27,6 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         angle = torch.outer(t.to(self.inv_freq.dtype), self.inv_freq)
         return torch.cat([angle.sin(), angle.cos()], dim=-1)
-
-
-class MapSiLU(nn.SiLU):
-    """SiLU of a norm's output, which nothing else reads: in place where no gradient is wanted.
-
-    A new map of a large image would take longer to come by than to compute.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class ResBlock(nn.Module):
@@ -61,24 +50,21 @@ class ResBlock(nn.Module):
         super().__init__()
         self.use_affine_time = use_affine_time
         self.norm1 = make_norm(norm, norm_groups, in_channel)
-        self.activation1 = MapSiLU()
         self.conv1 = scaled_(nn.Conv2d(in_channel, out_channel, 3, padding=1))
         self.time = nn.Sequential(nn.SiLU(), scaled_(nn.Linear(time_dim, out_channel * (2 if use_affine_time else 1))))
         self.norm2 = make_norm(norm, norm_groups, out_channel, affine=not use_affine_time)
-        self.activation2 = MapSiLU()
         self.dropout = Dropout(dropout)
         self.conv2 = scaled_(nn.Conv2d(out_channel, out_channel, 3, padding=dilation, dilation=dilation), 1e-10)
         self.skip = scaled_(nn.Conv2d(in_channel, out_channel, 1)) if in_channel != out_channel else None
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        h: Tensor = self.conv1(self.activation1(self.norm1(x)))
-        emb = self.time(time)[:, :, None, None]
+        h: Tensor = self.conv1(normed_silu(self.norm1, x))
+        emb = self.time(time)
         if self.use_affine_time:
-            gamma, beta = emb.chunk(2, dim=1)
-            h = (1 + gamma) * self.norm2(h) + beta
+            h = normed_silu(self.norm2, h, *emb.chunk(2, dim=1))
         else:
-            h = self.norm2(h.add_(emb))
-        h = self.conv2(self.dropout(self.activation2(h)))
+            h = normed_silu(self.norm2, h.add_(emb[:, :, None, None]))
+        h = self.conv2(self.dropout(h))
         skipped: Tensor = x if self.skip is None else self.skip(x)
         return h.add_(skipped)
 

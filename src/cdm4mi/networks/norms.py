@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,3 +46,33 @@ class PixelNorm(nn.Module):
 def make_norm(kind: str, groups: int, channel: int, affine: bool = True) -> nn.Module:
     """A norm by its name: ``group`` (of so many groups) or ``pixel``."""
     return PixelNorm(channel, affine) if kind == "pixel" else nn.GroupNorm(groups, channel, affine=affine)
+
+
+def normed_silu(norm: nn.Module, x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+    """SiLU of the norm of a feature map x (N, C, H, W), which is scaled by 1 + gamma and shifted by beta, both (N, C),
+    before, where they are given."""
+    if isinstance(norm, PixelNorm) and _in_one_pass(x):
+        from cdm4mi.networks.pixel_norm_gpu import pixel_norm_silu
+
+        scale, shift = (norm.weight, norm.bias) if gamma is None else (1 + gamma, beta)
+        assert scale is not None and shift is not None
+        return pixel_norm_silu(x, scale, shift, norm.EPS)
+    h = norm(x)
+    if gamma is not None and beta is not None:
+        h = (1 + gamma[:, :, None, None]) * h + beta[:, :, None, None]
+    # what nothing else reads goes in place where no gradient is wanted: a new map of a large image would take longer
+    # to come by than to compute
+    return F.silu(h, inplace=not torch.is_grad_enabled())
+
+
+def _in_one_pass(x: Tensor) -> bool:
+    """Whether a GPU computes norm and SiLU of a feature map at once: without a gradient, and with Triton."""
+    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or not x.is_contiguous():
+        return False
+    return _has_triton(x.device)
+
+
+@cache
+def _has_triton(device: torch.device) -> bool:
+    """Whether Triton is installed and knows the GPU."""
+    return importlib.util.find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cdm4mi.networks.bf16_cpu import UpsampledConvolution
-from cdm4mi.networks.blocks import MapSiLU, ResBlockWithAttention, TimeEmbedding
+from cdm4mi.networks.blocks import ResBlockWithAttention, TimeEmbedding
 from cdm4mi.networks.init import scaled_
-from cdm4mi.networks.norms import make_norm
+from cdm4mi.networks.norms import make_norm, normed_silu
 
 
 class UNet(nn.Module):
@@ -117,7 +117,7 @@ class UNet(nn.Module):
 
         self.out = nn.Sequential(
             make_norm(norm, norm_groups, width),
-            MapSiLU(),
+            nn.SiLU(),
             scaled_(nn.Conv2d(width, out_channel * fold**2, 3, padding=1), 1e-10),
         )
 
@@ -150,4 +150,5 @@ class UNet(nn.Module):
             if isinstance(layer, ResBlockWithAttention):
                 h = torch.cat([h, skips.pop()], dim=1)
             h = self._run(layer, h, time, context)
-        return nn.functional.pixel_shuffle(self.out(h), self.fold)
+        norm, _, convolution = self.out
+        return nn.functional.pixel_shuffle(convolution(normed_silu(norm, h)), self.fold)

@@ -23,6 +23,7 @@ from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
+from cdm4mi.networks.precision import arrange_for
 from cdm4mi.training.ema import EMA
 
 Batch = dict[str, Tensor]
@@ -253,6 +254,10 @@ class DDPM(L.LightningModule):
         """Unit noise like x0 (N, C, H, W), decided by the seed, the stream and the pairs' numbers (N,)."""
         keys = KeyedNoise.of(self.config.seed, stream, index=index.cpu()).keys
         return KeyedNoise(sent(keys, x0.device)).normal(*x0.shape[1:]).to(x0.dtype)
+
+    def setup(self, stage: str) -> None:
+        """Arrange the network for the device of a run, before it goes there and its averages are begun."""
+        arrange_for(self.model, self.trainer.strategy.root_device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # what is left to the global stream is dropout, whose masks torch draws for a micro-batch as a whole
