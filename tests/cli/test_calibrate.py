@@ -74,6 +74,16 @@ def test_dead_leaves_are_fitted_and_not_counted(run, monkeypatch):
     assert asked == [[True, False, True, False, True], [True] * 5]
 
 
+def test_the_texture_that_is_told_is_the_noise_s_own(run, monkeypatch):
+    """However often the training told a wrong one: CT is never a magnitude."""
+    model, asked = load_model(run), []
+    monkeypatch.setattr("cdm4mi.inference.calibrate.fit_calibration", lambda *given, **_: asked.append(given[5]))
+    sampling = changed(model.config.sampling, estimate="mean-of-k", steps=2, samples=2)
+    data = model.config.data.model_copy(update={"texture_jitter": 1.0})
+    calibrate(model, model.config.model_copy(update={"data": data}), sampling, patches=5)
+    assert set(asked[0]) == {"white noise in CT images"}
+
+
 def test_slices_that_the_training_left_out_stand_in_for_a_modality_that_nobody_validates(run):
     model = load_model(run)
     seen = set(model.about.data.slice_hashes[::2])

@@ -69,10 +69,12 @@ for n, channels, height, width in ((2, 16, 20, 41), (1, 48, 7, 30), (3, 6, 8, 8)
         for a, b in ((scale[0], shift[0]), (scale, shift)):
             expected = normed * a.expand(n, -1)[..., None, None] + b.expand(n, -1)[..., None, None]
             expected = expected * expected.sigmoid()
-            found = pixel_norm_silu(x.to(device), a.to(device), b.to(device), 1e-5)
-            assert found.dtype == dtype
-            error = (found.float().cpu() - expected).abs() / (1 + expected.abs())
-            assert error.max() < most, (channels, dtype, error.max())
+            for order in (torch.contiguous_format, torch.channels_last):
+                given = x.to(device, memory_format=order)
+                found = pixel_norm_silu(given, a.to(device), b.to(device), 1e-5)
+                assert found.dtype == dtype and found.stride() == given.stride()
+                error = (found.float().cpu() - expected).abs() / (1 + expected.abs())
+                assert error.max() < most, (channels, dtype, order, error.max())
 print("same")
 """
 

@@ -57,9 +57,10 @@ def calibrate(
     """Restore noisy patches of the validation patients and fit a calibration to the errors.
 
     The patches are varied as those of training are (contrast, resolution, wrong levels), so that intervals are not too
-    narrow for what differs from the validation scans. Where the training has dead leaves, so have some of them: how
-    intervals follow from the bootstrap is seen best between images of little and of much detail. Scale and coverage are
-    those of the others.
+    narrow for what differs from the validation scans. The texture that the network is told is right, as a measured one
+    nearly always is: told of a magnitude that is none, it is biased, and intervals would be wide for it. Where the
+    training has dead leaves, so have some of the patches: how intervals follow from the bootstrap is seen best between
+    images of little and of much detail. Scale and coverage are those of the others.
 
     config: where the data are (the model's own configuration when None); sampling: how samples are drawn (the model's
     own, as a mean of K); patches: how many, spread evenly over the patients; unread_slices: take also the slices that
@@ -94,7 +95,6 @@ def calibrate(
                 augment=config.data.augment.model_copy(update={"leaves": share}),
                 level_jitter=config.data.level_jitter,
                 texture=True,
-                texture_jitter=config.data.texture_jitter,
             )
             for share in (0.0, 1.0)
         )

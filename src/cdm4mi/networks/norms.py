@@ -67,9 +67,10 @@ def normed_silu(norm: nn.Module, x: Tensor, gamma: Tensor | None = None, beta: T
 
 def _in_one_pass(x: Tensor) -> bool:
     """Whether a GPU computes norm and SiLU of a feature map at once: without a gradient, and with Triton."""
-    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or not x.is_contiguous():
+    if not x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return _has_triton(x.device)
+    dense = x.is_contiguous() or x.is_contiguous(memory_format=torch.channels_last)
+    return dense and _has_triton(x.device)
 
 
 @cache

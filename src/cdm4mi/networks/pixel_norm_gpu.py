@@ -21,6 +21,9 @@ def _kernel(
     scale,
     shift,
     pixels,
+    image_step,
+    channel_step,
+    pixel_step,
     scale_step,
     shift_step,
     epsilon,
@@ -33,7 +36,7 @@ def _kernel(
     channel = tl.arange(0, CHANNELS)
     real = channel < C
     inside = real[:, None] & (pixel < pixels)[None, :]
-    place = (image * C + channel)[:, None] * pixels + pixel[None, :]
+    place = image * image_step + channel[:, None].to(tl.int64) * channel_step + pixel[None, :] * pixel_step
     values = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
     mean = tl.sum(values, 0) / C
     centred = tl.where(inside, values - mean[None, :], 0.0)
@@ -48,12 +51,13 @@ def _kernel(
 def pixel_norm_silu(x: Tensor, scale: Tensor, shift: Tensor, epsilon: float) -> Tensor:
     """SiLU of scale times the norm of x plus shift, as x.
 
-    x: a feature map (N, C, H, W), contiguous; scale, shift: (C,), or (N, C) for each image of the batch. Computed in
-    float32 and rounded once.
+    x: a feature map (N, C, H, W), contiguous or channels_last; scale, shift: (C,), or (N, C) for each image of the
+    batch. Computed in float32 and rounded once.
     """
     n, channels, height, width = x.shape
     out = torch.empty_like(x)
-    steps = [values.stride(0) if values.ndim == 2 else 0 for values in (scale, shift)]
+    steps = [x.stride(0), x.stride(1), x.stride(3)]
+    steps += [values.stride(0) if values.ndim == 2 else 0 for values in (scale, shift)]
     together = triton.next_power_of_2(channels)
     pixels = max(1, ELEMENTS // together)
     grid = (triton.cdiv(height * width, pixels), n)
