@@ -34,7 +34,7 @@ from cdm4mi.models.condition import Condition
 from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.plain import PlainNetwork
-from cdm4mi.networks.precision import arrange_for
+from cdm4mi.networks.precision import arrange_for, rounded
 from cdm4mi.window import IntensityWindow
 
 PIXELS_AT_A_TIME = 2**18, 2**22
@@ -99,6 +99,8 @@ class Restorer:
         self.pixels_at_a_time = PIXELS_AT_A_TIME[self.device.type != "cpu"]
         self.network = model.network.to(self.device).eval()
         arrange_for(self.network, self.device)
+        if self.device.type == "cuda" and self.dtype != torch.float32:
+            self.network = rounded(self.network, self.dtype)
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
         self.degradation = model.config.data.noise
