@@ -1,10 +1,9 @@
 """The parametric bootstrap: its noise is the scan's, its errors those of the restoration, its intervals narrower where
 the model errs less."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from calibrated_model import with_calibration
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config.schema import SamplingConfig
@@ -16,15 +15,12 @@ from cdm4mi.inference.calibration import (
     bootstrap_ratio,
     calibrated,
     fit_calibration,
-    settings_of,
 )
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
-from cdm4mi.models.about import Calibration, KindCalibration
 
 SAMPLING = SamplingConfig(estimate="mean-of-k", samples=8, steps=10)
-KIND = "white noise in CT images"
 
 
 def neighbours(noise):
@@ -160,26 +156,13 @@ def test_nothing_inside_is_no_ratio(calibration):
     assert bootstrap_ratio(calibration, nothing, nothing + 1, 0.2, nothing == 0) == LEAST_RATIO
 
 
-def calibrated_model(model, sampling, power):
-    calibration = Calibration(
-        smoothing=1.0,
-        floor=0.1,
-        settings=settings_of(sampling),
-        coverage_before=0.8,
-        coverage_after=0.9,
-        bootstrap_power=power,
-        kinds={KIND: KindCalibration(scale=1.0, coverage=0.9)},
-    )
-    return replace(model, about=model.about.model_copy(update={"calibration": calibration}))
-
-
 def test_the_map_is_scaled_by_the_ratio_that_the_record_states(tiny):
     sampling = changed(tiny.config.sampling, estimate="mean-of-k", steps=2, samples=2)
     ct = phantom("CT", 50, 64)[None] + 150 * np.random.default_rng(0).standard_normal((3, 64, 64))
     volume = Volume(ct.astype(np.float32), np.diag([0.7, 0.7, 3.0, 1.0]), "CT")
 
     def restored(power):
-        restorer = Restorer(calibrated_model(tiny, sampling, power), sampling)
+        restorer = Restorer(with_calibration(tiny, sampling, bootstrap_power=power), sampling)
         calls = []
         handle = restorer.network.register_forward_hook(lambda *_: calls.append(1))
         found = restorer.restore(volume, noise=150)

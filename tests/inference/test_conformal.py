@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from calibrated_model import with_calibration
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.data.phantoms import phantom
-from cdm4mi.inference.calibration import calibrated, fit_calibration, settings_of
+from cdm4mi.inference.calibration import calibrated, fit_calibration
 from cdm4mi.inference.conformal import LEAST_VOXELS, regions_of, scan_bound, scan_score, scans_needed
 from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume
-from cdm4mi.models.about import Calibration, KindCalibration, ScanBound
+from cdm4mi.models.about import Calibration, ScanBound
 from cdm4mi.models.facts import facts_of, scan_bound_lines
 from cdm4mi.window import IntensityWindow
 
@@ -151,16 +150,7 @@ def test_few_scans_or_those_of_the_training_have_none():
 def test_a_record_states_the_bound_of_the_modality_and_the_noise(tiny, modality, noise, expected):
     sampling = changed(tiny.config.sampling, estimate="mean-of-k", steps=2, samples=2)
     bound = ScanBound(scans=9, scans_needed=9, alpha=0.1, half_width=2.0, region_half_width=2.5, kinds=[noise])
-    calibration = Calibration(
-        smoothing=1.0,
-        floor=0.1,
-        settings=settings_of(sampling),
-        coverage_before=0.8,
-        coverage_after=0.9,
-        kinds={"white noise in CT images": KindCalibration(scale=1.0, coverage=0.9)},
-        scan_bounds={modality: bound},
-    )
-    model = replace(tiny, about=tiny.about.model_copy(update={"calibration": calibration}))
+    model = with_calibration(tiny, sampling, scan_bounds={modality: bound})
     ct = phantom("CT", 50, 64)[None] + 150 * np.random.default_rng(0).standard_normal((1, 64, 64))
     volume = Volume(ct.astype(np.float32), np.diag([0.7, 0.7, 3.0, 1.0]), "CT")
     stated = Restorer(model, sampling).restore(volume, noise=150).record.uncertainty

@@ -1,0 +1,22 @@
+"""A model with a calibration that nobody fitted."""
+
+from dataclasses import replace
+
+from cdm4mi.inference.calibration import settings_of
+from cdm4mi.models.about import Calibration, KindCalibration
+
+KIND = "white noise in CT images"
+
+
+def with_calibration(model, sampling, **given):
+    """The model with scale 1 for ``KIND`` and these settings; given: what else the calibration has."""
+    calibration = Calibration(
+        smoothing=1.0,
+        floor=0.1,
+        settings=settings_of(sampling),
+        coverage_before=0.8,
+        coverage_after=0.9,
+        kinds={KIND: KindCalibration(scale=1.0, coverage=0.9)},
+        **given,
+    )
+    return replace(model, about=model.about.model_copy(update={"calibration": calibration}))
