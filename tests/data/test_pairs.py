@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from cdm4mi.config.schema import AugmentConfig
+from cdm4mi.data.augment import draw_change
 from cdm4mi.data.pairs import OrderedFrom, PairDataset, source_weights
 from cdm4mi.data.patient import Patient
 from cdm4mi.data.phantoms import phantom
@@ -298,6 +299,16 @@ def test_a_slice_that_is_too_small_is_not_shrunk(patients):
     small = pairs(patients[:1], augment=AugmentConfig(shrink=1.0))  # 40 x 40 for patches of 32
     plain = pairs(patients[:1])
     assert small[0]["x0"].shape == plain[0]["x0"].shape
+
+
+def test_curves_rise_fall_or_do_neither():
+    curves = [
+        draw_change(AugmentConfig(curve=1), np.random.default_rng(k), 64, modality="MR").curve for k in range(600)
+    ]
+    steps = np.diff([curve[1:] for curve in curves], axis=1)
+    rising, falling = ((sign * steps > 0).all(1).mean() for sign in (1, -1))
+    assert 0.3 < rising < 0.45 and 0.3 < falling < 0.45 and rising + falling < 0.8  # 1/3 + 1/72 each
+    assert all(curve[0] == -1 and max(curve) == 1 for curve in curves)
 
 
 def test_a_curve_changes_the_contrast_of_mr_alone(patients):

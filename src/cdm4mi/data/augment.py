@@ -157,7 +157,8 @@ def draw_change(
     """Draw a change of the configured strength, of an image that has so many ``pixels`` when it is shrunk.
 
     Nothing is taken from ``rng`` for changes that are off.
-    The curve is for MR and PET, whose units are arbitrary; the background stays and the brightest knot is 1.
+    The curve is for MR and PET, whose units are arbitrary; the background stays and the brightest knot is 1. A third of
+    them rise, a third fall from what is darkest in the patient on, as T2 weighting is to T1, a third do neither.
     """
     angle, contrast, sharpness = 0.0, 1.0, 0.0
     if config.rotation != "quarter" and config.rotation > 0:
@@ -168,7 +169,9 @@ def draw_change(
         sharpness = float(rng.uniform(-config.sharpness, config.sharpness))
     curve = None
     if config.curve > 0 and rng.random() < config.curve and modality in ("MR", "PT"):
-        values = rng.random(KNOTS - 1)
+        values, kind = rng.random(KNOTS - 1), int(rng.integers(3))
+        if kind < 2:
+            values = np.sort(values)[:: 1 if kind == 0 else -1]
         curve = (BACKGROUND, *(float(v) for v in 2 * values / values.max() - 1))
     leaves = draw_leaves(rng) if config.leaves > 0 and rng.random() < config.leaves else ()
     lesions = draw_lesions(rng, pixels) if config.lesions > 0 and rng.random() < config.lesions else ()
