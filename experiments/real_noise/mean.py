@@ -1,10 +1,11 @@
-"""The mean of the weights of two trainings, the second of which began with those of the first.
+"""The mean of the weights of two trainings, one of which began with those of the other.
 
 Run from the checkout: python -m experiments.real_noise.mean FIRST SECOND.ckpt RUN [--share 0.5]
 
 share: of the second, 0 to 1. FIRST may be the model that ships (shipped).
-Writes RUN/checkpoints/last.ckpt, the second with these weights, and its configuration beside it. The mean has most of
-what either can do better (Wortsman et al. 2022, arXiv 2109.01903, who mix the weights before and after fine-tuning).
+Writes RUN/checkpoints/last.ckpt, the second with these weights and with what both have read, and its configuration
+beside it. The mean has most of what either can do better (Wortsman et al. 2022, arXiv 2109.01903, who mix the weights
+before and after fine-tuning).
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--share", type=float, default=0.5)
     options = parser.parse_args()
-    first, second = (load_model(file).network.state_dict() for file in (options.first, options.second))
+    models = [load_model(file) for file in (options.first, options.second)]
+    first, second = (model.network.state_dict() for model in models)
     checkpoint = read_ckpt(options.second)
     averages = checkpoint["ema"]["weights"]
     for name in averages:
         averages[name] = torch.lerp(first[name], second[name], options.share)
+    seen = models[1].about.data.after(models[0].about.data)
+    checkpoint["cdm4mi"]["data"] = seen.model_dump(mode="json")
     out = options.run / "checkpoints" / "last.ckpt"
     out.parent.mkdir(parents=True)
     save_torch(checkpoint, out)

@@ -44,8 +44,8 @@ def test_calibrated_intervals_are_kept_and_used(command, run, tmp_path):
     assert record["uncertainty"].get("scan_half_width_in_standard_deviations") is None
     # nowhere surer than the floor: it is in the scan's units, HU here
     kind = calibration.kinds["white noise in CT images"]
-    ratio = record["uncertainty"].get("bootstrap", 1.0) ** calibration.bootstrap_power
-    floor = kind.scale * ratio * calibration.floor * record["noise_level"]["used"]
+    ratio = record["uncertainty"].get("bootstrap", 1.0) ** kind.bootstrap_power
+    floor = kind.scale * ratio * kind.floor * record["noise_level"]["used"]
     assert io.read(deviation).array.min() >= floor * 0.999
     for others in (("--steps", 3, "--samples", 3), (*WAY, "--strength", 0.5)):
         code, said, err = command(*arguments, *others, "--force")

@@ -130,30 +130,43 @@ def coverages(calibration, rng):
     error, spread, again = world(rng, 100)
     covered = []
     for e, s, a in zip(error, spread, again, strict=True):
-        ratio = bootstrap_ratio(calibration, a[None], s[None], 0.2, np.ones((1, 48, 48), bool))
+        ratio = bootstrap_ratio(calibration.kinds["white"], a[None], s[None], 0.2, np.ones((1, 48, 48), bool))
         covered.append((np.abs(e) <= HALF_WIDTH * calibrated(calibration, s[None], 0.2, "white", ratio)[0]).mean())
     return np.mean(covered), np.quantile(covered, 0.1), np.quantile(covered, 0.9)
 
 
 def test_intervals_follow_what_the_model_errs_on_each_scan(calibration):
     rng = np.random.default_rng(1)
-    assert calibration.bootstrap_power == 1
+    assert calibration.kinds["white"].bootstrap_power == 1
     mean, low, high = coverages(calibration, rng)
     assert mean == pytest.approx(0.9, abs=0.01) and low > 0.86 and high < 0.94
     without = fitted(repeated=False)
-    assert without.bootstrap_power == 0
+    assert without.kinds["white"].bootstrap_power == 0
     _, low, high = coverages(without, rng)
     assert low < 0.75 and high > 0.99
 
 
 def test_a_bootstrap_that_says_nothing_is_not_used():
-    assert fitted(told=False).bootstrap_power == 0
+    assert fitted(told=False).kinds["white"].bootstrap_power == 0
+
+
+def test_the_power_is_that_of_a_modality():
+    """A bootstrap that tells the errors of CT and says nothing of those of MR."""
+    rng = np.random.default_rng(0)
+    both = [world(rng, 40), world(rng, 40, told=False)]
+    error, spread, again = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    kinds = ["white noise in CT images", "correlated noise in CT images"] * 20 + ["white noise in MR images"] * 40
+    groups = [f"patient {k % 4}" for k in range(80)]
+    everywhere = np.ones(error.shape, bool)
+    found = fit_calibration(error, spread, [0.2] * 80, everywhere, groups, kinds, SAMPLING, again).kinds
+    assert [found[kind].bootstrap_power for kind in dict.fromkeys(kinds)] == [1, 1, 0]
+    assert all(kind.coverage == pytest.approx(0.9, abs=0.03) for kind in found.values())
 
 
 def test_nothing_inside_is_no_ratio(calibration):
-    nothing = np.zeros((1, 8, 8))
-    assert bootstrap_ratio(calibration, nothing, nothing + 1, 0.2, nothing > 0) == 1
-    assert bootstrap_ratio(calibration, nothing, nothing + 1, 0.2, nothing == 0) == LEAST_RATIO
+    nothing, kind = np.zeros((1, 8, 8)), calibration.kinds["white"]
+    assert bootstrap_ratio(kind, nothing, nothing + 1, 0.2, nothing > 0) == 1
+    assert bootstrap_ratio(kind, nothing, nothing + 1, 0.2, nothing == 0) == LEAST_RATIO
 
 
 def test_the_map_is_scaled_by_the_ratio_that_the_record_states(tiny):
@@ -190,6 +203,6 @@ def test_intervals_are_those_of_scans():
     halves = [k < 20 for k in range(40)]
     mixed = fit_calibration(*common, again)
     scans = fit_calibration(*common, again, scans=halves)
-    assert scans.bootstrap_power == mixed.bootstrap_power
+    assert scans.kinds["white"].bootstrap_power == mixed.kinds["white"].bootstrap_power
     assert scans.kinds["white"].scale > 1.1 * mixed.kinds["white"].scale
     assert scans.kinds["white"].coverage == pytest.approx(0.9, abs=0.015)

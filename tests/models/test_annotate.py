@@ -11,7 +11,7 @@ from cdm4mi.models.about import Calibration, StepsStudy
 from cdm4mi.models.annotate import annotate
 from cdm4mi.models.checkpoint import load_model, save_model
 
-CALIBRATION = Calibration(smoothing=1.0, floor=0.1, settings={"steps": 4}, coverage_before=0.8, coverage_after=0.9)
+CALIBRATION = Calibration(settings={"steps": 4}, coverage_before=0.8, coverage_after=0.9)
 STUDY = StepsStudy(rule="the least", psnr=30.0, ssim=0.9, spectrum_error=1.0, levels=(0.1, 0.2))
 
 
@@ -37,9 +37,9 @@ def test_a_checkpoint_keeps_its_weights_and_gains_what_it_is_told(run):
 
 def test_a_fact_told_twice_is_replaced_and_a_fact_alone_leaves_the_sampling(run):
     annotate(run, calibration=CALIBRATION)
-    annotate(run, calibration=CALIBRATION.model_copy(update={"floor": 0.4}))
+    annotate(run, calibration=CALIBRATION.model_copy(update={"coverage_after": 0.4}))
     model = load_model(run)
-    assert model.about.calibration.floor == 0.4 and model.config.sampling.estimate == "mean"
+    assert model.about.calibration.coverage_after == 0.4 and model.config.sampling.estimate == "mean"
 
 
 def test_safetensors_stay_in_half_precision_with_their_card(tiny, tmp_path):

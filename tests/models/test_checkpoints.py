@@ -295,7 +295,7 @@ ABOUT = {"version": "0.1.0", "data": {"patients_train": ["a"], "patients_val": [
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ({**ABOUT, "calibration": {"scale": 1}}, "calibration.smoothing: Field required"),
+        ({**ABOUT, "calibration": {"scale": 1}}, "calibration.settings: Field required"),
         ({**ABOUT, "data": ["a"]}, "data: Input should be"),
         ({**ABOUT, "step": "many"}, "step: Input should be a valid integer"),
         ({**ABOUT, "weight": 1}, "weight: Extra inputs are not permitted"),

@@ -3,10 +3,8 @@
 from cdm4mi.models.about import Calibration, KindCalibration
 from cdm4mi.trust.intervals import interval_coverage
 
-KIND = KindCalibration(scale=1.2, coverage=0.893, measured_on="validation patients")
+KIND = KindCalibration(scale=1.2, coverage=0.893, smoothing=1.0, floor=0.1, measured_on="validation patients")
 CALIBRATION = Calibration(
-    smoothing=1.0,
-    floor=0.1,
     settings={},
     coverage_before=0.7,
     coverage_after=0.9,

@@ -62,13 +62,13 @@ def calibrate(
     echo(f"90 % intervals cover {100 * result.coverage_before:.1f} % of the foreground before calibration,")
     echo(f"{100 * result.coverage_after:.1f} % after it, measured where the fit did not look:")
     for kind, its in result.kinds.items():
-        fitted = f"scale {its.scale:.3g}, exponent {its.exponent:g}"
+        fitted = f"scale {its.scale:.3g}, exponent {its.exponent:g}, power {its.bootstrap_power:g}, floor {its.floor:g}"
         echo(f"  {kind}: {100 * its.coverage:.1f} % ({its.measured_on}), {fitted}")
     for line in scan_bound_lines(result):
         echo(f"  {line}")
+    smoothings = " or ".join(f"{pixels:g}" for pixels in sorted({its.smoothing for its in result.kinds.values()}))
     echo(
-        f"standard deviation: scale x (level / 0.1)^-exponent x (bootstrap ratio)^{result.bootstrap_power:g} "
-        f"x sqrt(spread^2 + ({result.floor:g} level)^2), the noise level on [-1, 1], "
-        f"spread smoothed over {result.smoothing:g} pixels"
+        "standard deviation: scale x (level / 0.1)^-exponent x (bootstrap ratio)^power x sqrt(spread^2 + (floor "
+        f"level)^2), the noise level on [-1, 1], spread smoothed over {smoothings} pixels"
     )
     echo(f"written into {path}")

@@ -67,7 +67,10 @@ def bootstrapped(scan: Scan, calibration: Calibration | None, reach: int, restor
     reach: neighbouring slices on each side that the network is given.
     """
     uncertainty = scan.uncertainty
-    if calibration is None or calibration.bootstrap_power == 0 or uncertainty is None or uncertainty.kind is None:
+    if calibration is None or uncertainty is None or uncertainty.kind is None:
+        return scan
+    fitted = calibration.kinds[uncertainty.kind]
+    if fitted.bootstrap_power == 0:
         return scan
     zero = float(scan.norm.normalised(np.zeros(()))) if scan.texture[2] > 0.5 else None
     found, levels = [], []
@@ -82,7 +85,7 @@ def bootstrapped(scan: Scan, calibration: Calibration | None, reach: int, restor
         levels += [float(scan.used[k])] * len(one.mean)
     scan.release()
     mean, spread, error = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    ratio = bootstrap_ratio(calibration, error, spread, np.array(levels), mean > FOREGROUND)
+    ratio = bootstrap_ratio(fitted, error, spread, np.array(levels), mean > FOREGROUND)
     return replace(scan, uncertainty=uncertainty.model_copy(update={"bootstrap": round(ratio, 4)}))
 
 

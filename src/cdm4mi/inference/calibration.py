@@ -7,9 +7,9 @@ be, in white noise most where it is weak, and in an even object less than in one
 says of the scan: by what factor its bootstrap errors (``inference.bootstrap``) differ from the first root. The interval
 is the mean of the samples +- 1.645 of it. ``scale`` is the quantile of |error| / d that makes the interval cover 90 %
 of the foreground (split conformal prediction, Vovk et al. 2005; normalised scores as Lei et al. 2018, section 5.2).
-Scale and exponent are of each kind of noise by itself, smoothing, floor and power of all; all but the scale are those
-of least width, the geometric mean, in which weak noise counts as much as strong. Images that are no scans may be among
-those of the fit, but not among those of the scale.
+Scale and exponent are of each kind of noise by itself, smoothing, floor and power of all kinds of a modality; all but
+the scale are those of least width, the geometric mean, in which weak noise counts as much as strong. Images that are
+no scans may be among those of the fit, but not among those of the scale.
 """
 
 from __future__ import annotations
@@ -75,6 +75,11 @@ def noise_kind(modality: str | None, texture: Sequence[float]) -> str:
     return f"{colour} noise in {image}"
 
 
+def _modality_of(kind: str) -> str:
+    """The modality that ``noise_kind`` put into a name."""
+    return kind.rpartition(" noise in ")[2].partition(" ")[0]
+
+
 def calibrated(
     calibration: Calibration,
     spread: NDArray[Any],
@@ -89,14 +94,14 @@ def calibrated(
     """
     levels = np.broadcast_to(level, len(spread))
     fitted = calibration.kinds[kind]
-    even = _even(spread, levels, calibration.smoothing, calibration.floor)
-    factor = fitted.scale * _by_level(levels, fitted.exponent) * bootstrap**calibration.bootstrap_power
+    even = _even(spread, levels, fitted.smoothing, fitted.floor)
+    factor = fitted.scale * _by_level(levels, fitted.exponent) * bootstrap**fitted.bootstrap_power
     deviation: NDArray[Any] = (factor * even).astype(np.float32)
     return deviation
 
 
 def bootstrap_ratio(
-    calibration: Calibration,
+    fitted: KindCalibration,
     error: NDArray[Any],
     spread: NDArray[Any],
     level: float | NDArray[Any],
@@ -104,9 +109,10 @@ def bootstrap_ratio(
 ) -> float:
     """By what factor the bootstrap errors of images (N, rows, columns) differ from the spread of their samples.
 
-    error, spread, level: on [-1, 1], as ``bootstrap.repeated`` gives them; inside: the foreground. 1 without any.
+    fitted: of the kind of their noise. error, spread, level: on [-1, 1], as ``bootstrap.repeated`` gives them; inside:
+    the foreground. 1 without any.
     """
-    even = _even(spread, np.broadcast_to(level, len(spread)), calibration.smoothing, calibration.floor)
+    even = _even(spread, np.broadcast_to(level, len(spread)), fitted.smoothing, fitted.floor)
     return _ratio(error, even, inside)
 
 
@@ -156,22 +162,26 @@ def fit_calibration(
     judged = np.zeros(len(error), bool)
     for name in np.unique(names):
         rest = names != name
-        predicted = _fit(images.of(rest)).predicted(images)
+        predicted = _predicted(_fits(images.of(rest)), images)
         for kind in counted:
             fitted, left_out = rest & seen & (which == kind), ~rest & (which == kind)
             if fitted.any():
                 deviation = _scale(error[fitted], predicted[fitted], inside[fitted]) * predicted[left_out]
                 ratio[left_out], judged[left_out] = np.abs(error[left_out]) / deviation, True
     judged &= seen
-    shape = _fit(images)
-    predicted = shape.predicted(images)
+    shapes = _fits(images)
+    predicted = _predicted(shapes, images)
     found = {}
     for kind in counted:
         at = seen & (which == kind)
         if (at & judged).any():
+            shape = shapes[_modality_of(kind)]
             found[kind] = KindCalibration(
                 scale=_scale(error[at], predicted[at], inside[at]),
+                smoothing=shape.smoothing,
+                floor=shape.floor,
                 exponent=shape.exponents[kind],
+                bootstrap_power=shape.power,
                 coverage=_coverage(ratio[at & judged], inside[at & judged]),
                 measured_on="unread slices of training patients"
                 if {group for group, here in zip(groups, at, strict=True) if here} & set(trained_on)
@@ -182,9 +192,6 @@ def fit_calibration(
         at = judged & (np.array(modalities) == modality) & ~np.isin(groups, list(trained_on))
         bounds[modality] = _scan_bound(at, ratio, inside, np.array(groups), which, regions)
     return Calibration(
-        smoothing=shape.smoothing,
-        floor=shape.floor,
-        bootstrap_power=shape.power,
         settings=settings_of(sampling),
         coverage_before=before,
         coverage_after=_coverage(ratio[judged], inside[judged]) if judged.any() else before,
@@ -267,6 +274,26 @@ class _Shape(NamedTuple):
         even = _even(images.spread, images.levels, self.smoothing, self.floor)
         deviation: NDArray[Any] = even * _factors(images.levels, exponents, images.ratios(even), self.power)
         return deviation
+
+
+def _fits(images: _Images) -> dict[str, _Shape]:
+    """``_fit`` of the images of each modality."""
+    modalities = _modalities(images)
+    return {str(name): _fit(images.of(modalities == name)) for name in np.unique(modalities)}
+
+
+def _predicted(shapes: Mapping[str, _Shape], images: _Images) -> NDArray[Any]:
+    """The standard deviation, but for its scale, of images by the shapes of their modalities; 1 where there is none."""
+    deviation, modalities = np.ones(images.error.shape), _modalities(images)
+    for name, shape in shapes.items():
+        at = modalities == name
+        deviation[at] = shape.predicted(images.of(at))
+    return deviation
+
+
+def _modalities(images: _Images) -> NDArray[Any]:
+    """The modality of each image, (N,)."""
+    return np.array([_modality_of(str(kind)) for kind in images.kinds])
 
 
 def _fit(images: _Images) -> _Shape:

@@ -36,15 +36,20 @@ class TrainingData(Record):
 
 
 class KindCalibration(Record):
-    """Scale and exponent of the noise level for one kind of noise, and the coverage of the 90 % interval that was
-    measured with them.
+    """How the spread of samples becomes a standard deviation in one kind of noise (``inference.calibration``), and the
+    coverage of the 90 % interval that was measured.
 
-    measured_on: validation patients, or slices that the training left out of the patients that it read.
+    smoothing in pixels, floor in noise levels; exponent: of the noise level; bootstrap_power: of the scan's bootstrap
+    ratio, 0 where intervals do without it. measured_on: validation patients, or slices that the training left out of
+    the patients that it read.
     """
 
     scale: float
     coverage: float
+    smoothing: float
+    floor: float
     exponent: float = 0.0
+    bootstrap_power: float = 0.0
     measured_on: Literal["validation patients", "unread slices of training patients"] = "validation patients"
 
 
@@ -67,17 +72,13 @@ class ScanBound(Record):
 
 
 class Calibration(Record):
-    """How the spread of samples becomes a standard deviation (``inference.calibration``).
+    """What was fitted for the spread of samples to become a standard deviation (``inference.calibration``).
 
-    smoothing in pixels, floor in noise levels; bootstrap_power: of the scan's bootstrap ratio, 0 where intervals do
-    without it; kinds: for each kind of noise that was seen often enough, by its name
-    (``inference.calibration.noise_kind``); settings: the sampling that it is for; the coverages of the 90 % interval
-    that were measured; scan_bounds: by modality.
+    kinds: for each kind of noise that was seen often enough, by its name (``inference.calibration.noise_kind``);
+    settings: the sampling that it is for; the coverages of the 90 % interval that were measured; scan_bounds: by
+    modality.
     """
 
-    smoothing: float
-    floor: float
-    bootstrap_power: float = 0.0
     settings: dict[str, Any]
     coverage_before: float
     coverage_after: float
