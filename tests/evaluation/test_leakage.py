@@ -48,7 +48,7 @@ def test_the_shipped_model_says_whom_it_has_seen():
     seen = load_model(None).about.data
     assert patient_hash("sub-01") in seen.patients_train and patient_hash("sub-15") in seen.patients_val
     assert not {patient_hash(f"sub-{n}") for n in range(17, 21)} & {*seen.patients_train, *seen.patients_val}
-    assert len(seen.slice_hashes) == seen.slices_train + seen.slices_val
+    assert len(seen.slice_hashes) >= seen.slices_train + seen.slices_val  # of all its trainings; counts are of the last
 
 
 def test_a_patient_is_not_tuned_on_and_tested_on(study, tmp_path, scans):
