@@ -56,7 +56,7 @@ def pixel_norm_silu(x: Tensor, scale: Tensor, shift: Tensor, epsilon: float) -> 
     """
     n, channels, height, width = x.shape
     out = torch.empty_like(x)
-    steps = [x.stride(0), x.stride(1), x.stride(3)]
+    steps = [channels * height * width, *((height * width, 1) if x.is_contiguous() else (1, channels))]
     steps += [values.stride(0) if values.ndim == 2 else 0 for values in (scale, shift)]
     together = triton.next_power_of_2(channels)
     pixels = max(1, ELEMENTS // together)

@@ -35,7 +35,7 @@ def arrange_for(network: nn.Module, device: torch.device) -> None:
 def rounded(network: NetworkT, dtype: torch.dtype) -> NetworkT:
     """A copy of a network whose convolutions and linear layers have their weights in a number format already.
 
-    Within autocast it computes the same, without rounding hundreds of weights at every call.
+    Within autocast a GPU computes the same with it, without rounding hundreds of weights at every call.
     """
     copy = deepcopy(network)
     for layer in copy.modules():
