@@ -33,6 +33,7 @@ from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.condition import Condition
 from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
+from cdm4mi.networks import DiffusionWrapper
 from cdm4mi.networks.plain import PlainNetwork
 from cdm4mi.networks.precision import arrange_for, rounded
 from cdm4mi.window import IntensityWindow
@@ -97,10 +98,8 @@ class Restorer:
         self.device = device_named(device)
         self.dtype = dtype_named(precision, self.device)
         self.pixels_at_a_time = PIXELS_AT_A_TIME[self.device.type != "cpu"]
-        self.network = model.network.to(self.device).eval()
-        arrange_for(self.network, self.device)
-        if self.device.type == "cuda" and self.dtype != torch.float32:
-            self.network = rounded(self.network, self.dtype)
+        self.network = self._placed(model.network)
+        self.regression = None if model.regression is None else self._placed(model.regression.network)
         self.prior = model.config.model.conditioning_key == "none" and not model.process.path.is_bridge
         self.process = model.process.keeping_mean(False if self.prior else self.sampling.keep_mean)
         self.degradation = model.config.data.noise
@@ -413,8 +412,8 @@ class Restorer:
         sigmas = torch.tensor(sigma, dtype=torch.float32, device=y.device)
         textures = torch.tensor([texture], device=y.device).expand(len(y), -1)
         cond = process.condition(y, sigmas, vector, texture=textures, relative_level=relative_level)
-        if regression is not None:
-            network, mean = self._precise(regression.network.to(self.device).eval()), regression.process.mean
+        if regression is not None and self.regression is not None:
+            network, mean = self._precise(self.regression), regression.process.mean
             estimate = self._tiled(lambda windows: lambda x_t, t: mean(network, windows), cond)
             unused = torch.zeros(len(y), dtype=torch.long, device=y.device)
             return replace(cond, anchor=estimate(process.noisy_image(y), unused))
@@ -426,6 +425,13 @@ class Restorer:
             ]  # fmt: skip
             return replace(cond, anchor=torch.cat(unbiased))
         return cond
+
+    def _placed(self, network: DiffusionWrapper) -> DiffusionWrapper:
+        """A network on the device, as that computes it fastest."""
+        network = network.to(self.device).eval()
+        arrange_for(network, self.device)
+        rounds = self.device.type == "cuda" and self.dtype != torch.float32
+        return rounded(network, self.dtype) if rounds else network
 
     def _precise(self, network: Network) -> Network:
         """The network in the number format of this restoration."""
