@@ -7,12 +7,12 @@ import sys
 import pytest
 
 SCRIPT = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from cdm4mi.workers import end_with_parent
 
 def work():
     end_with_parent()
-    print("at work", flush=True)
+    os.write(1, b"at work\\n")  # in one piece: two processes write to one pipe
     time.sleep(600)
 
 if __name__ == "__main__":
