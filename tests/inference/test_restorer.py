@@ -147,6 +147,8 @@ def test_the_spread_of_pairs_is_a_samples_and_their_mean_nearly_exact(prior):
         ({"estimate": "sample", "steps": 4, "solver": "heun"}, 7),
         ({"estimate": "sample", "steps": 5, "solver": "unipc_3", "spacing": "karras"}, 5),
         ({"estimate": "mean-of-k", "steps": 3, "samples": 2, "start_from": "y"}, 6),
+        ({"estimate": "mean", "orientations": 2}, 2),
+        ({"estimate": "mean-of-k", "steps": 3, "samples": 2, "orientations": 4}, 24),
     ],
 )
 def test_network_calls_are_what_was_asked_for_and_recorded(tiny, changes, calls):

@@ -58,6 +58,10 @@ def denoise(
         typer.Option("--clip/--no-clip", help="samples: bring every x0_hat into the window (default: model's)"),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="K of mean-of-k")] = None,
+    orientations: Annotated[
+        int | None,
+        typer.Option(help="1, 2 or 4 mirror images to average over: a little less error, as many times the time"),
+    ] = None,
     strength: Annotated[
         float | None,
         typer.Option(help="0 to 1: how much is taken away at the frequencies of small lesions (default: 1, all)"),
@@ -145,6 +149,7 @@ def denoise(
         "eta": eta,
         "clip": clip,
         "samples": samples,
+        "orientations": orientations,
         "strength": strength,
         "keep_low_frequencies": keep_low_frequencies and _number(keep_low_frequencies),
         "tile": tile,

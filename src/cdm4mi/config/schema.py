@@ -398,6 +398,9 @@ class SamplingConfig(Section):
     )
     estimate: EstimateName = "sample"
     samples: Count = Field(8, description="K of estimate mean-of-k")
+    orientations: Literal[1, 2, 4] = Field(
+        1, description="mirror images of each image that the network sees, for the mean of what it makes of them"
+    )
     strength: Fraction = Field(
         1.0, description="share of what a small lesion would lose that is taken away: 0 gives the scan back"
     )

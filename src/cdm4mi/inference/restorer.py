@@ -21,6 +21,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.bootstrap import bootstrapped
 from cdm4mi.inference.compute import device_named, dtype_named, on_cpu, release_device
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
+from cdm4mi.inference.orientations import averaged
 from cdm4mi.inference.overlap import overlapped
 from cdm4mi.inference.preparation import ScanPreparation
 from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies
@@ -444,7 +445,7 @@ class Restorer:
 
     def _tiled(self, denoiser: Callable[[Condition], Denoiser], cond: Condition) -> Denoiser:
         batch = max(1, self.pixels_at_a_time // self.tile**2)
-        return tiled(denoiser, cond, self.tile, self.sampling.overlap, batch)
+        return tiled(averaged(denoiser, self.sampling.orientations), cond, self.tile, self.sampling.overlap, batch)
 
     def _padded(self, image: Tensor) -> tuple[Tensor, int, int]:
         """Mirror the lower and right border out to the size that the network needs."""

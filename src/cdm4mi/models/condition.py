@@ -44,6 +44,10 @@ class Condition:
 
         return self._map(cut)
 
+    def mirrored(self, axes: tuple[int, ...]) -> Condition:
+        """The condition of the images mirrored along these dimensions, -2 for rows and -1 for columns."""
+        return self._map(lambda tensor: tensor.flip(axes) if tensor.ndim == 4 else tensor)
+
     def _map(self, change: Callable[[Tensor], Tensor]) -> Condition:
         tensors: dict[str, Any] = {name: change(v) for name, v in vars(self).items() if isinstance(v, Tensor)}
         return replace(self, **tensors)

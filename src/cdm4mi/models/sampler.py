@@ -63,10 +63,11 @@ class Sampler:
 
     def network_calls(self, sigma: float) -> int:
         """Calls of the network for each pixel of an image."""
+        orientations: int = self.settings.orientations
         if self.one_call:
-            return 1
+            return orientations
         calls = network_calls(self.settings.solver, len(self.times(sigma)))
-        return calls * (1 if self.settings.estimate == "sample" else self.settings.samples)
+        return orientations * calls * (1 if self.settings.estimate == "sample" else self.settings.samples)
 
     def estimates(
         self, denoise: Denoiser, cond: Condition, seed: int, indices: Sequence[int], hook: Hook | None = None
