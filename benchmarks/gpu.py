@@ -30,8 +30,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cdm4mi.config.load import load_preset
 from cdm4mi.config.schema import Config
 from cdm4mi.data import sources
-from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training.modules import DDPM, model_class
 from cdm4mi.training.run import PairData, train
@@ -112,12 +112,12 @@ def restoring(device: torch.device, size: Size) -> None:
         (f"default estimate, {other}", default, 1, size.slices, other),
     )
     for what, settings, calls, slices, order in ways:
-        restorer, y = Restorer(model, settings, device, "auto"), noise[:slices]
+        restorer, y = SliceRestorer(model, settings, device, "auto"), noise[:slices]
         if order is not None:
             restorer.network.to(memory_format=ORDERS[order])
 
-        def restore(restorer: Restorer = restorer, y: NDArray[np.float32] = y) -> None:
-            restorer.restore_moments(y, SIGMA)
+        def restore(restorer: SliceRestorer = restorer, y: NDArray[np.float32] = y) -> None:
+            restorer.moments(y, SIGMA)
 
         reset_memory(device)
         seconds = fastest(restore, device, 3 if size is FULL else 1)

@@ -15,8 +15,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from cdm4mi.inference.compute import dtype_named
-from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models.checkpoint import load_model
 
 SIGMA, SLICES, RUNS = 0.05, 2, 3
@@ -34,14 +34,14 @@ def main() -> None:
     clean = gaussian_filter(rng.standard_normal((SLICES, options.side, options.side)), (0, 6, 6))
     y = (clean / np.abs(clean).max() + SIGMA * rng.standard_normal(clean.shape)).astype(np.float32)
     ways = [(tile, precision) for precision in ("fp32", "bf16") for tile in (options.side, 256, 128)]
-    restorers = [Restorer(model, changed(model.config.sampling, tile=tile), "cpu", p) for tile, p in ways]
+    restorers = [SliceRestorer(model, changed(model.config.sampling, tile=tile), "cpu", p) for tile, p in ways]
     took: list[list[float]] = [[] for _ in ways]
     for _ in range(RUNS):  # in turns, so that what else the machine does falls on all alike
         for restorer, seconds in zip(restorers, took, strict=True):
             began = time.perf_counter()
-            restorer.restore_moments(y[:1], SIGMA)
+            restorer.moments(y[:1], SIGMA)
             seconds.append(time.perf_counter() - began)
-    outs = [restorer.restore_moments(y, SIGMA)[0] for restorer in restorers]
+    outs = [restorer.moments(y, SIGMA)[0] for restorer in restorers]
     fastest = str(dtype_named("auto", torch.device("cpu"))).removeprefix("torch.")
     print(f"{model.name}, {options.side} x {options.side}, {options.threads} thread(s); auto is {fastest}")
     for (tile, precision), seconds, out in zip(ways, took, outs, strict=True):

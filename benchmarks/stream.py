@@ -118,20 +118,22 @@ def restored(source: Path, target: Path, options: argparse.Namespace) -> None:
     import torch
 
     from cdm4mi.inference.denoise import denoise_file
-    from cdm4mi.inference.restorer import Restorer
+    from cdm4mi.inference.slices import SliceRestorer
     from cdm4mi.models.checkpoint import load_model
     from cdm4mi.trust.during import ReportWhileRestoring
 
     torch.set_num_threads(2)
-    model, called, restore = load_model(), 0, Restorer.restore_moments
+    model, called, restore = load_model(), 0, SliceRestorer.moments
     network = NetworkTime(model.network)
 
-    def first_slices(self: Restorer, y: NDArray[Any], *given: Any, **keys: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    def first_slices(
+        self: SliceRestorer, y: NDArray[Any], *given: Any, **keys: Any
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
         nonlocal called
         called += len(y)
         return restore(self, y, *given, **keys) if called <= options.network_slices else (y[:, :1], 0 * y[:, :1])
 
-    Restorer.restore_moments = first_slices  # type: ignore[method-assign]
+    SliceRestorer.moments = first_slices  # type: ignore[method-assign]
     began = time.perf_counter()
     print("begun", flush=True)
     observer = ReportWhileRestoring(target.with_name("report"), force=True) if options.report else None

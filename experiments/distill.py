@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.measure.metrics import psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import load_model
@@ -55,9 +55,9 @@ def measure() -> None:
     def run(checkpoint: Path, way: dict[str, Any]) -> tuple[np.ndarray, float]:
         model = load_model(checkpoint)
         sampling = model.config.sampling.model_copy(update={"estimate": "sample", "clip": False, "tile": CROP} | way)
-        restorer = Restorer(model, sampling)
+        restorer = SliceRestorer(model, sampling)
         began = time.process_time()
-        out = restorer.restore_slices(y, VARIANCE**0.5, seed=SEED)
+        out = restorer.restore(y, VARIANCE**0.5, seed=SEED)
         return out.clip(-1, 1), (time.process_time() - began) / len(y)
 
     outs = {f"teacher, {name}": run(TEACHER, way) for name, way in TEACHERS.items()}

@@ -144,7 +144,7 @@ def restored_as_white(restorer: Restorer, y: Volume, sigma: float) -> Volume:
     window = window_for(y)
     images = window.normalised(y.array)
     inside = images.clip(-1 - 4 * sigma, 1 + 4 * sigma)
-    restored = restorer.restore_moments(inside, sigma, spacing=y.spacing, texture=WHITE)[0]
+    restored = restorer.slices.moments(inside, sigma, spacing=y.spacing, texture=WHITE)[0]
     return y.with_array(window.physical(restored + images - inside))
 
 

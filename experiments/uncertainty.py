@@ -18,8 +18,8 @@ from scipy.stats import spearmanr
 
 from cdm4mi import io
 from cdm4mi.inference.calibration import HALF_WIDTH, calibrated, fits
-from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.intensity import foreground, window_for
 from cdm4mi.models.checkpoint import load_model
 from experiments.shared import SCANS
@@ -67,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model = load_model(options.checkpoint)
     way = {"estimate": "mean-of-k", "steps": options.steps, "samples": options.samples, "tile": SIDE}
-    restorer = Restorer(model, changed(model.config.sampling, **way))
+    restorer = SliceRestorer(model, changed(model.config.sampling, **way))
     calibration = model.about.calibration
     if calibration is None or not fits(calibration, restorer.sampling):
         raise SystemExit("the calibration is for other sampling settings")
@@ -82,7 +82,7 @@ def main() -> None:
         for variance in VARIANCES:
             noise = np.random.default_rng([9, round(variance * 1e4)]).standard_normal(clean.shape)
             y = (clean + variance**0.5 * noise).astype(np.float32)
-            mean, spread = restorer.restore_moments(y, variance**0.5, seed=3)
+            mean, spread = restorer.moments(y, variance**0.5, seed=3)
             pooled.append(
                 (np.abs(mean - clean), spread, calibrated(calibration, spread, variance**0.5, "white"), inside)
             )

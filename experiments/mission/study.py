@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.fft import dctn
 
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.measure.ssim_foreign import ssim_across_slices
 from cdm4mi.models.checkpoint import TrainedModel, load_model
@@ -120,9 +120,9 @@ def samples(
                     continue
                 update = way | {"keep_mean": keep_mean, "clip": clip, "estimate": "sample", "tile": CROP}
                 began = time.process_time()
-                restorer = Restorer(model, model.config.sampling.model_copy(update=update))
+                restorer = SliceRestorer(model, model.config.sampling.model_copy(update=update))
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                    out = restorer.restore_slices(y, VARIANCE**0.5, seed=11)
+                    out = restorer.restore(y, VARIANCE**0.5, seed=11)
                 save(key, out, x0, time.process_time() - began, done)
 
 

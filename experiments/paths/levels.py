@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.models.checkpoint import load_model
 from experiments.crops import CROP, DATA_RANGE, SLICES, TEST, VARIANCE, images
@@ -39,8 +39,8 @@ def main() -> None:
     print("| noisy input | " + " | ".join(figures(noisy[v], test) for v in VARIANCES) + " |")
     for label, (name, told) in MODELS.items():
         model = load_model(RUNS / name / "checkpoints" / "last.ckpt")
-        restorer = Restorer(model, model.config.sampling.model_copy(update={"estimate": "mean", "tile": SIDE}))
-        cells = [figures(restorer.restore_slices(noisy[v], (told or v) ** 0.5), test) for v in VARIANCES]
+        restorer = SliceRestorer(model, model.config.sampling.model_copy(update={"estimate": "mean", "tile": SIDE}))
+        cells = [figures(restorer.restore(noisy[v], (told or v) ** 0.5), test) for v in VARIANCES]
         print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
 
 

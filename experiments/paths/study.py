@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from cdm4mi.evaluation.baselines import BASELINES, nlm
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.measure.metrics import mae, psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import load_model
@@ -105,9 +105,9 @@ def measure(methods: list[str]) -> None:
                 continue
             model = model or load_model(RUNS / method / "checkpoints" / "last.ckpt")
             sampling = model.config.sampling.model_copy(update={"clip": False, "tile": CROP} | way)
-            restorer = Restorer(model, sampling)
+            restorer = SliceRestorer(model, sampling)
             began = time.process_time()
-            out = restorer.restore_slices(y, VARIANCE**0.5, seed=11)
+            out = restorer.restore(y, VARIANCE**0.5, seed=11)
             save(method, label(way), out, test, (time.process_time() - began) / len(y))
 
 

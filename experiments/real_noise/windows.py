@@ -64,10 +64,10 @@ def main() -> None:
                 scores[window].append(psnr(x, reference, of.window))
                 if window != WHOLE and max(volume.shape[1:]) > window:
                     seams[window].append(
-                        seam(restored[window] - restored[WHOLE], restorer.tile, restorer.sampling.overlap)
+                        seam(restored[window] - restored[WHOLE], restorer.slices.tile, restorer.slices.sampling.overlap)
                     )
             again = Restorer(model, changed(model.config.sampling, tile=least), "cpu", "auto")
-            again.pixels_at_a_time = least * least  # one window at a time
+            again.slices.pixels_at_a_time = least * least  # one window at a time
             other = again.restore(volume, batch=1).volume.array
             batches.append(float(np.abs(other - restored[least]).max()) / case.sigma)
         shown = {window: f"{np.mean(values):.2f}" if values else "" for window, values in seams.items()}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cdm4mi.errors import UserError
     from cdm4mi.inference.denoise import denoise, denoise_file
     from cdm4mi.inference.restorer import Restoration, Restorer
+    from cdm4mi.inference.slices import SliceRestorer
     from cdm4mi.io import Volume, read, write
     from cdm4mi.models.checkpoint import load_model, save_model
     from cdm4mi.networks import DiffusionWrapper, UNet
@@ -39,6 +40,7 @@ __all__ = [
     "DiffusionWrapper",
     "Restoration",
     "Restorer",
+    "SliceRestorer",
     "TrustReport",
     "UNet",
     "UserError",
@@ -67,6 +69,7 @@ _HOMES = {
     "DiffusionWrapper": "cdm4mi.networks",
     "Restoration": "cdm4mi.inference.restorer",
     "Restorer": "cdm4mi.inference.restorer",
+    "SliceRestorer": "cdm4mi.inference.slices",
     "TrustReport": "cdm4mi.trust.record",
     "UNet": "cdm4mi.networks",
     "UserError": "cdm4mi.errors",

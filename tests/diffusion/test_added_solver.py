@@ -8,8 +8,8 @@ from cdm4mi.config import load_config, parse_config, save_config
 from cdm4mi.diffusion.solvers.ddim import ddim
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation import steps
-from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
+from cdm4mi.inference.slices import SliceRestorer
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def test_configuration_help_restoration_and_study_know_it(counted, command, tiny
     assert "toy" in command("denoise", "--help")[1]
 
     sampling = changed(tiny.config.sampling, solver="toy", steps=4, eta=0.0)
-    restorer = Restorer(tiny, sampling)
+    restorer = SliceRestorer(tiny, sampling)
     y = np.random.default_rng(0).normal(0, 0.3, (1, 32, 32)).astype(np.float32)
-    restored = restorer.restore_slices(y, 0.2, seed=3)
+    restored = restorer.restore(y, 0.2, seed=3)
     assert len(counted) == 4 and restorer.sampler.network_calls(0.2) == 7
-    same = Restorer(tiny, changed(sampling, solver="ddim")).restore_slices(y, 0.2, seed=3)
+    same = SliceRestorer(tiny, changed(sampling, solver="ddim")).restore(y, 0.2, seed=3)
     np.testing.assert_array_equal(restored, same)
 
     toys = [settings for name, settings in steps.ways_for(tiny) if name == "Toy"]

@@ -67,14 +67,14 @@ def test_samples_of_a_network_that_cannot_give_a_mean_have_that_of_the_scan(fold
     import numpy as np
 
     from cdm4mi.config.schema import SamplingConfig
-    from cdm4mi.inference.restorer import Restorer
+    from cdm4mi.inference.slices import SliceRestorer
 
     model = network_without_a_mean(fold)
     rows = np.linspace(-0.6, 0.8, 48, dtype=np.float32)[:, None] + np.zeros((1, 48), np.float32)
     y = np.stack([rows, 0.5 * rows.T]) + 0.1 * np.random.default_rng(0).standard_normal((2, 48, 48)).astype(np.float32)
     options = {"solver": "ddim", "steps": 10, "estimate": "sample", "clip": False, "tile": tile, "overlap": 0.0}
-    kept = Restorer(model, SamplingConfig(**options)).restore_slices(y, 0.1)
-    lost = Restorer(model, SamplingConfig(**options, keep_mean=False)).restore_slices(y, 0.1)
+    kept = SliceRestorer(model, SamplingConfig(**options)).restore(y, 0.1)
+    lost = SliceRestorer(model, SamplingConfig(**options, keep_mean=False)).restore(y, 0.1)
     for k in range(2):
         for row in range(0, 48, tile):
             window = (k, slice(row, row + tile), slice(0, tile))

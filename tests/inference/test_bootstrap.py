@@ -177,7 +177,7 @@ def test_the_map_is_scaled_by_the_ratio_that_the_record_states(tiny):
     def restored(power):
         restorer = Restorer(with_calibration(tiny, sampling, bootstrap_power=power), sampling)
         calls = []
-        handle = restorer.network.register_forward_hook(lambda *_: calls.append(1))
+        handle = restorer.slices.network.register_forward_hook(lambda *_: calls.append(1))
         found = restorer.restore(volume, noise=150)
         handle.remove()
         return found, len(calls)

@@ -21,7 +21,7 @@ def restorer(model, **sampling):
 def test_the_times_are_visited_and_counted(tiny):
     states = []
     few = restorer(tiny, times=[99, 60, 7])
-    few.restore_slices(NOISY.array / 1000, 0.15, hook=states.append)
+    few.slices.restore(NOISY.array / 1000, 0.15, hook=states.append)
     assert [s.t for s in states] == [99, 60, 7]
     record = few.restore(NOISY, noise=150.0).record
     assert (record.network_calls, record.settings["steps"], record.settings["times"]) == (3, 3, [99, 60, 7])
@@ -29,11 +29,11 @@ def test_the_times_are_visited_and_counted(tiny):
 
 def test_a_list_from_the_middle_starts_there_and_the_mean_does_not_use_it(tiny):
     states = []
-    restorer(tiny, times=[60]).restore_slices(NOISY.array / 1000, 0.15, hook=states.append)
+    restorer(tiny, times=[60]).slices.restore(NOISY.array / 1000, 0.15, hook=states.append)
     a, _, c = (float(v) for v in tiny.process.path.at(60))
     rest = (states[0].x_t - a * states[0].x_t.new_tensor(NOISY.array / 1000)).std()
     assert rest == pytest.approx((c**2 + (a * 0.15) ** 2) ** 0.5, rel=0.05)
-    assert restorer(tiny, times=[60], estimate="mean").sampler.times(0.1) == [99]
+    assert restorer(tiny, times=[60], estimate="mean").slices.sampler.times(0.1) == [99]
 
 
 def test_another_choice_of_steps_takes_the_place_of_the_models_times(tiny):

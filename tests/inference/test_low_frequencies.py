@@ -7,7 +7,7 @@ from scipy import fft
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.inference.denoise import denoise_file
 from cdm4mi.inference.low_frequencies import keep_low_frequencies, low_pass
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.io import read
 
 SHAPE = (48, 65)
@@ -70,13 +70,13 @@ def source(save_nifti, tmp_path):
 
 
 def test_an_offset_of_a_sabotaged_model_vanishes_and_the_record_says_what_was_kept(source, tiny, tmp_path, monkeypatch):
-    moments = Restorer.restore_moments
+    moments = SliceRestorer.moments
 
     def lifted(self, *arguments, **options):
         mean, deviation = moments(self, *arguments, **options)
         return mean + np.float32(0.05), deviation
 
-    monkeypatch.setattr(Restorer, "restore_moments", lifted)
+    monkeypatch.setattr(SliceRestorer, "moments", lifted)
     y = read(source).array
     for cutoff, most in ((None, np.inf), (0.03, 0.5)):
         target = tmp_path / f"{cutoff}.nii"

@@ -15,6 +15,7 @@ from cdm4mi.degradation.noises.coloured import ColouredNoise
 from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.inference.strength import weakened
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
@@ -53,7 +54,7 @@ def eps_model():
 def calls_of(restorer, volume, **options):
     """Forward passes of the network, and the record."""
     passes = []
-    handle = restorer.network.register_forward_hook(lambda *_: passes.append(1))
+    handle = restorer.slices.network.register_forward_hook(lambda *_: passes.append(1))
     record = restorer.restore(volume, **options).record
     handle.remove()
     return len(passes), record
@@ -99,13 +100,13 @@ def test_slices_restored_alone_and_together_are_the_same_and_another_seed_is_ano
     _, noisy = ct(40, 36, slices=4)
     y = noisy.array / HU
     restorer = asked(tiny, estimate="sample", steps=3)
-    together = restorer.restore_slices(y, 0.15, seed=2)
-    alone = restorer.restore_slices(y[3:], 0.15, seed=2, indices=[3])
+    together = restorer.slices.restore(y, 0.15, seed=2)
+    alone = restorer.slices.restore(y[3:], 0.15, seed=2, indices=[3])
     np.testing.assert_allclose(alone[0], together[3], rtol=0, atol=1e-4)
     # the draws differ between slices and between seeds, by something like the noise that the scan leaves open
-    other = restorer.restore_slices(y, 0.15, seed=3)
+    other = restorer.slices.restore(y, 0.15, seed=3)
     assert np.std(other - together) > 0.01
-    first = restorer.restore_slices(y[:1].repeat(2, 0), 0.15, seed=2)
+    first = restorer.slices.restore(y[:1].repeat(2, 0), 0.15, seed=2)
     assert np.std(first[0] - first[1]) > 0.01
 
 
@@ -114,9 +115,9 @@ def test_mean_of_k_is_the_mean_of_its_samples(tiny):
     y = noisy.array / HU
 
     def moments(k, seed=4):
-        return asked(tiny, estimate="mean-of-k", samples=k, steps=2).restore_moments(y, 0.15, seed=seed)
+        return asked(tiny, estimate="mean-of-k", samples=k, steps=2).slices.moments(y, 0.15, seed=seed)
 
-    first = asked(tiny, estimate="sample", steps=2).restore_slices(y, 0.15, seed=4)
+    first = asked(tiny, estimate="sample", steps=2).slices.restore(y, 0.15, seed=4)
     np.testing.assert_allclose(moments(1)[0], first, rtol=0, atol=1e-6)
     mean, spread = moments(2)
     second = 2 * mean - first
@@ -131,7 +132,7 @@ def test_the_spread_of_pairs_is_a_samples_and_their_mean_nearly_exact(prior):
     y = 0.3 * np.random.default_rng(1).standard_normal((1, 64, 64))
     sampling = {"estimate": "mean-of-k", "solver": "ddpm", "steps": 1000, "spacing": "linspace", "clip": False}
     for k in (2, 5, 8):
-        mean, spread = asked(prior, **sampling, tile=64, samples=k).restore_moments(y, 0.15)
+        mean, spread = asked(prior, **sampling, tile=64, samples=k).slices.moments(y, 0.15)
         assert np.sqrt(np.mean(spread**2)) == pytest.approx(0.3 * 0.2**0.5, rel=0.05)
         if k % 2 == 0:  # the next time's noise is a little above that of y
             np.testing.assert_allclose(mean, 0.8 * y, atol=0.01)
@@ -167,7 +168,7 @@ def test_eps_has_no_one_call_mean_so_samples_are_averaged(eps_model):
 
 def test_steps_beyond_the_models_times_are_refused_but_a_default_is_fitted(eps_model):
     assert eps_model.config.sampling.steps > 20
-    assert Restorer(eps_model).sampler.steps == 20
+    assert Restorer(eps_model).slices.sampler.steps == 20
     with pytest.raises(UserError, match="steps: found 21, expected 1 to 20"):
         asked(eps_model, steps=21)
 
@@ -177,19 +178,19 @@ def test_a_sample_from_the_noisy_scan_starts_where_the_path_is_three_times_as_no
     path = tiny.process.path
     restorer = asked(tiny, estimate="sample", steps=4, start_from="y", spacing="linspace")
     states = []
-    restorer.restore_slices(noisy.array / HU, 0.15, hook=states.append)
+    restorer.slices.restore(noisy.array / HU, 0.15, hook=states.append)
     a, _, c = path.at(states[0].t)
     below = path.at(states[0].t - 1)
     assert float(c / a) >= 0.45 > float(below.c / below.a)
-    assert [s.t for s in states] == restorer.sampler.times(0.15)
+    assert [s.t for s in states] == restorer.slices.sampler.times(0.15)
     # what the start holds is the scan, and the noise that it lacks
     beside = states[0].x_t[0, 0].numpy() - float(a) * noisy.array[0] / HU
     assert np.std(beside) == pytest.approx(np.sqrt(float(c) ** 2 - (float(a) * 0.15) ** 2), rel=0.05)
     # no lower than the scan's own noise, whatever is asked for
     asked_low = asked(tiny, estimate="sample", start_from="y", start_level=0.01)
     assert (
-        asked_low.sampler.times(0.15)[0]
-        == asked(tiny, estimate="sample", start_from="y", start_level=0.15).sampler.times(0.15)[0]
+        asked_low.slices.sampler.times(0.15)[0]
+        == asked(tiny, estimate="sample", start_from="y", start_level=0.15).slices.sampler.times(0.15)[0]
     )
 
 
@@ -197,7 +198,7 @@ def test_fewer_times_than_steps_below_the_start_are_each_visited_once(tiny):
     _, noisy = ct(32, 32, slices=1, sigma=100.0)
     restorer = asked(tiny, estimate="sample", steps=90, start_from="y")
     passes, record = calls_of(restorer, noisy, noise=100.0)
-    times = restorer.sampler.times(0.1)
+    times = restorer.slices.sampler.times(0.1)
     assert times == list(range(len(times)))[::-1] and len(times) < 90
     assert passes == record.network_calls == record.settings["steps"] == len(times)
 
@@ -238,14 +239,14 @@ def test_an_unconditional_model_samples_the_posterior(prior):
     x0 = 0.3 * rng.standard_normal((2, 128, 128))
     y = x0 + 0.15 * rng.standard_normal(x0.shape)
     sampling = {"clip": False, "tile": 128, "solver": "ddpm", "steps": 1000, "spacing": "linspace"}
-    one_call = asked(prior, **sampling, estimate="mean").restore_slices(y, 0.15)
+    one_call = asked(prior, **sampling, estimate="mean").slices.restore(y, 0.15)
     np.testing.assert_allclose(one_call, 0.8 * y, atol=0.03)  # the next time adds a little noise
     least = 0.3**2 * 0.2
     restorer = asked(prior, **sampling, estimate="sample")
-    drawn = restorer.restore_slices(y, 0.15)
+    drawn = restorer.slices.restore(y, 0.15)
     assert np.mean((drawn - x0) ** 2) == pytest.approx(2 * least, rel=0.05)
     assert drawn.std() == pytest.approx(0.3, rel=0.02)
-    a, _, c = prior.process.path.at(restorer.sampler.times(0.15)[0])
+    a, _, c = prior.process.path.at(restorer.slices.sampler.times(0.15)[0])
     assert float(c / a) == pytest.approx(0.15, rel=0.05)
 
 
@@ -254,9 +255,9 @@ def test_hook_receives_every_step(tiny, estimate, steps):
     _, noisy = ct(38, 35, slices=2)
     states = []
     restorer = asked(tiny, estimate=estimate, steps=5, samples=2)
-    out = restorer.restore_slices(noisy.array / HU, 0.15, hook=states.append)
+    out = restorer.slices.restore(noisy.array / HU, 0.15, hook=states.append)
     assert [s.i for s in states] == list(range(steps))
-    assert [s.t for s in states] == (restorer.sampler.times(0.15) if steps > 1 else [99])
+    assert [s.t for s in states] == (restorer.slices.sampler.times(0.15) if steps > 1 else [99])
     for state in states:
         assert state.x_t.shape == state.x0_hat.shape == (2, 1, 40, 36)  # padded to multiples of 4
         assert torch.isfinite(state.x_t).all()
@@ -424,7 +425,7 @@ def test_magnitudes_and_unsigned_numbers_stay_so(
     values = np.random.default_rng(0).integers(0, 400, (2, 32, 32)) + intercept
     source = Source("", dtype=np.dtype(dtype), intercept=intercept)
     scan = Volume(values, np.eye(4), modality, source, quantity=quantity)
-    monkeypatch.setattr(Restorer, "restore_moments", lambda self, y, *_, **__: (y[:, :1] - 0.1, 0 * y[:, :1]))
+    monkeypatch.setattr(SliceRestorer, "moments", lambda self, y, *_, **__: (y[:, :1] - 0.1, 0 * y[:, :1]))
     volume = Restorer(tiny).restore(scan, noise=20.0).volume
     if least is None:
         assert volume.array.min() < min(0, intercept)

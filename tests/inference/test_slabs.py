@@ -154,7 +154,7 @@ def test_half_as_many_slices_where_the_memory_does_not_suffice(source, tiny, mon
     volume, asked = io.read(source), []
     expected = Restorer(tiny).restore(volume, batch=2).volume.array
     restorer = Restorer(tiny)
-    restore = restorer.restore_moments
+    restore = restorer.slices.moments
 
     def scarce(y, *arguments, **keys):
         asked.append(len(y))
@@ -162,12 +162,12 @@ def test_half_as_many_slices_where_the_memory_does_not_suffice(source, tiny, mon
             raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return restore(y, *arguments, **keys)
 
-    monkeypatch.setattr(restorer, "restore_moments", scarce)
+    monkeypatch.setattr(restorer.slices, "moments", scarce)
     found = restorer.restore(volume, batch=6).volume.array
     np.testing.assert_allclose(found, expected, atol=0.05)
     assert asked[:2] == [6, 3] and max(asked[2:]) == 1
 
-    monkeypatch.setattr(restorer, "restore_moments", lambda *a, **k: scarce(np.zeros(9)))
+    monkeypatch.setattr(restorer.slices, "moments", lambda *a, **k: scarce(np.zeros(9)))
     with pytest.raises(UserError, match="does not suffice for one window"):
         restorer.restore(volume)
 

@@ -46,7 +46,7 @@ def test_the_measured_texture_is_told(model):
     y = window.normalised(volume.array)
     found = restorer.restore(volume).volume.array
     told, untold = (
-        window.physical(restorer.restore_moments(y, measured.sigma * window.scale, texture=texture)[0])
+        window.physical(restorer.slices.moments(y, measured.sigma * window.scale, texture=texture)[0])
         for texture in (measured.texture, WHITE)
     )
     inside = np.abs(volume.array) < 900
@@ -64,7 +64,7 @@ def test_a_level_that_varies_is_given_as_a_map_to_a_model_that_takes_one(model):
     config = model.config.model_copy(update={"data": model.config.data.model_copy(update={"level_map_share": 0.5})})
     mapped, window = Restorer(replace(model, config=config)), window_for(volume)
     y, sigma = window.normalised(volume.array), measured.sigma * window.scale
-    expected = mapped.restore_moments(y, sigma, texture=measured.texture, relative_level=measured.relative_map)[0]
+    expected = mapped.slices.moments(y, sigma, texture=measured.texture, relative_level=measured.relative_map)[0]
     found = mapped.restore(volume).volume.array
     np.testing.assert_allclose(found, window.physical(expected), atol=0.1)
     assert np.abs(found - Restorer(model).restore(volume).volume.array).max() > 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.inference import tiling
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.inference.tiling import tiled, window_starts
 from cdm4mi.models.condition import Condition
 
@@ -86,7 +86,7 @@ def test_no_seam_shows_at_window_borders(tiny, monkeypatch):
 
     def restored(tile, overlap):
         sampling = tiny.config.sampling.model_copy(update={"tile": tile, "overlap": overlap})
-        return Restorer(tiny, sampling).restore_slices(y, sigma)[0]
+        return SliceRestorer(tiny, sampling).restore(y, sigma)[0]
 
     whole = restored(side, 0.25)
 

@@ -18,7 +18,7 @@ from cdm4mi.config.portable import portable
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.diffusion.schedules import make_betas
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models import build_network
 from cdm4mi.models.checkpoint import load_model, read_ckpt, save_model
 from experiments.shared import REFERENCE
@@ -37,7 +37,7 @@ def failure(path, config=None):
 
 def one_call(model, side=32):
     y = np.random.default_rng(0).uniform(-1, 1, (1, side, side)).astype(np.float32)
-    return Restorer(model, SamplingConfig(estimate="mean", tile=side)).restore_slices(y, 0.2)
+    return SliceRestorer(model, SamplingConfig(estimate="mean", tile=side)).restore(y, 0.2)
 
 
 # Ours
@@ -150,7 +150,7 @@ def test_original_checkpoint_loads_with_its_averaged_weights_and_its_own_schedul
     assert "(EMA)" in said
     y = np.zeros((1, 24, 24), np.float32)
     sampling = SamplingConfig(estimate="sample", steps=3)
-    samples = [Restorer(model, sampling).restore_slices(y, 0.1, seed=s) for s in (0, 0, 1)]
+    samples = [SliceRestorer(model, sampling).restore(y, 0.1, seed=s) for s in (0, 0, 1)]
     assert np.isfinite(samples[0]).all()
     np.testing.assert_array_equal(samples[0], samples[1])
     assert not np.allclose(samples[0], samples[2])

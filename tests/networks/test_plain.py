@@ -40,7 +40,7 @@ def test_other_ways_are_refused():
 
 
 def test_it_trains_and_restores(tmp_path, save_nifti):
-    from cdm4mi.inference.restorer import Restorer
+    from cdm4mi.inference.slices import SliceRestorer
     from cdm4mi.models.checkpoint import load_model
     from cdm4mi.training.run import train
 
@@ -50,7 +50,7 @@ def test_it_trains_and_restores(tmp_path, save_nifti):
     train(load_config("red_cnn", overrides), tmp_path / "run", progress=False)
     model = load_model(tmp_path / "run")
     y = torch.randn(1, 40, 40).numpy()
-    out = Restorer(model, device="cpu").restore_slices(y, 0.2)
+    out = SliceRestorer(model, device="cpu").restore(y, 0.2)
     assert out.shape == y.shape
     # one call, and the same whatever the seed
-    assert (out == Restorer(model, device="cpu").restore_slices(y, 0.2, seed=5)).all()
+    assert (out == SliceRestorer(model, device="cpu").restore(y, 0.2, seed=5)).all()

@@ -12,7 +12,7 @@ from cdm4mi.data.phantoms import phantom
 from cdm4mi.diffusion import make_solver, sample
 from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models import build_process
 from cdm4mi.models.checkpoint import TrainedModel, load_model, save_model
 from cdm4mi.models.facts import facts_of
@@ -132,13 +132,13 @@ def test_a_student_samples_in_two_calls_nearer_its_teacher_than_the_teacher_does
 
     def drawn(model, **settings):
         chosen = model.config.sampling.model_copy(update={"estimate": "sample", "eta": 0.0, **settings})
-        return Restorer(model, chosen).restore_slices(y, 0.18, seed=3)
+        return SliceRestorer(model, chosen).restore(y, 0.18, seed=3)
 
     taught = drawn(teacher, solver="dpmpp_2m", steps=4, spacing="logsnr")
     own = drawn(teacher, solver="dpmpp_2m", steps=2, spacing="logsnr")
     same = drawn(teacher, times=fast.config.sampling.times)
     two = drawn(fast)
-    assert Restorer(fast).sampler.network_calls(0.18) == 2
+    assert SliceRestorer(fast).sampler.network_calls(0.18) == 2
     error = np.square(two - taught).mean()
     assert error < 0.75 * np.square(own - taught).mean() and error < 0.75 * np.square(same - taught).mean()
     clean = clean_scan() / 1000
@@ -160,8 +160,8 @@ def test_one_call_may_be_asked_for(trained_run, tmp_path):
     model = load_model(trained_run)
     last = distill(model, tmp_path, student_config(model, 2, 1), teacher_steps=2, progress=False)
     fast = load_model(last)
-    assert len(fast.config.sampling.times) == 1 and Restorer(fast).sampler.network_calls(0.18) == 1
-    assert np.isfinite(Restorer(fast).restore_slices(noisy_scan() / 1000, 0.18)).all()
+    assert len(fast.config.sampling.times) == 1 and SliceRestorer(fast).sampler.network_calls(0.18) == 1
+    assert np.isfinite(SliceRestorer(fast).restore(noisy_scan() / 1000, 0.18)).all()
 
 
 def test_the_command_makes_a_model_that_denoises_and_goes_on(command, trained_run, tmp_path, save_nifti):

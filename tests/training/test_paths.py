@@ -9,7 +9,7 @@ import training_runs as runs
 
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models.checkpoint import load_model, save_model
 from cdm4mi.training.run import train
 
@@ -45,7 +45,7 @@ def regression(patches, tmp_path_factory):
 
 def restored(model, **sampling):
     y = np.random.default_rng(0).standard_normal((2, 32, 32)).astype(np.float32) * 0.3
-    return Restorer(model, model.config.sampling.model_copy(update=sampling)).restore_slices(y, 0.2, seed=1), y
+    return SliceRestorer(model, model.config.sampling.model_copy(update=sampling)).restore(y, 0.2, seed=1), y
 
 
 @pytest.mark.parametrize("model", PATHS.values(), ids=list(PATHS))

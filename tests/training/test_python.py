@@ -6,7 +6,7 @@ import training_runs as runs
 from torch import nn
 
 from cdm4mi import DDPM, ConditionDDPM, UserError, phantom_pairs
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models import build_network
 from cdm4mi.models.checkpoint import load_model
 from cdm4mi.training.run import train
@@ -115,7 +115,7 @@ def test_it_is_what_a_run_trains_and_samples_as_the_restorer_does(pairs, tmp_pat
     trained = load_model(last)
     settings = trained.config.sampling.model_copy(update={"steps": 4, "solver": "dpmpp_2m", "estimate": "sample"})
     y = pairs[1][:2]
-    restored = Restorer(trained, settings, "cpu").restore_slices(y[:, 0].numpy(), 0.3, seed=5)
+    restored = SliceRestorer(trained, settings, "cpu").restore(y[:, 0].numpy(), 0.3, seed=5)
     found = model.sample(y, sigma=0.3, steps=4, solver="dpmpp_2m", seed=5)
     torch.testing.assert_close(found[:, 0], torch.from_numpy(restored), atol=1e-5, rtol=0)
 

@@ -25,7 +25,7 @@ from cdm4mi.diffusion.times import time_list
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.metrics import Scores, mean_scores
 from cdm4mi.files import replacing_file
-from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.measure.metrics import psnr, ssim
 from cdm4mi.measure.spectrum import spectrum_error
 from cdm4mi.models.checkpoint import TrainedModel
@@ -165,7 +165,7 @@ def study(
 ) -> list[Row]:
     """Restore the crops in every way of ``ways_for``, one sample each, and measure. progress: (calls done, all)."""
     ways = ways_for(model)
-    restorers = [Restorer(model, _sampling(model, settings)) for _, settings in ways]
+    restorers = [SliceRestorer(model, _sampling(model, settings)) for _, settings in ways]
     calls = [restorer.sampler.network_calls(1.0) for restorer in restorers]
     rows = []
     for (name, settings), restorer, n in zip(ways, restorers, calls, strict=True):
@@ -189,7 +189,7 @@ def _sampling(model: TrainedModel, settings: dict[str, Any]) -> SamplingConfig:
     return model.config.sampling.model_copy(update=changes)
 
 
-def _restored(restorer: Restorer, crops: Sequence[Crop], seed: int) -> NDArray[Any]:
+def _restored(restorer: SliceRestorer, crops: Sequence[Crop], seed: int) -> NDArray[Any]:
     """One sample of each crop, clipped to [-1, 1]; crops of one level and spacing share batches."""
     groups: dict[tuple[float, Spacing], list[int]] = {}
     for i, crop in enumerate(crops):
@@ -199,7 +199,7 @@ def _restored(restorer: Restorer, crops: Sequence[Crop], seed: int) -> NDArray[A
         for first in range(0, len(members), BATCH):
             part = members[first : first + BATCH]
             y = np.stack([crops[i].y for i in part])
-            out[part] = restorer.restore_slices(y, level, seed=seed, indices=part, spacing=spacing)[:, 0]
+            out[part] = restorer.restore(y, level, seed=seed, indices=part, spacing=spacing)[:, 0]
     return out.clip(-1, 1)
 
 

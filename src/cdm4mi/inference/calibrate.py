@@ -20,8 +20,8 @@ from cdm4mi.errors import UserError
 from cdm4mi.inference.bootstrap import FOREGROUND, repeated
 from cdm4mi.inference.calibration import LEAST_IMAGES, UNKNOWN, fit_calibration, noise_kind
 from cdm4mi.inference.conformal import regions_of
-from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.scan import Texture
+from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.models.about import Calibration, TrainingData
 from cdm4mi.models.checkpoint import TrainedModel
 
@@ -73,7 +73,7 @@ def calibrate(
     sampling = (sampling or model.config.sampling).model_copy(update={"estimate": "mean-of-k"})
     if sampling.samples < 2:
         raise UserError(f"samples: found {sampling.samples}, expected at least 2 for a spread")
-    restorer = Restorer(model, sampling)
+    restorer = SliceRestorer(model, sampling)
     data = PairData(config)
     _check_unseen(model, data.summary)
     validation = [patient for source in data.val_pairs.sources for patient in source]
@@ -144,7 +144,7 @@ def calibrate(
 
 
 def _moments(
-    restorer: Restorer,
+    restorer: SliceRestorer,
     sigma: float,
     texture: Texture,
     spacing: Spacing,
@@ -153,7 +153,7 @@ def _moments(
     number: int,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Mean and standard deviation of the samples of one patch."""
-    return restorer.restore_moments(condition, sigma, seed=seed, indices=[number], spacing=spacing, texture=texture)
+    return restorer.moments(condition, sigma, seed=seed, indices=[number], spacing=spacing, texture=texture)
 
 
 def _check_unseen(model: TrainedModel, data: TrainingData) -> None:

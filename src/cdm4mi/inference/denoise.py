@@ -152,7 +152,7 @@ def denoise_file(
         # Found out before the work: what would stop the writing after it.
         io.check_target(volume, target, template, deidentify)
         if uncertainty is not None:
-            if restorer.sampling.estimate != "mean-of-k" or restorer.sampling.samples < 2:
+            if restorer.slices.sampling.estimate != "mean-of-k" or restorer.slices.sampling.samples < 2:
                 needed = "`estimate` mean-of-k with `samples` 2 or more"
                 raise UserError(field="uncertainty", found="one estimate only", expected=needed)
             if uncertainty.resolve() == target.resolve():
@@ -231,9 +231,9 @@ def _finished(
         alike = (
             record.weight_hash == restorer.model.weight_hash
             and record.seed == seed
-            and record.settings == restorer.settings(level.used * record.normalisation.scale)
+            and record.settings == restorer.slices.settings(level.used * record.normalisation.scale)
             and record.input == (about.without_hash() if deidentify else about)
-            and record.precision == str(restorer.dtype).removeprefix("torch.")
+            and record.precision == str(restorer.slices.dtype).removeprefix("torch.")
             and level.estimated == (noise is None)
             and (noise is None or math.isclose(level.value, noise, rel_tol=1e-6))
         )

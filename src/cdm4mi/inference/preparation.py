@@ -30,7 +30,7 @@ class ScanPreparation:
     """What scans are measured and checked for, for one model and sampling.
 
     process: the model's, as it is run; least: pixels along a side that the network needs; settings: the sampling
-    section as it is carried out for noise of a standard deviation on [-1, 1] (``Restorer.settings``).
+    section as it is carried out for noise of a standard deviation on [-1, 1] (``SliceRestorer.settings``).
     """
 
     model: TrainedModel

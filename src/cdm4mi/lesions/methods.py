@@ -61,7 +61,8 @@ def trained(model: TrainedModel, sampling: SamplingConfig | None = None, seed: i
         raise UserError(f"{model.name}: is a model of {what}, expected one of grey images (alone, or with neighbours)")
     restorer = Restorer(model, sampling, device)
     whole = data.level_map_share > 0
-    together = not data.neighbours and restorer.sampling.estimate == "mean"  # no draw of a slice's own, no neighbours
+    # no draw of a slice's own, no neighbours
+    together = not data.neighbours and restorer.slices.sampling.estimate == "mean"
 
     def restore(images: Array, sigma: float, scan: Volume) -> Array:
         window = window_for(scan, data.window, data.percentiles)

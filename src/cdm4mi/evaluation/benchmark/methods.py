@@ -194,7 +194,7 @@ class Model(StudyMethod):
         if norm.modality == "CT":
             norm = IntensityWindow(data.window[0], data.window[1], "CT")
         level = noisy.level * (noisy.scan.norm.high - noisy.scan.norm.low) / 2 if level_given else None
-        clock = time.perf_counter if self.restorer.device.type == "cuda" else time.process_time
+        clock = time.perf_counter if self.restorer.slices.device.type == "cuda" else time.process_time
         began = clock()
         result = self.restorer.restore(
             noisy.scan.volume(noisy.array), noise=level, seed=seed, batch=batch, normalisation=norm

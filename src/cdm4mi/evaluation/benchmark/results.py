@@ -160,7 +160,7 @@ def provenance(study: StudyRun, command: str) -> dict[str, Any]:
     """Versions and hardware."""
     import torch
 
-    device = next((m.restorer.device for m in study.methods if isinstance(m, Model)), torch.device("cpu"))
+    device = next((m.restorer.slices.device for m in study.methods if isinstance(m, Model)), torch.device("cpu"))
     packages = {}
     for name in PACKAGES:
         try:
