@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import UserError
-from cdm4mi.intensity import modality_of, window_for
+from cdm4mi.intensity import guess_notice, is_foreign, modality_of, window_for
 from cdm4mi.io import Volume
 from cdm4mi.window import IntensityWindow
 
@@ -107,3 +107,14 @@ def test_a_scan_without_an_image_is_one_clear_line(array, modality, message):
 def test_a_window_upside_down_is_one_clear_line():
     with pytest.raises(UserError, match="found 5 to 5, expected low below high"):
         IntensityWindow(5, 5, "CT")
+
+
+def test_a_radiograph_is_no_ct_and_is_named():
+    radiograph = volume(phantom("CT", 1), "CR")
+    assert modality_of(radiograph) == "MR" and is_foreign(radiograph)
+    assert guess_notice(radiograph) == [
+        "the scan's modality is CR, expected CT, MR or PT: treated as MR (another: `modality`)"
+    ]
+    stated, unstated = volume(phantom("CT", 1), "CT"), volume(phantom("CT", 1))
+    assert not is_foreign(stated) and guess_notice(stated) == []
+    assert not is_foreign(unstated) and "does not state its modality: CT" in guess_notice(unstated)[0]

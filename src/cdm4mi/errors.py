@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 def counted(number: int, what: str) -> str:
     """ "1 slice", "2 slices": a count in a message; ``what``: one of them."""
@@ -28,6 +31,18 @@ class Refused(UserError):
     """A scan that a model was not trained for, or a restoration that is bad, where the user asked to be strict."""
 
     code = 3
+
+
+@contextmanager
+def naming(subject: str, name: str) -> Iterator[None]:
+    """Within, a message about a subject ("scan: found ...") says the name of the file that it is."""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        if not message.startswith(f"{subject}: "):
+            raise
+        raise type(error)(name + message.removeprefix(subject)) from None
 
 
 class Terminated(SystemExit):

@@ -16,6 +16,10 @@ from cdm4mi.window import IntensityWindow
 
 COLOUR = "RGB"
 """What stands in the place of a modality for a colour image."""
+MODALITIES = ("CT", "MR", "PT")
+"""Those of which something is known."""
+NO_MAGNITUDES = ("CT", "PT")
+"""Those whose images are never magnitudes of a complex signal."""
 AIR = (-3100.0, -850.0)
 """HU between which the first percentile of a CT lies: air, or what scanners pad with."""
 CT_MOST = 4000.0
@@ -25,23 +29,31 @@ SAMPLED = 2**24
 
 
 def modality_of(volume: Volume) -> str:
-    """CT, MR or PT: what the header says, else CT for values as in HU (``AIR``, ``CT_MOST``), and MR otherwise.
+    """CT, MR or PT: what the header says; where it says nothing CT for values as in HU (``AIR``, ``CT_MOST``), else MR.
 
-    RGB for a colour image.
+    RGB for a colour image. A scan of another modality counts as MR: its window is of percentiles, as its values have no
+    fixed scale.
     """
     if volume.channel_axis is not None:
         return COLOUR
-    if volume.modality in ("CT", "MR", "PT"):
-        return volume.modality
+    if volume.modality:
+        return volume.modality if volume.modality in MODALITIES else "MR"
     low, high = np.percentile(_sampled(volume), (1, 99))
     return "CT" if AIR[0] <= low <= AIR[1] and high < CT_MOST else "MR"
 
 
 def guess_notice(volume: Volume) -> list[str]:
-    """What modality was taken for a scan whose header states none, and how to say another; [] where it does."""
-    if volume.channel_axis is not None or volume.modality in ("CT", "MR", "PT"):
+    """What modality was taken for a scan whose header states none of ``MODALITIES``, and how to say another."""
+    if volume.channel_axis is not None or volume.modality in MODALITIES:
         return []
+    if is_foreign(volume):
+        return [f"the scan's modality is {volume.modality}, expected CT, MR or PT: treated as MR (another: `modality`)"]
     return [f"the scan does not state its modality: {modality_of(volume)} by its values (another: `modality`)"]
+
+
+def is_foreign(volume: Volume) -> bool:
+    """Whether the header states a modality that is none of ``MODALITIES`` (a radiograph, ultrasound ...)."""
+    return bool(volume.modality) and volume.modality not in MODALITIES
 
 
 def foreground(array: NDArray[Any], modality: str | None) -> NDArray[Any]:

@@ -36,7 +36,7 @@ def test_nifti_in_nifti_out(command, trained_run, save_nifti, tmp_path):
         0,
         "warning: the scan does not state its modality: CT by its values (another: --modality)\n",
     )
-    assert "out.nii.gz: 2 slices, 1 network call a slice" in out
+    assert "out.nii.gz: 2 slices, 1 network call a slice (mean), " in out
     assert re.search(
         r"noise measured: sigma 1\d\d(\.\d)? HU, correlation of neighbours -?0\.\d\d \(rows\), -?0\.\d\d \(columns\)$",
         out.strip(),
@@ -197,17 +197,22 @@ def place(tmp_path, save_nifti):
         ("in.nii.gz", "out.nii.gz", ["--config", "none.yaml"], "none.yaml: no such file"),
         ("in.nii.gz", "out.nii.gz", ["--steps", "0"], "error: --steps: found 0"),
         ("in.nii.gz", "out.nii.gz", ["--keep-low-frequencies", "1"], "error: --keep-low-frequencies: found 1.0"),
-        ("in.nii.gz", "out.nii.gz", ["--steps", "101"], "steps: found 101, expected 1 to 100"),
+        ("in.nii.gz", "out.nii.gz", ["--steps", "101"], "error: --steps: found 101, expected 1 to 100"),
         ("in.nii.gz", "out.nii.gz", ["--eta", "2"], "eta: found 2"),
         ("in.nii.gz", "out.nii.gz", ["--samples", "0"], "samples: found 0"),
         ("in.nii.gz", "out.nii.gz", ["--tile", "1"], "error: --tile: found 1, expected at least 4"),
-        ("in.nii.gz", "out.nii.gz", ["--noise", "-1"], "noise level: found -1"),
-        ("in.nii.gz", "out.nii.gz", ["--noise", "nan"], "noise level: found nan"),
+        ("in.nii.gz", "out.nii.gz", ["--noise", "-1"], "error: --noise: found -1"),
+        ("in.nii.gz", "out.nii.gz", ["--noise", "nan"], "error: --noise: found nan"),
         ("in.nii.gz", "out.nii.gz", ["--series", "7"], "7"),
-        ("in.nii.gz", "out.nii.gz", ["--memory", "much"], "memory: found 'much', expected a size such as 2G"),
+        ("in.nii.gz", "out.nii.gz", ["--memory", "much"], "error: --memory: found 'much', expected a size such as 2G"),
         ("inf.nii.gz", "out.nii.gz", [], "1 voxel(s) are infinite"),
-        ("row.nii.gz", "out.nii.gz", ["--modality", "CT"], "2 x 40 pixels, expected at least 4 x 4"),
-        ("flat.nii.gz", "out.nii.gz", [], "the one value 0 everywhere"),
+        (
+            "row.nii.gz",
+            "out.nii.gz",
+            ["--modality", "CT"],
+            "row.nii.gz: found slices of 2 x 40 pixels, expected at",
+        ),
+        ("flat.nii.gz", "out.nii.gz", [], "flat.nii.gz: found the one value 0 everywhere"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(command, trained_run, place, scan, out, options, said):

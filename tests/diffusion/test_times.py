@@ -106,7 +106,7 @@ def test_a_list_from_the_middle_is_the_list_of_the_shorter_path(spacing):
     assert len(times) == 9 and all(t > after for t, after in pairwise(times))
     assert times[0] == (8 * (251 // 9) if spacing == "leading" else 250)
     assert time_list(spacing, path, 1, start=0) == [0]
-    with pytest.raises(UserError, match="steps: found 9, expected 1 to 6"):
+    with pytest.raises(UserError, match="`steps`: found 9, expected 1 to 6"):
         time_list(spacing, path, 9, start=5)
     with pytest.raises(UserError, match="start: found 400, expected 0 to 399"):
         time_list(spacing, path, 9, start=400)
@@ -125,7 +125,7 @@ def test_spacings_by_noise_need_a_path_with_noise_that_rises(spacing):
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_an_impossible_number_of_steps_is_refused(steps):
-    with pytest.raises(UserError, match=f"steps: found {steps}, expected 1 to 1000"):
+    with pytest.raises(UserError, match=f"`steps`: found {steps}, expected 1 to 1000"):
         time_list("trailing", 1000, steps)
 
 

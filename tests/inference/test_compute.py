@@ -16,11 +16,11 @@ CPU = torch.device("cpu")
 def test_what_this_machine_has_not_is_refused():
     assert device_named("cpu") == CPU
     assert device_named("auto") == device_named(None)
-    with pytest.raises(UserError, match="device: found 'cuda:99', expected one of auto, cpu"):
+    with pytest.raises(UserError, match="`device`: found 'cuda:99', expected one of auto, cpu"):
         device_named("cuda:99")
-    with pytest.raises(UserError, match="precision: found fp16 on the CPU, expected auto, fp32 or bf16"):
+    with pytest.raises(UserError, match="`precision`: found fp16 on the CPU, expected auto, fp32 or bf16"):
         dtype_named("fp16", CPU)
-    with pytest.raises(UserError, match="precision: found 'half', expected one of auto, fp32, bf16, fp16"):
+    with pytest.raises(UserError, match="`precision`: found 'half', expected one of auto, fp32, bf16, fp16"):
         dtype_named("half", CPU)
 
 
@@ -43,3 +43,13 @@ def test_bf16_changes_less_than_a_tenth_of_the_noise(tiny):
     assert 0 < np.sqrt(np.mean(difference**2)) < 12
     assert half.volume.array.dtype == exact.volume.array.dtype
     assert (half.record.precision, exact.record.precision) == ("bfloat16", "float32")
+
+
+def test_another_number_format_is_another_image(tiny):
+    noise = np.random.default_rng(0).normal(0, 150, (1, 64, 64)).astype(np.float32)
+    scan = Volume(phantom("CT", 3, 64)[None] + noise, np.eye(4), "CT")
+
+    def uid(precision):
+        return Restorer(tiny, precision=precision).restore(scan, noise=150.0).volume.derivation.uid("a slice")
+
+    assert uid("fp32") == uid("fp32") != uid("bf16")

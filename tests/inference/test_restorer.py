@@ -15,13 +15,14 @@ from cdm4mi.degradation.noises.coloured import ColouredNoise
 from cdm4mi.diffusion.paths import broadcast
 from cdm4mi.errors import UserError
 from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.settings import changed
 from cdm4mi.inference.slices import SliceRestorer
 from cdm4mi.inference.strength import weakened
 from cdm4mi.io import Volume
 from cdm4mi.io.volume import Source
 from cdm4mi.measure.noise_level import estimate_noise
 from cdm4mi.models import build_network, build_process
-from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.window import IntensityWindow
 
 HU = 1000.0  # half of the CT window: one unit of the inside
@@ -138,6 +139,19 @@ def test_the_spread_of_pairs_is_a_samples_and_their_mean_nearly_exact(prior):
             np.testing.assert_allclose(mean, 0.8 * y, atol=0.01)
 
 
+@pytest.mark.parametrize("modality, said", [("PT", True), ("CR", True), ("CT", False)])
+def test_a_modality_that_the_model_has_not_seen_is_said_and_not_calibrated(modality, said):
+    _, noisy = ct(48, 48, slices=1)
+    scan = Volume(noisy.array + 1000, noisy.affine, modality) if modality != "CT" else noisy
+    shipped = load_model()
+    sampling = changed(shipped.config.sampling, estimate="mean-of-k", samples=2, steps=1)
+    record = Restorer(shipped, sampling).restore(scan).record
+    assert any("no scan of this modality" in warning for warning in record.warnings) == said
+    if said:
+        assert not record.uncertainty.calibrated
+    assert modality == "CR" or not record.noise_level.magnitude
+
+
 @pytest.mark.parametrize(
     "changes, calls",
     [
@@ -169,7 +183,7 @@ def test_eps_has_no_one_call_mean_so_samples_are_averaged(eps_model):
 def test_steps_beyond_the_models_times_are_refused_but_a_default_is_fitted(eps_model):
     assert eps_model.config.sampling.steps > 20
     assert Restorer(eps_model).slices.sampler.steps == 20
-    with pytest.raises(UserError, match="steps: found 21, expected 1 to 20"):
+    with pytest.raises(UserError, match="`steps`: found 21, expected 1 to 20"):
         asked(eps_model, steps=21)
 
 
@@ -366,9 +380,9 @@ def test_noise_outside_the_training_range_is_said(tiny, level, used):
 @pytest.mark.parametrize("level", [-1.0, float("nan"), float("inf")])
 def test_impossible_noise_levels_are_refused(tiny, level):
     _, noisy = ct(32, 32, slices=1)
-    with pytest.raises(UserError, match=f"noise level: found {level}"):
+    with pytest.raises(UserError, match=f"`noise`: found {level}"):
         Restorer(tiny).restore(noisy, noise=level)
-    with pytest.raises(UserError, match="seed: found -1"):
+    with pytest.raises(UserError, match="`seed`: found -1"):
         Restorer(tiny).restore(noisy, seed=-1)
 
 

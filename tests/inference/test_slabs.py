@@ -212,9 +212,9 @@ def test_one_process_at_a_time_works_on_an_output(source, tiny, tmp_path):
 def test_memory_is_given_in_units_and_has_to_suffice(source, tiny):
     assert [bytes_of(size) for size in ("2G", "1.5 GiB", "800M", 4096)] == [2**31, 3 * 2**29, 800 * 2**20, 4096]
     for wrong in ("much", "0", "-1G", "2 G of it"):
-        with pytest.raises(UserError, match="memory: found"):
+        with pytest.raises(UserError, match="`memory`: found"):
             bytes_of(wrong)
-    with pytest.raises(UserError, match="memory: found 1 MiB, expected more than"):
+    with pytest.raises(UserError, match="`memory`: found 1 MiB, expected more than"):
         Restorer(tiny, memory="1M").restore(io.read(source))
 
 

@@ -165,6 +165,8 @@ def test_uncertainty_is_a_parametric_map_of_its_source(source, tmp_path):
     assert ds.SOPClassUID.name == "Parametric Map Storage" and "FloatPixelData" in ds
     assert ds.StudyInstanceUID == volume.source.header.datasets[0].StudyInstanceUID
     assert "NOT FOR CLINICAL USE" in ds.SeriesDescription
+    with pytest.raises(UserError, match="is the name of a DICOM series, which holds no map"):
+        write_map(map_, tmp_path / "folder", "Standard deviation")
     with pytest.raises(UserError, match="no time points"):
         write_map(Volume(map_.array[None], map_.affine), tmp_path / "time.dcm", "Standard deviation", like=volume)
     write_map(map_, tmp_path / "map.nii.gz", "Standard deviation")

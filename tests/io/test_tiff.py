@@ -41,6 +41,14 @@ def test_pages_that_were_written_one_after_the_other(tmp_path):
     assert tifffile.TiffFile(tmp_path / "d.tif").pages[0].compression == 5
 
 
+def test_small_values_that_are_white_stay_so(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", stack(), photometric="miniswhite")
+    volume = io.read(tmp_path / "a.tif")
+    io.write(volume, tmp_path / "b.tif")
+    assert tifffile.TiffFile(tmp_path / "b.tif").pages[0].photometric == 0
+    np.testing.assert_array_equal(io.read(tmp_path / "b.tif").array, volume.array)
+
+
 def test_more_pages_than_files_may_be_open(tmp_path):
     resource = pytest.importorskip("resource")
     path = appended(tmp_path / "a.tif", stack(80))

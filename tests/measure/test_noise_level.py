@@ -66,6 +66,12 @@ def test_air_of_a_magnitude_is_not_taken_for_flat_tissue(percent):
     assert found.correlation == pytest.approx(0, abs=0.1)
 
 
+def test_what_cannot_be_a_magnitude_is_not_taken_for_one():
+    y, _, _ = noisy(brain(), MR, type="rician", percent=9)
+    found = estimate_noise(y, may_be_magnitude=False)
+    assert not found.magnitude and found.texture[2] == 0
+
+
 def test_several_coils_are_told_from_one():
     y, _, _ = noisy(brain(), MR, type="noncentral_chi", percent=6, coils=2)
     found = estimate_noise(y)

@@ -205,7 +205,7 @@ def test_a_wrong_batch_is_one_line(pairs):
         (lambda: residual(x0, y), "ConditionDDPM: sigma: found none, expected the standard deviation"),
         (lambda: residual(x0, y, sigma=torch.ones(3)), "sigma: found shape (3,), expected a number or (16,)"),
         (lambda: residual(x0, None, sigma=0.3), "ConditionDDPM: cond: found null, expected an image of shape"),
-        (lambda: plain.sample(y, steps=101), "steps: found 101, expected 1 to 100"),
+        (lambda: plain.sample(y, steps=101), "`steps`: found 101, expected 1 to 100"),
         (lambda: plain.sample(y, solver="magic"), "ConditionDDPM.sample: sampling.solver: found 'magic', expected"),
     ):
         with pytest.raises(UserError) as error:

@@ -125,6 +125,19 @@ def test_noise_that_was_left_and_twice_the_noise_taken_away_are_named(noisy, cle
     assert twice.verdict == "bad" and "taken away" in said(twice, "bad")[0] and twice.residual.level > 1.7
 
 
+def test_noise_that_was_added_and_scans_the_wrong_way_round_are_bad(noisy, clean):
+    added = noisy.array + np.random.default_rng(1).normal(0, 0.8 * SIGMA, clean.shape).astype(np.float32)
+    for scan, restored in ((noisy, volume(added)), (volume(clean + 0.1 * (noisy.array - clean)), noisy)):
+        report = trust_report(scan, restored)
+        assert report.verdict == "bad" and any("added to the scan" in text for text in said(report, "bad"))
+        assert report.fidelity.added == pytest.approx(1, abs=0.2)
+    assert trust_report(noisy, volume(clean)).fidelity.added == pytest.approx(0, abs=0.1)
+
+
+def test_a_scan_that_came_back_rounded_has_nothing_added(noisy):
+    assert trust_report(noisy, volume(np.round(noisy.array))).fidelity.added is None
+
+
 def test_rescaled_intensities_are_bad(noisy, clean):
     report = trust_report(noisy, volume(1.1 * clean))
     assert report.verdict == "bad" and any("rescaled" in text for text in said(report, "bad"))

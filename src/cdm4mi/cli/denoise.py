@@ -218,8 +218,8 @@ def _report(out: Path, deviation: Path | None, record: DenoiseRecord, report: Re
     for warning in record.warnings:
         echo(f"warning: {with_options(warning)}", err=True)
     echo(
-        f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice, "
-        f"{record.seconds} s; noise {_noise_text(record)}"
+        f"{out}: {counted(record.slices, 'slice')}, {counted(record.network_calls, 'network call')} a slice "
+        f"({record.settings['estimate']}), {record.seconds} s; noise {_noise_text(record)}"
     )
     if (kept := record.kept_frequencies) is not None:
         unit = record.input.units or record.normalisation.unit

@@ -46,7 +46,7 @@ def trust(
     force: Annotated[bool, typer.Option("--force", help="replace a report that exists")] = False,
 ) -> None:
     """Say what was taken away from a scan, and whether to trust the restored one. Not for clinical use."""
-    from cdm4mi.errors import Refused, UserError
+    from cdm4mi.errors import Refused, UserError, naming
     from cdm4mi.io import read
     from cdm4mi.io.arrays import arrays_in
     from cdm4mi.trust.report import record_beside, trust_report
@@ -59,7 +59,10 @@ def trust(
     paths = [scan, restored, *([] if uncertainty is None else [uncertainty])]
     with arrays_in(Path(tempfile.gettempdir())):
         volumes = [read(path, series if path is scan else None) for path in paths]
-        report = trust_report(volumes[0], volumes[1], model=model, record=record_beside(restored), modality=modality)
+        with naming("scan", scan.name), naming("restored", restored.name):
+            report = trust_report(
+                volumes[0], volumes[1], model=model, record=record_beside(restored), modality=modality
+            )
         names = tuple(path.name or str(path) for path in paths)
         shown = None if uncertainty is None else volumes[2]
         written = () if out is None else write_report(report, out, volumes[0], volumes[1], shown, names)

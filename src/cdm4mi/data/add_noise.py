@@ -14,7 +14,7 @@ from cdm4mi import io
 from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
-from cdm4mi.errors import UserError
+from cdm4mi.errors import UserError, naming
 from cdm4mi.files import replacing_together
 from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
@@ -63,7 +63,7 @@ def noisy_scan(
     done, slices).
     """
     if seed < 0:
-        raise UserError(f"seed: found {seed}, expected a number of at least 0")
+        raise UserError(field="seed", found=seed, expected="a number of at least 0")
     norm = window_for(volume)
     frame = Frame.of(norm, volume.spacing[1:])
     noise.check(frame)
@@ -111,7 +111,8 @@ def noise_file(
         volume = replace(volume, modality=modality)
     template = None if like is None else io.read(like)
     io.check_target(volume, target, template, deidentify)
-    noisy = noisy_scan(volume, noise, seed, progress)
+    with naming("scan", source.name):
+        noisy = noisy_scan(volume, noise, seed, progress)
     settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
     about = io.input_record(volume)
     derivation = io.Derivation(

@@ -33,7 +33,7 @@ def time_list(spacing: str, path: GaussianPath | int, steps: int, start: int | N
             raise UserError(f"start: found {start}, expected 0 to {timesteps - 1}")
         timesteps = start + 1
     if not 1 <= steps <= timesteps:
-        raise UserError(f"steps: found {steps}, expected 1 to {timesteps} (the model's timesteps)")
+        raise UserError(f"`steps`: found {steps}, expected 1 to {timesteps} (the model's timesteps)")
     last = timesteps - 1
     even = np.linspace(0, 1, steps) if steps > 1 else np.ones(1)
     rising: NDArray[Any]

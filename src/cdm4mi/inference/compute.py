@@ -26,7 +26,7 @@ def device_named(name: torch.device | str | None) -> torch.device:
     if torch.cuda.is_available():
         known += ["cuda", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
     if name not in known:
-        raise UserError(f"device: found {name!r}, expected one of {', '.join(known)} on this machine")
+        raise UserError(f"`device`: found {name!r}, expected one of {', '.join(known)} on this machine")
     return torch.device(name)
 
 
@@ -38,9 +38,9 @@ def dtype_named(name: str, device: torch.device) -> torch.dtype:
     fp16 on a CPU, which is slower there than fp32.
     """
     if name not in PRECISIONS:
-        raise UserError(f"precision: found {name!r}, expected one of {', '.join(PRECISIONS)}")
+        raise UserError(f"`precision`: found {name!r}, expected one of {', '.join(PRECISIONS)}")
     if name == "fp16" and device.type == "cpu":
-        raise UserError("precision: found fp16 on the CPU, expected auto, fp32 or bf16")
+        raise UserError("`precision`: found fp16 on the CPU, expected auto, fp32 or bf16")
     return fastest_dtype(device) if name == "auto" else _DTYPES[name]
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
-from cdm4mi.errors import UserError
+from cdm4mi.errors import UserError, naming
 from cdm4mi.files import replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import OnSlab, Restoration, Restorer
@@ -137,10 +137,10 @@ def denoise_file(
     if isinstance(sampling, Mapping):
         sampling = changed(trained.config.sampling, **sampling)
     restorer = Restorer(trained, sampling, device, precision, memory)
+    name = "scan" if isinstance(source, Volume) else Path(source).name
     # Large arrays lie in files beside the output, so that a scan of any length is gone through in bounded memory.
-    with sole_writer(target, "denoise"), arrays_in(target.absolute().parent):
+    with sole_writer(target, "denoise"), arrays_in(target.absolute().parent), naming("scan", name):
         volume = source if isinstance(source, Volume) else io.read(source, series)
-        name = "scan" if isinstance(source, Volume) else Path(source).name
         if modality is not None:
             volume = replace(volume, modality=modality)
         if not phase:

@@ -28,7 +28,7 @@ def bytes_of(size: int | str) -> int:
     """Bytes of a size such as 2G, 800M or 1.5GiB (powers of 1024). Raises UserError for what is none."""
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(size), re.IGNORECASE)
     if found is None or float(found[1]) <= 0:
-        raise UserError(f"memory: found {size!r}, expected a size such as 2G or 800M")
+        raise UserError(f"`memory`: found {size!r}, expected a size such as 2G or 800M")
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
@@ -47,7 +47,7 @@ def pixels_in(memory: int | None, device: torch.device, call: Callable[[], objec
     if memory is not None and most < window:
         needed = (taken + free / most * window if most > 0 else taken) / 2**20
         raise UserError(
-            f"memory: found {memory / 2**20:.0f} MiB, expected more than {needed:.0f} MiB, or a less `tile`"
+            f"`memory`: found {memory / 2**20:.0f} MiB, expected more than {needed:.0f} MiB, or a less `tile`"
         )
     return max(window, int(most))
 

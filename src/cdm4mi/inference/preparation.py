@@ -16,11 +16,11 @@ from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, UNKNOWN, fits, no
 from cdm4mi.inference.low_frequencies import USUAL
 from cdm4mi.inference.record import NoiseLevel, Uncertainty
 from cdm4mi.inference.scan import WHITE, Scan, least_value
-from cdm4mi.intensity import guess_notice, modality_of, window_for
+from cdm4mi.intensity import NO_MAGNITUDES, guess_notice, is_foreign, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
-from cdm4mi.models.noise_range import NoiseRange
+from cdm4mi.models.noise_range import OTHER_MODALITY, NoiseRange
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.window import IntensityWindow
 
@@ -30,7 +30,8 @@ class ScanPreparation:
     """What scans are measured and checked for, for one model and sampling.
 
     process: the model's, as it is run; least: pixels along a side that the network needs; settings: the sampling
-    section as it is carried out for noise of a standard deviation on [-1, 1] (``SliceRestorer.settings``).
+    section as it is carried out for noise of a standard deviation on [-1, 1] (``SliceRestorer.settings``); computed:
+    the device and the number format, whose rounding makes another image.
     """
 
     model: TrainedModel
@@ -38,6 +39,7 @@ class ScanPreparation:
     process: ConditionalProcess
     least: int
     settings: Callable[[float], dict[str, Any]]
+    computed: dict[str, str]
 
     def scan(
         self,
@@ -54,12 +56,15 @@ class ScanPreparation:
         warnings: list[str] = []
         norm = normalisation or self._window(volume, warnings)
         scale = norm.scale
+        if is_foreign(volume) or not NoiseRange.of(self.model.config, norm).suits:
+            warnings.append(f"{OTHER_MODALITY}: it may keep noise or lose detail")
         measured, given = None, noise is not None
         spreads = self.sampling.estimate == "mean-of-k" and self.sampling.samples > 1
         keeps = self.sampling.keep_low_frequencies is not None
         # spreads are calibrated by kind of noise
         if noise is None or self.process.texture_channels or spreads or keeps:
-            measured = estimate_noise(images.reshape(-1, rows, columns), volume.padding)
+            magnitude = norm.modality not in NO_MAGNITUDES
+            measured = estimate_noise(images.reshape(-1, rows, columns), volume.padding, magnitude)
             warnings += self._correlation_warning(measured, norm)
             noise = measured.sigma if noise is None else noise
         # of many time points too few slices are looked at to tell them apart
@@ -79,7 +84,7 @@ class ScanPreparation:
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
             model_hash=self.model.weight_hash,
-            settings={**settings, "seed": seed, "noise_level": typical / scale, "input": about.sha256},
+            settings={**settings, **self.computed, "seed": seed, "noise_level": typical / scale, "input": about.sha256},
             description="Denoised by a conditional diffusion model",
         )
         key = {
@@ -92,6 +97,7 @@ class ScanPreparation:
             "sigma": sigma.tolist(),
             "given": given,
         }
+        kind = None if is_foreign(volume) else norm.modality
         return Scan(
             volume,
             norm,
@@ -106,7 +112,7 @@ class ScanPreparation:
             least_value(volume, norm),
             self._cutoff(measured, norm, warnings) if keeps and measured is not None else None,
             spreads,
-            self._uncertainty(sigma, used, measured, norm.modality) if spreads and measured is not None else None,
+            self._uncertainty(sigma, used, measured, kind) if spreads and measured is not None else None,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
             typical,
             NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
@@ -119,7 +125,7 @@ class ScanPreparation:
     def _check(self, volume: Volume, noise: float | None, seed: int, contrasts: Sequence[Volume]) -> None:
         """Refuse what the model cannot restore: UserError."""
         if seed < 0:
-            raise UserError(f"seed: found {seed}, expected a number of at least 0")
+            raise UserError(field="seed", found=seed, expected="a number of at least 0")
         channels, others = self.model.config.model.channels, len(self.model.config.data.contrasts)
         if volume.channels != channels:
             raise UserError(f"scan: found images of {volume.channels} channel(s), expected the {channels} of the model")
@@ -133,7 +139,7 @@ class ScanPreparation:
                 f"{self.least} x {self.least}, the least that the network sees"
             )
         if noise is not None and not (np.isfinite(noise) and noise >= 0):
-            raise UserError(f"noise level: found {noise}, expected a number of at least 0")
+            raise UserError(field="noise", found=noise, expected="a number of at least 0")
 
     def _cutoff(self, measured: NoiseEstimate, norm: IntensityWindow, warnings: list[str]) -> float:
         """Up to which frequency the scan's own stay. UserError where its noise lifts them."""

@@ -79,7 +79,12 @@ class Restorer:
         self.slices = SliceRestorer(model, sampling, device, precision)
         self.neighbours = model.config.data.neighbours
         self.preparation = ScanPreparation(
-            model, self.slices.sampling, self.slices.process, self.slices.least, self.slices.settings
+            model,
+            self.slices.sampling,
+            self.slices.process,
+            self.slices.least,
+            self.slices.settings,
+            {"device": self.slices.device.type, "precision": str(self.slices.dtype)},
         )
         self.measured_memory = False
 
@@ -110,7 +115,7 @@ class Restorer:
         """
         began = time.monotonic()
         if batch is not None and batch < 1:
-            raise UserError(f"batch: found {batch}, expected a number of at least 1")
+            raise UserError(field="batch", found=batch, expected="a number of at least 1")
         scan = self.preparation.scan(volume, noise, seed, normalisation, contrasts)
         if on_scan is not None:
             on_scan(scan)
@@ -122,13 +127,7 @@ class Restorer:
         if scan.one_by_one:
             at_once = 1
         at_once = min(at_once, count)
-        key = scan.key | {
-            "batch": batch,
-            "memory": self.memory,
-            "device": self.slices.device.type,
-            "precision": str(self.slices.dtype),
-            "threads": torch.get_num_threads(),
-        }
+        key = scan.key | {"batch": batch, "memory": self.memory, "threads": torch.get_num_threads()}
         pace = slabs.begin(
             key, images.shape, scan.spreads, Pace(slab=at_once, slices=at_once, pixels=self.slices.pixels_at_a_time)
         )

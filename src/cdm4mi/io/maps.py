@@ -32,7 +32,7 @@ def write_map(
     """Write a map of float32 values on the grid of the scan that ``volume`` (or ``like``) was read from.
 
     ``meaning`` says what the values are, such as "Standard deviation". A DICOM output (.dcm) is one Parametric Map
-    (PS3.3 A.75) that refers to its source images; any other ending gives float32 in that format.
+    (PS3.3 A.75) that refers to its source images; the ending of another format gives float32 in that one.
     """
     path = Path(path)
     check_map_target(volume, path, like)
@@ -62,7 +62,11 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
     path = Path(path)
     source = (like or volume).source
     if format_of_ending(path) != "dicom":
-        check_target(volume, path, like)
+        if check_target(volume, path, like) == "dicom":
+            raise UserError(
+                f"{path}: is the name of a DICOM series, which holds no map, expected a name that ends in .dcm (a "
+                "Parametric Map) or as another format does (.nii.gz)"
+            )
         return
     if source is None or source.kind != "dicom":
         raise UserError(

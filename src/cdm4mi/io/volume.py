@@ -48,7 +48,8 @@ class Volume:
     the scanner filled in because nothing was measured there (same shape as ``array``), or is None. ``slice_origins``
     (slices, 3) holds the RAS position of pixel (0, 0) of each slice where no single affine is right (uneven spacing),
     else None. ``derivation`` says what was done to the values since they were read, for a DICOM output; None: nothing
-    that is known. ``quantity`` is "" for the magnitudes that an image usually holds, else "phase", "field map" ...
+    that is known. ``modality`` is what the header says, in DICOM's words. ``quantity`` is "" for the magnitudes that an
+    image usually holds, else "phase", "field map" ...
     """
 
     array: NDArray[Any]

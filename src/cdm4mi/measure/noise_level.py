@@ -79,7 +79,9 @@ class NoiseEstimate:
 NONE = NoiseEstimate(0.0, (0.0, 0.0))
 
 
-def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = None) -> NoiseEstimate:
+def estimate_noise(
+    images: NDArray[Any], padding: NDArray[np.bool_] | None = None, may_be_magnitude: bool = True
+) -> NoiseEstimate:
     """Noise of one image (rows, columns) or of a scan's slices (N, rows, columns), which are taken together.
 
     Noise is what is alike in the flattest of small blocks of the patient; anatomy is not alike. Their periodograms give
@@ -90,6 +92,7 @@ def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = Non
     to slice (``slice_sigmas``) but for magnitudes, whose noise is the receiver's.
 
     padding: pixels that are not part of the scan; areas of one value count as such, and so do values cut by a window.
+    may_be_magnitude: False of a CT or PET scan, whose air is never that of a magnitude of a complex signal.
     Zero for images of one value, and for those under 8 x 8 pixels. Raises UserError for pixels that are not finite.
     """
     images = images[None] if images.ndim == 2 else images
@@ -105,7 +108,8 @@ def estimate_noise(images: NDArray[Any], padding: NDArray[np.bool_] | None = Non
     if not len(blocks):
         return NONE
     bright = _patient(blocks)
-    tissue, air = blocks[bright].spread_out(), air_noise(blocks[~bright])
+    tissue = blocks[bright].spread_out()
+    air = air_noise(blocks[~bright]) if may_be_magnitude else None
     sigmas = None if air else slice_sigmas(tissue)
     if sigmas is None:
         return _Tissue(tissue, air).estimate()

@@ -18,6 +18,8 @@ CORRELATION_MARGIN = 0.2
 SIGMA_MARGIN = 0.01
 """Share by which a measured level may lie outside: rounding."""
 
+OTHER_MODALITY = "the model was trained on no scan of this modality"
+
 Range = tuple[float, float]
 
 

@@ -40,7 +40,7 @@ class Sampler:
         timesteps = process.path.timesteps
         steps = min(settings.steps, timesteps) if settings.steps == default_steps else settings.steps
         if not self.one_call and settings.times is None and steps > timesteps:
-            raise UserError(f"steps: found {steps}, expected 1 to {timesteps} (the model's timesteps)")
+            raise UserError(f"`steps`: found {steps}, expected 1 to {timesteps} (the model's timesteps)")
         self.solver = make_solver(settings.solver, settings.eta, process.path)
         self._times = process.times(settings.spacing, 1 if self.one_call else steps, self._given_times)
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
+from cdm4mi.intensity import NO_MAGNITUDES
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.measure.sharpness import edge_steepness
 from cdm4mi.measure.tissue import LEAST, tissue_classes
@@ -20,6 +22,10 @@ STEEP = 0.5
 """Mean gradient a pixel, in noise levels, from which edges stand out of the noise."""
 CONTRAST = 1.0
 """Standard deviation of the restored patient, in noise levels, from which its scale can be compared."""
+FINE = 3
+"""Pixels along a side of the means, what differs from which is the fine part of an image: of noise more than half."""
+LEAST_TAKEN = 0.2
+"""Noise levels of that part of what was taken away, under which values that were rounded count."""
 LEFT_IN = 6
 """Slices, evenly spread, in which the noise that is left is measured."""
 
@@ -41,6 +47,8 @@ class FidelitySums:
         self._values = np.zeros(6)
         """``moments`` of the restored and the noisy values in the patient."""
         self._edges = np.zeros(3)
+        self._fine = np.zeros(3)
+        """In the patient: pixels, squares of the fine part of scan - restored, its products with that of restored."""
 
     def add(
         self,
@@ -59,6 +67,8 @@ class FidelitySums:
             sums += np.count_nonzero(where), error[where].sum(dtype=np.float64)
         self._values += moments(expected[body], y[body])
         self._edges += edge_steepness(restored, y, body)
+        fine, taken = (image[body] - uniform_filter(image, FINE)[body] for image in (restored, -error))
+        self._fine += np.count_nonzero(body), np.vdot(taken, taken), np.vdot(taken, fine)
         if k in self._looked_at:
             self._left[k] = (restored.copy(), np.zeros(y.shape, bool) if padding is None else padding.copy())
 
@@ -69,7 +79,7 @@ class FidelitySums:
         # neighbours that are alike count for fewer
         alike = math.prod((1 + max(0.0, c)) / (1 - min(0.99, max(0.0, c))) for c in noise.correlations)
         images, padding = (np.stack(part) for part in zip(*self._left.values(), strict=True))
-        left = estimate_noise(images, padding)
+        left = estimate_noise(images, padding, self.modality not in NO_MAGNITUDES)
         steep, along, edges = self._edges
         sharp = edges > 0 and steep / edges > STEEP * noise.sigma and along > 0
         return Fidelity(
@@ -79,9 +89,21 @@ class FidelitySums:
             },
             gain=self._slope(),
             sharpness=float(steep / along) if sharp else None,
+            added=self._share_added(),
             noise_left=left.sigma,
             noise_left_correlations=left.correlations,
         )
+
+    def _share_added(self) -> float | None:
+        """Minus the slope of the restored scan's fine part over that of what was taken away; None of next to nothing.
+
+        An estimate of least squared error does not correlate with its error: 0. What was added to the scan is in the
+        restored one as it is, and in scan - restored with the opposite sign: 1.
+        """
+        count, squares, products = self._fine
+        if count < LEAST or squares <= count * (LEAST_TAKEN * self.noise.sigma) ** 2:
+            return None
+        return float(-products / squares)
 
     def _slope(self) -> float | None:
         """Slope of the scan over the restored values; None of few pixels, or where these hardly differ."""

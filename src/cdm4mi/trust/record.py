@@ -114,14 +114,16 @@ class Fidelity(Record):
 
     shifts: mean of restored - scan by tissue, in the scan's units; of a magnitude against what the noise makes of the
     restored scan. uncertain_shifts: four standard errors of each. gain: slope of the scan over the restored scan.
-    sharpness: of its edges over the scan's. noise_left: standard deviation of what is left of the noise or looks like
-    it, in the scan's units; its correlations.
+    sharpness: of its edges over the scan's. added: share of what they differ by that was added to the scan, 0 where all
+    was taken away. noise_left: standard deviation of what is left of the noise or looks like it, in the scan's units;
+    its correlations.
     """
 
     shifts: dict[str, float]
     uncertain_shifts: dict[str, float]
     gain: float | None
     sharpness: float | None
+    added: float | None
     noise_left: float
     noise_left_correlations: tuple[float, float]
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from cdm4mi import io
 from cdm4mi.errors import UserError
 from cdm4mi.inference.record import DenoiseRecord
-from cdm4mi.intensity import foreground_threshold, guess_notice, modality_of, window_for
+from cdm4mi.intensity import NO_MAGNITUDES, foreground_threshold, guess_notice, is_foreign, modality_of, window_for
 from cdm4mi.io import InputRecord, Volume, arrays
 from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
 from cdm4mi.models.about import About
@@ -84,7 +84,9 @@ class Comparison:
         """noise: of the scan, measured when None. Raises UserError for colour, several time points and no noise."""
         _refuse_unlike_one_scan(scan, "scan")
         self.scan, self.kind = scan, modality_of(scan)
-        self.noise = estimate_noise(scan.slices(), scan.padding) if noise is None else noise
+        if noise is None:
+            noise = estimate_noise(scan.slices(), scan.padding, self.kind not in NO_MAGNITUDES)
+        self.noise = noise
         self.unit = scan.units or IntensityWindow(0.0, 1.0, self.kind).unit
         slices, rows, columns = scan.slices().shape
         self._residual = ResidualSums((slices, rows, columns), self.noise, scan.spacing)
@@ -236,7 +238,7 @@ def range_of(model: TrainedModel, scan: Volume, window: IntensityWindow, noise: 
     return ModelRange(
         name=model.name,
         weight_hash=model.weight_hash,
-        modality=trained.suits,
+        modality=trained.suits and not is_foreign(scan),
         sigma=sigma,
         correlation=correlation,
     )

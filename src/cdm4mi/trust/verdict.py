@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cdm4mi.models.noise_range import OTHER_MODALITY
 from cdm4mi.trust.record import Colour, Fidelity, FoundNoise, ModelRange, Origin, Place, Reason
 from cdm4mi.trust.residual import MOST_LEVEL, ResidualTest
 
@@ -29,6 +30,9 @@ MOST_GAIN = 0.05
 """Error of the scale of intensities from which they were rescaled; 5 % of 1000 HU is the contrast of a lesion."""
 MOST_SHIFT = 0.25
 """Noise levels by which a tissue's mean may move: what is left of partial volume and of a magnitude's bias."""
+MOST_ADDED = 0.75
+"""Share of what differs that was added to the scan, not taken from it (``Fidelity.added``): 0.5 where twice the noise
+was taken away."""
 LEAST_SHARPNESS = 0.9
 """Steepness of the edges over that in the scan: a tenth less is a blur of about half a pixel."""
 OUTSIDE = ("air", "background")
@@ -127,6 +131,9 @@ def _of_fidelity(noise: FoundNoise, fidelity: Fidelity, unit: str) -> Iterator[R
         yield Reason(
             colour="bad", text=f"intensities were rescaled: the scan has {fidelity.gain:.2f} times the restored"
         )
+    if fidelity.added is not None and fidelity.added > MOST_ADDED:
+        text = "noise or edges were added to the scan, not taken from it (or the two were given the wrong way round)"
+        yield Reason(colour="bad", text=text)
     for tissue, shift in fidelity.shifts.items():
         limit = MOST_SHIFT * noise.sigma + fidelity.uncertain_shifts[tissue]
         if tissue not in OUTSIDE and abs(shift) > limit:
@@ -144,7 +151,7 @@ def _of_model(model: ModelRange | None, unit: str) -> Iterator[Reason]:
 def outside_of_training(model: ModelRange, unit: str) -> Iterator[str]:
     """What of a scan lies outside of its model's training, a sentence each."""
     if not model.modality:
-        yield "the model was trained on no scan of this modality"
+        yield OTHER_MODALITY
     for what, part, of in (
         ("noise level", model.sigma, f" {unit}"),
         ("correlation of neighbours", model.correlation, ""),

@@ -96,7 +96,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     volume = Volume(
         array.reshape(shape),
         stacked.affine,
-        modality if modality in {"CT", "MR", "PT"} else None,
+        modality or None,
         Source(
             "dicom",
             tuple(path for instance in instances for path in instance.file.paths),

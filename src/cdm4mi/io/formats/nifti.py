@@ -225,9 +225,9 @@ def _grid(
         grid = refine(array, [Grid(candidate, slope, intercept)], single)
         if grid is not None and (fine_enough(grid, array, slope) or grid.exact(array)):
             if candidate != first:
-                notes.append(f"stored as {candidate} instead of {first}: the values do not fit the source's type")
+                notes.append(f"stored as {candidate} instead of {first}: it does not hold the values finely enough")
             return grid
-    notes.append(f"stored as float32 instead of {first}: the values do not fit the source's type")
+    notes.append(f"stored as float32 instead of {first}: it does not hold the values finely enough")
     return None
 
 

@@ -36,11 +36,15 @@ _IMAGEJ_SHAPE = {
 
 @dataclass
 class TiffHeader:
-    """What a file says beside the pixels and is written again: ImageJ's metadata, or tags of the first page."""
+    """What a file says beside the pixels and is written again: ImageJ's metadata, or tags of the first page.
+
+    white_is_zero: small values are shown as white (MINISWHITE).
+    """
 
     tags: dict[str, Any] = field(default_factory=dict)
     imagej: dict[str, Any] | None = None
     ome: bool = False
+    white_is_zero: bool = False
 
 
 def read_tiff(file: ScanFile) -> Volume:
@@ -68,7 +72,7 @@ def read_tiff(file: ScanFile) -> Volume:
         imagej = tiff.imagej_metadata if tiff.is_imagej else None
         stated = _ome_affine(tiff.ome_metadata) if tiff.is_ome else _imagej_affine(imagej or {}, page)
         raw = _joined((_slices_last(_values(series, file), series, colour, name) for series in tiff.series), sizes[0])
-        header = TiffHeader(_tags(tiff, page), imagej, bool(tiff.is_ome))
+        header = TiffHeader(_tags(tiff, page), imagej, bool(tiff.is_ome), page.photometric == 0)
     raw = raw[0] if raw.ndim - colour == 4 and len(raw) == 1 else raw
     slope, intercept, affine = 1.0, 0.0, np.eye(4)
     notes = []
@@ -243,7 +247,8 @@ def write_tiff(volume: Volume, path: Path, template: Source | None, dtype: np.dt
     else:
         metadata = {"affine": volume.affine.tolist(), **scale}
         metadata |= {key: value for key, value in (("modality", volume.modality), ("units", volume.units)) if value}
-        settings = {"photometric": "rgb" if colour else "minisblack"}
+        grey = "miniswhite" if header.white_is_zero else "minisblack"
+        settings = {"photometric": "rgb" if colour else grey}
     with replacing_file(path) as temporary:
         tifffile.imwrite(
             temporary,
