@@ -125,6 +125,19 @@ def test_a_series_of_several_instances_needs_a_folder(tmp_path):
         io.write(volume, tmp_path / "out.dcm")
 
 
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID"])
+def test_a_source_without_its_uids_is_refused_before_the_work(keyword, tmp_path):
+    path = save_one(slices(count=1)[0], tmp_path / "in.dcm")
+    ds = pydicom.dcmread(path)
+    delattr(ds, keyword)
+    ds.save_as(path)
+    volume = io.read(path)
+    for check, target in ((io.check_target, "out.dcm"), (io.check_target, "out"), (io.check_map_target, "map.dcm")):
+        with pytest.raises(UserError, match=f"^in.dcm: {keyword} is missing, expected one"):
+            check(volume, tmp_path / target)
+    io.write(volume, tmp_path / "out.nii")
+
+
 def test_a_map_of_turned_voxels_lies_where_its_template_does(tmp_path):
     volume = io.read(save(slices(plane="sagittal"), tmp_path / "in"))
     io.write(volume, tmp_path / "scan.nii", dtype="float32")

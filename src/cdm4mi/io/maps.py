@@ -13,7 +13,7 @@ from cdm4mi.io.arrays import count_where
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.parametric_map import parametric_map, series_description
-from cdm4mi.io.dicom.write import save
+from cdm4mi.io.dicom.write import check_sources, save
 from cdm4mi.io.formats import format_of_ending
 from cdm4mi.io.volume import Volume
 from cdm4mi.io.writing import check_target, on_grid_of, refuse_existing, write
@@ -79,6 +79,7 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
     volume = on_grid_of(like, volume)
     assert volume.source is not None
     header = volume.source.header
+    check_sources(header)
     # Headers that do not suffice show on the first image already.
     frames = header.frames if len(header.datasets) == 1 else header.frames[:1]
     empty = replace(volume, array=np.zeros((len(frames), 1, 1), np.float32), padding=None)

@@ -15,7 +15,7 @@ from cdm4mi.io.arrays import count_where
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
 from cdm4mi.io.dicom.mosaic import mosaic_of
-from cdm4mi.io.dicom.write import write_dicom
+from cdm4mi.io.dicom.write import check_sources, write_dicom
 from cdm4mi.io.formats import FORMATS, files_written, format_of_ending, is_positioned, output_endings
 from cdm4mi.io.padding import padding_as_nan
 from cdm4mi.io.planes import as_stored
@@ -124,6 +124,7 @@ def check_target(
         FORMATS[kind].check(volume, path)
         return kind
     assert template is not None
+    check_sources(template.header)
     instances = len(template.header.datasets)
     if instances > 1 and format_of_ending(path) == "dicom":
         raise UserError(f"{path}: the series has {instances} instances, expected a folder name for the output")

@@ -37,9 +37,13 @@ from cdm4mi.io.volume import Source, Volume
 
 @dataclass
 class DicomHeader:
-    """Headers of a DICOM scan, to write it again: data sets without pixels, the frame of each slice, stored type."""
+    """Headers of a DICOM scan, to write it again: data sets without pixels, the frame of each slice, stored type.
+
+    names: what messages call the file of each data set.
+    """
 
     datasets: list[Dataset]
+    names: list[str]
     frames: list[Frame]
     dtype: np.dtype[Any]
 
@@ -100,7 +104,12 @@ def read_dicom(scan: DicomScan) -> Volume:
         Source(
             "dicom",
             tuple(path for instance in instances for path in instance.file.paths),
-            DicomHeader([instance.dataset for instance in instances], ordered, np.dtype(stored.dtype.name)),
+            DicomHeader(
+                [instance.dataset for instance in instances],
+                [instance.name for instance in instances],
+                ordered,
+                np.dtype(stored.dtype.name),
+            ),
             np.dtype(stored.dtype.name),
             ordered[0].slope,
             ordered[0].intercept,

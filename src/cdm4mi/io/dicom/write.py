@@ -59,8 +59,6 @@ def derived_datasets(
     for instance, its_planes in by_instance.items():
         order = sorted(its_planes, key=lambda n: header.frames[n].index)
         source = header.datasets[instance]
-        if not text(source, "SOPClassUID") or not text(source, "SOPInstanceUID"):
-            raise UserError("the source has no SOPClassUID or SOPInstanceUID, which a derived image needs")
         try:
             dataset = _copy(source)
             only_frames(dataset, [header.frames[n].index for n in order])
@@ -79,6 +77,14 @@ def derived_datasets(
             raise UserError(f"a header element of the source is malformed{where(error)}") from None
         yield dataset
         arrays.release(planes)
+
+
+def check_sources(header: DicomHeader) -> None:
+    """Refuse a template whose images do not say what a derived image has to repeat or refer to."""
+    for dataset, name in zip(header.datasets, header.names, strict=True):
+        for keyword in ("SOPClassUID", "SOPInstanceUID"):
+            if not text(dataset, keyword):
+                raise UserError(f"{name}: {keyword} is missing, expected one to write DICOM (or another format, NIfTI)")
 
 
 def write_dicom(
