@@ -5,6 +5,7 @@ import pydicom
 import pytest
 from dicom_series import enhanced, save, save_one, set_pixels, slices, stored_values, uid
 from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from cdm4mi import io
 from cdm4mi.errors import UserError
@@ -240,17 +241,34 @@ def test_the_scale_slope_in_philips_private_sequences(tmp_path):
     [
         ("RescaleSlope", "0", "other than 0"),
         ("RescaleSlope", "inf", "finite number"),
+        ("RescaleSlope", "1e30", r"RescaleSlope is 1e\+30, expected a finite number other than 0 and within 1e\+10"),
+        ("RescaleSlope", "1e-40", "RescaleSlope is 1e-40, expected"),
+        ("RescaleIntercept", "-1e30", r"RescaleIntercept is -1e\+30, expected"),
         ("RescaleIntercept", "nan", "finite number"),
         ("NumberOfFrames", "2147483647", "NumberOfFrames is 2147483647, the file has"),
         ("PixelSpacing", ["1e30", "1e30"], "expected at most 10000"),
+        ("PixelSpacing", ["0", "0"], "PixelSpacing is 0 and 0, expected two positive numbers"),
+        ("PixelSpacing", ["-0.5", "0.5"], "PixelSpacing is -0.5 and 0.5, expected"),
+        ("PixelSpacing", "0.5", "PixelSpacing is malformed, expected"),
     ],
 )
 def test_a_number_beyond_reason_is_one_line(keyword, value, message, tmp_path):
     ds = slices()[0]
     ds.add_new(pydicom.datadict.tag_for_keyword(keyword), "LO", value)  # unchecked, as a faulty writer leaves it
     with pytest.raises(UserError, match=message) as caught:
-        io.read(save([ds], tmp_path / "in"))
-    assert "\n" not in str(caught.value)
+        io.read(save_one(ds, tmp_path / "in.dcm"))
+    assert str(caught.value).startswith("in.dcm: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keyword", ["BitsAllocated", "PixelRepresentation"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, RLELossless])
+def test_what_says_how_pixels_are_stored_is_not_guessed(keyword, syntax, tmp_path):
+    path = save_one(slices()[0], tmp_path / "in.dcm", syntax)
+    ds = pydicom.dcmread(path)
+    delattr(ds, keyword)
+    ds.save_as(path)
+    with pytest.raises(UserError, match=f"^in.dcm: {keyword} is missing, expected .*(8|signed)"):
+        io.read(path)
 
 
 def grid(tiles, gap=4.0, **attributes):

@@ -34,6 +34,9 @@ DISTINGUISHING = [
 ]
 # Their numbers mean something (HU, activity, signal), so MONOCHROME1 only says how to show them.
 _PHYSICAL = {"CT", "MR", "PT", "NM"}
+_MOST_SCALE = 1e10
+"""What no rescale multiplies or shifts by; the sums of squares of 16-bit numbers scaled so still fit float32."""
+_LEAST_SLOPE = float(np.finfo(np.float32).tiny)
 
 
 @dataclass
@@ -113,7 +116,7 @@ def frames_of(dataset: Dataset, instance: int) -> list[Frame]:
                 index,
                 _numbers_in(groups, "PlanePositionSequence", "ImagePositionPatient", 3),
                 _direction(_numbers_in(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)),
-                _spacing(_numbers_in(groups, "PixelMeasuresSequence", "PixelSpacing", 2)),
+                _spacing(_macro(groups, "PixelMeasuresSequence")),
                 *_values_of(dataset if transformation is None else transformation, dataset),
                 groups=(*groups, dataset),
             )
@@ -135,7 +138,7 @@ def slice_thickness(frame: Frame) -> float | None:
 def _classic(dataset: Dataset, instance: int, count: int) -> list[Frame]:
     position = numbers(dataset, "ImagePositionPatient", 3)
     orientation = _direction(numbers(dataset, "ImageOrientationPatient", 6))
-    spacing = _spacing(numbers(dataset, "PixelSpacing", 2))
+    spacing = _spacing(dataset)
     values = _values_of(dataset, dataset)
     mosaic = mosaic_of(dataset)
     if says_grid(dataset) and mosaic is None:
@@ -177,23 +180,39 @@ def _direction(orientation: NDArray[Any] | None) -> NDArray[Any] | None:
     return unit
 
 
-def _spacing(spacing: NDArray[Any] | None) -> tuple[float, float] | None:
-    return (float(spacing[0]), float(spacing[1])) if spacing is not None and (spacing > 0).all() else None
+def _spacing(holder: Dataset | None) -> tuple[float, float] | None:
+    """PixelSpacing (mm) of a data set, or None where it is missing."""
+    if holder is None or not text(holder, "PixelSpacing"):
+        return None
+    found = numbers(holder, "PixelSpacing", 2)
+    if found is None or (found <= 0).any():
+        stated = "malformed" if found is None else f"{found[0]:g} and {found[1]:g}"
+        raise UserError(f"PixelSpacing is {stated}, expected two positive numbers (mm)")
+    return float(found[0]), float(found[1])
 
 
 def _values_of(holder: Dataset, dataset: Dataset) -> tuple[float, float, float | None]:
     """(slope, intercept, mirror) of a frame whose rescale stands in ``holder``."""
-    slope = number(holder, "RescaleSlope") or 1.0
-    for keyword, forbidden in (("RescaleSlope", (None, 0.0)), ("RescaleIntercept", (None,))):
-        if text(holder, keyword) and number(holder, keyword) in forbidden:
-            raise UserError(f"{keyword} is malformed, expected a finite number{' other than 0' * len(forbidden[1:])}")
-    intercept = number(holder, "RescaleIntercept") or 0.0
+    slope = _scale(holder, "RescaleSlope", 1.0, _LEAST_SLOPE)
+    intercept = _scale(holder, "RescaleIntercept", 0.0)
     if text(dataset, "PhotometricInterpretation") != "MONOCHROME1" or text(dataset, "Modality") in _PHYSICAL:
         return slope, intercept, None
     if "ModalityLUTSequence" in dataset or whole(dataset, "PixelRepresentation"):
         return slope, intercept, None
     span = slope * ((1 << whole(dataset, "BitsStored", 8)) - 1)
     return -slope, intercept + span, 2 * intercept + span
+
+
+def _scale(holder: Dataset, keyword: str, missing: float, least: float = 0.0) -> float:
+    """A number of the rescale, ``missing`` where there is none; refused under ``least`` and over ``_MOST_SCALE``."""
+    if not text(holder, keyword):
+        return missing
+    found = number(holder, keyword)
+    if found is None or not least <= abs(found) <= _MOST_SCALE:
+        stated = "malformed" if found is None else f"{found:g}"
+        wanted = f"{'other than 0 and ' if least else ''}within {_MOST_SCALE:g} of 0"
+        raise UserError(f"{keyword} is {stated}, expected a finite number {wanted}")
+    return found
 
 
 def clean_bits(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.integer]:

@@ -90,6 +90,14 @@ class Instance:
         self.pixel_vr = element.VR
         return int(element.tag), element.value
 
+    def holds_floats(self) -> bool:
+        """Whether its pixel data are floats, which have no sign, padding bits or rescale."""
+        try:
+            with self._opened_at_pixels() as (_, tag):
+                return tag in FLOAT_BITS
+        except Exception:
+            return self.inflated is not None and self.inflated[0] in FLOAT_BITS
+
     def native_pixels(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any] | None:
         """Uncompressed pixels as a map of the file; None where they are not all there, or not in a file.
 

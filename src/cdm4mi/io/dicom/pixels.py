@@ -20,7 +20,7 @@ from cdm4mi.io.arrays import HELD, check_memory, converted, empty, release
 from cdm4mi.io.dicom.codestream import coded_sizes
 from cdm4mi.io.dicom.frames import frame_count
 from cdm4mi.io.dicom.instance import FLOAT_BITS, PIXEL_DATA, Instance
-from cdm4mi.io.dicom.values import text, whole
+from cdm4mi.io.dicom.values import number, text, whole
 
 # Where GDCM is installed, pydicom prefers it, but it ends the whole process (std::terminate) for some damaged files.
 _DECODERS = ("pydicom", "pylibjpeg", "pyjpegls")
@@ -80,6 +80,13 @@ def _decoded(instance: Instance, shape: tuple[int, ...], tag: int, data: bytes |
     if array.shape != shape:
         raise UserError(f"{name}: decodes to {array.shape}, expected {shape} as its header says")
     return array
+
+
+def check_described(instance: Instance) -> None:
+    """Refuse a header that does not say how its integers are stored: how wide, with or without a sign."""
+    for keyword, wanted in (("BitsAllocated", "8, 16 or 32"), ("PixelRepresentation", "0 (unsigned) or 1 (signed)")):
+        if number(instance.dataset, keyword) is None and not instance.holds_floats():
+            raise UserError(f"{instance.name}: {keyword} is missing, expected {wanted}")
 
 
 def check_claims(instance: Instance, frames: int, size: int, bits: int = 0) -> None:

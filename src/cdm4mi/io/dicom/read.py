@@ -28,7 +28,7 @@ from cdm4mi.io.dicom.frames import (
 )
 from cdm4mi.io.dicom.instance import Instance
 from cdm4mi.io.dicom.mosaic import mosaic_of, plane_size, says_mosaic
-from cdm4mi.io.dicom.pixels import check_claims, decode
+from cdm4mi.io.dicom.pixels import check_claims, check_described, decode
 from cdm4mi.io.dicom.scan import PARALLEL, DicomScan
 from cdm4mi.io.dicom.values import number, numbers, text, whole
 from cdm4mi.io.padding import nan_as_padding
@@ -54,6 +54,7 @@ def read_dicom(scan: DicomScan) -> Volume:
     instances = without_copies(scan.instances, warnings)
     for instance in instances:
         _check_grey(instance)
+        check_described(instance)
     instances, frames = _without_repeats(instances, scan, warnings)
     first = instances[0]
     order, stacked, notes = _arrange(frames, instances)
