@@ -8,6 +8,7 @@ import pytest
 from dicom_series import enhanced, save_one, stored_values
 
 from cdm4mi import io
+from cdm4mi.errors import UserError
 from cdm4mi.io import Derivation
 
 
@@ -43,3 +44,15 @@ def test_written_as_one_derived_multi_frame(modality, tmp_path):
         assert new.FrameContentSequence == old.FrameContentSequence
     source = after.SharedFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
     assert source.ReferencedSOPInstanceUID == before.SOPInstanceUID
+
+
+def test_a_frame_that_lacks_its_place_is_named(tmp_path):
+    ds = enhanced("CT")
+    del ds.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence
+    message = r"^in.dcm, frame 3: ImagePositionPatient is missing, expected one \(3 of 4 images have it\)$"
+    with pytest.raises(UserError, match=message):
+        io.read(save_one(ds, tmp_path / "in.dcm"))
+    for group in ds.PerFrameFunctionalGroupsSequence:
+        group.PlanePositionSequence = []
+    (warning,) = io.read(save_one(ds, tmp_path / "none.dcm")).warnings
+    assert warning == "the header gives no position in the patient (ImagePositionPatient is missing)"

@@ -271,6 +271,18 @@ def test_what_says_how_pixels_are_stored_is_not_guessed(keyword, syntax, tmp_pat
         io.read(path)
 
 
+def test_what_of_the_place_is_missing_is_said(tmp_path):
+    made = mr()
+    for ds in made:
+        del ds.ImageOrientationPatient
+    (warning,) = io.read(save(made, tmp_path / "in")).warnings
+    assert "(ImageOrientationPatient is missing)" in warning
+    for ds in made:
+        ds.ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
+    (warning,) = io.read(save(made, tmp_path / "malformed")).warnings
+    assert "(ImageOrientationPatient cannot be used)" in warning
+
+
 def grid(tiles, gap=4.0, **attributes):
     """A UIH grid of seven tiles, three in a row, as one image."""
     across, down = 3, 3

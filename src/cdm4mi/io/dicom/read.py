@@ -181,8 +181,12 @@ def _labels(frames: list[Frame]) -> NDArray[Any]:
 def _arrange(frames: list[Frame], instances: list[Instance]) -> tuple[NDArray[Any], geometry.Stack, list[str]]:
     """Sort frames into slices or (time, slices). Returns their indices, the geometry, and warnings."""
     first = instances[0]
-    if any(frame.position is None or frame.orientation is None for frame in frames):
+    unplaced = [n for n, frame in enumerate(frames) if _not_usable(frame)]
+    if len(unplaced) == len(frames):
         return np.arange(len(frames)), *_unplaced(frames, instances)
+    if unplaced:
+        keyword, wrong = _not_usable(frames[unplaced[0]])[0]
+        raise UserError(f"{_names(frames, unplaced, instances)}: {keyword} {wrong}, {_others(unplaced, frames)}")
     orientation = frames[0].orientation
     assert orientation is not None
     turned = max(float(np.abs(f.orientation - orientation).max()) for f in frames)
@@ -238,9 +242,13 @@ def _uneven(frames: list[Frame], labels: NDArray[Any], instances: list[Instance]
 
 
 def _names(frames: list[Frame], chosen: Iterable[int], instances: list[Instance]) -> str:
-    """The files of some frames, three at most by name."""
-    names = list(dict.fromkeys(instances[frames[n].instance].name for n in chosen))
+    """The files of some frames, three at most by name; of images of several frames their numbers, from 1, too."""
+    names = list(dict.fromkeys(_name(frames[n], instances[frames[n].instance]) for n in chosen))
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _name(frame: Frame, instance: Instance) -> str:
+    return f"{instance.name}, frame {frame.index + 1}" if frame_count(instance.dataset) > 1 else instance.name
 
 
 def _time_points(frames: list[Frame], labels: NDArray[Any], count: int, name: str) -> tuple[NDArray[Any], str]:
@@ -283,7 +291,8 @@ def _unplaced(frames: list[Frame], instances: list[Instance]) -> tuple[geometry.
         found = numbers(dataset, "ImagerPixelSpacing", 2)
         spacing = (float(found[0]), float(found[1])) if found is not None and (found > 0).all() else (1.0, 1.0)
     step = slice_thickness(frames[0]) or 1.0
-    warning = "the header gives no position in the patient"
+    why = " and ".join(f"{keyword} {wrong}" for keyword, wrong in _not_usable(frames[0]))
+    warning = f"the header gives no position in the patient ({why})"
     if len(instances) > 1:
         warning += ": stacked in the order of InstanceNumber"
         located = [number(instance.dataset, "SliceLocation") for instance in instances]
@@ -292,6 +301,23 @@ def _unplaced(frames: list[Frame], instances: list[Instance]) -> tuple[geometry.
             step = abs(float(gaps[0]))
     affine = np.diag([spacing[1], spacing[0], step, 1.0])
     return geometry.Stack(np.arange(len(frames)), geometry.lps_to_ras(affine), None), [warning]
+
+
+def _not_usable(frame: Frame) -> list[tuple[str, str]]:
+    """(attribute, what is wrong with it) where a frame's place in the patient is not known."""
+    wrong = []
+    for keyword, sequence, found in (
+        ("ImagePositionPatient", "PlanePositionSequence", frame.position),
+        ("ImageOrientationPatient", "PlaneOrientationSequence", frame.orientation),
+    ):
+        if found is None:
+            stated = frame.key(keyword, sequence) or frame.key(keyword, None)
+            wrong.append((keyword, "is missing" if stated is None else "cannot be used"))
+    return wrong
+
+
+def _others(lacking: list[int], frames: list[Frame]) -> str:
+    return f"expected one ({len(frames) - len(lacking)} of {len(frames)} images have it)"
 
 
 def _units(dataset: Dataset, modality: str) -> str | None:
