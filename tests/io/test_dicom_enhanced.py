@@ -56,3 +56,10 @@ def test_a_frame_that_lacks_its_place_is_named(tmp_path):
         group.PlanePositionSequence = []
     (warning,) = io.read(save_one(ds, tmp_path / "none.dcm")).warnings
     assert warning == "the header gives no position in the patient (ImagePositionPatient is missing)"
+
+
+def test_a_frame_that_lacks_its_rescale_is_named(tmp_path):
+    ds = enhanced("CT")
+    del ds.PerFrameFunctionalGroupsSequence[1].PixelValueTransformationSequence
+    with pytest.raises(UserError, match=r"^in.dcm, frame 2: RescaleSlope is missing, .*3 of 4"):
+        io.read(save_one(ds, tmp_path / "in.dcm"))

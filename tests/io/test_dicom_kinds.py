@@ -271,6 +271,24 @@ def test_what_says_how_pixels_are_stored_is_not_guessed(keyword, syntax, tmp_pat
         io.read(path)
 
 
+def test_a_ct_without_a_rescale_is_taken_as_hu_with_a_warning(tmp_path):
+    made = slices(slope=None)
+    for ds in made:
+        del ds.RescaleType
+    volume = io.read(save(made, tmp_path / "in"))
+    np.testing.assert_array_equal(volume.array, values(made))
+    warning = "RescaleSlope and RescaleIntercept are missing: the stored numbers were taken as HU"
+    assert volume.warnings == [warning] and volume.units is None
+    for ds in made:
+        ds.RescaleSlope = 1
+    assert io.read(save(made, tmp_path / "slope")).warnings == ["RescaleIntercept is missing: 0 was assumed"]
+    for ds in made[1:]:
+        ds.RescaleIntercept = -1024
+    with pytest.raises(UserError, match=r"^\d+: RescaleIntercept is missing, expected one \(4 of 5 images have it\)$"):
+        io.read(save(made, tmp_path / "mixed"))
+    assert not io.read(save(mr(), tmp_path / "mr")).warnings
+
+
 def test_what_of_the_place_is_missing_is_said(tmp_path):
     made = mr()
     for ds in made:

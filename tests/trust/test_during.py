@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from dicom_series import save, set_pixels, slices
 
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.errors import Refused
@@ -62,6 +63,22 @@ def test_strict_writes_nothing_of_a_scan_that_the_model_was_not_trained_for(comm
     assert code == Refused.code == 3 and err.count("\n") == 1 and "outside the model's training" in err
     assert "--strict" in err and sorted(path.name for path in tmp_path.iterdir()) == ["loud.nii.gz", "scan.nii.gz"]
     assert command("denoise", loud, tmp_path / "out.nii", *options[:-1])[0] == 0
+
+
+def test_strict_refuses_a_ct_whose_header_does_not_say_that_it_is_in_hu(tmp_path, tiny):
+    made = slices(count=SLICES, rows=64, columns=64, slope=None)
+    for k, ds in enumerate(made):
+        set_pixels(ds, phantom("CT", k, 64) + np.random.default_rng(k).normal(0, 100, (64, 64)))
+        del ds.RescaleType
+    with pytest.raises(Refused, match="does not say that its values are HU"):
+        restored(save(made, tmp_path / "raw"), tmp_path / "out", tiny, ReportWhileRestoring(strict=True))
+    assert not (tmp_path / "out").exists()
+    report = restored(tmp_path / "raw", tmp_path / "out", tiny, ReportWhileRestoring())
+    assert report.refused and any("are HU" in reason.text for reason in report.reasons)
+    for ds in made:
+        ds.RescaleSlope, ds.RescaleIntercept = 1, 0
+    report = restored(save(made, tmp_path / "hu"), tmp_path / "hu out", tiny, ReportWhileRestoring(strict=True))
+    assert report.model.units
 
 
 def test_strict_leaves_the_output_and_the_report_of_a_bad_restoration(command, scan, tmp_path, trained_run):

@@ -49,20 +49,22 @@ class Trained(Record):
 class ModelRange(Record):
     """Whether the scan is one that the model knows.
 
-    modality: whether any noise of its training is for this modality. sigma in the scan's units; correlation: of
+    modality: whether any noise of its training is for this modality. units: whether the header of the scan says how its
+    numbers become the units of training (HU of CT). sigma in the scan's units; correlation: of
     neighbours, the mean of both axes; None where it depends on the images of training.
     """
 
     name: str
     weight_hash: str
     modality: bool
+    units: bool = True
     sigma: Trained | None = None
     correlation: Trained | None = None
 
     @property
     def covers(self) -> bool:
-        """Whether modality, level and correlation are those of training."""
-        return self.modality and not any(part and part.away for part in (self.sigma, self.correlation))
+        """Whether modality, units, level and correlation are those of training."""
+        return self.modality and self.units and not any(part and part.away for part in (self.sigma, self.correlation))
 
 
 class Origin(Record):

@@ -239,6 +239,7 @@ def range_of(model: TrainedModel, scan: Volume, window: IntensityWindow, noise: 
         name=model.name,
         weight_hash=model.weight_hash,
         modality=trained.suits and not is_foreign(scan),
+        units=not (window.modality == "CT" and scan.kind == "dicom" and scan.units is None),
         sigma=sigma,
         correlation=correlation,
     )

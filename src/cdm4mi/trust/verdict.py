@@ -152,6 +152,8 @@ def outside_of_training(model: ModelRange, unit: str) -> Iterator[str]:
     """What of a scan lies outside of its model's training, a sentence each."""
     if not model.modality:
         yield OTHER_MODALITY
+    if not model.units:
+        yield "the header of the scan does not say that its values are HU (no RescaleSlope or RescaleIntercept)"
     for what, part, of in (
         ("noise level", model.sigma, f" {unit}"),
         ("correlation of neighbours", model.correlation, ""),

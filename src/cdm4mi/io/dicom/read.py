@@ -60,6 +60,10 @@ def read_dicom(scan: DicomScan) -> Volume:
     order, stacked, notes = _arrange(frames, instances)
     warnings += notes
     geometry.require_independent_axes(stacked.affine, first.name, "PixelSpacing and ImagePositionPatient")
+    modality = text(first.dataset, "Modality")
+    unscaled = _without_rescale(frames, instances) if modality == "CT" else ""
+    if unscaled:
+        warnings.append(unscaled)
     shape = (*order.shape, *plane_size(first.dataset))
     for instance in instances:
         check_claims(instance, frame_count(instance.dataset), instance.size)
@@ -97,7 +101,6 @@ def read_dicom(scan: DicomScan) -> Volume:
         warnings.append("MONOCHROME1: brightness turned round, so that large values are bright")
     if padding is not None:
         warnings.append(f"{padded / array.size:.1%} of the pixels are padding")
-    modality = text(first.dataset, "Modality")
     volume = Volume(
         array.reshape(shape),
         stacked.affine,
@@ -117,7 +120,7 @@ def read_dicom(scan: DicomScan) -> Volume:
             folder=True,
         ),
         warnings,
-        _units(first.dataset, modality),
+        _units(first.dataset, modality, bool(unscaled)),
         None if padding is None else padding.reshape(shape),
         stacked.origins,
         quantity=scan.quantity,
@@ -320,7 +323,29 @@ def _others(lacking: list[int], frames: list[Frame]) -> str:
     return f"expected one ({len(frames) - len(lacking)} of {len(frames)} images have it)"
 
 
-def _units(dataset: Dataset, modality: str) -> str | None:
+def _without_rescale(frames: list[Frame], instances: list[Instance]) -> str:
+    """What a CT lacks to be in HU, as a warning; "" for nothing. Refused where some of its images have it."""
+    missing = {}
+    for keyword, assumed in (("RescaleSlope", 1), ("RescaleIntercept", 0)):
+        without = [
+            n
+            for n, frame in enumerate(frames)
+            if "ModalityLUTSequence" not in instances[frame.instance].dataset
+            and frame.key(keyword, "PixelValueTransformationSequence") is None
+            and frame.key(keyword, None) is None
+        ]
+        if not without or instances[0].holds_floats():
+            continue
+        if len(without) < len(frames):
+            named = _names(frames, without, instances)
+            raise UserError(f"{named}: {keyword} is missing, {_others(without, frames)}")
+        missing[keyword] = assumed
+    if len(missing) == 2:
+        return f"{' and '.join(missing)} are missing: the stored numbers were taken as HU"
+    return "".join(f"{keyword} is missing: {assumed} was assumed" for keyword, assumed in missing.items())
+
+
+def _units(dataset: Dataset, modality: str, unscaled: bool) -> str | None:
     if modality == "CT":
-        return text(dataset, "RescaleType") or "HU"
+        return text(dataset, "RescaleType") or (None if unscaled else "HU")
     return text(dataset, "Units") or None if modality == "PT" else None
