@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from cdm4mi import io
+from cdm4mi.archive.find import find_archive
 from cdm4mi.errors import UserError
 
 
@@ -299,6 +300,36 @@ def test_what_of_the_place_is_missing_is_said(tmp_path):
         ds.ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
     (warning,) = io.read(save(made, tmp_path / "malformed")).warnings
     assert "(ImageOrientationPatient cannot be used)" in warning
+
+
+@pytest.mark.parametrize("missing", ["ImagePositionPatient", "ImageOrientationPatient"])
+def test_a_slice_that_lacks_its_place_is_named_and_no_scan_of_its_own(missing, tmp_path):
+    made = mr()
+    delattr(made[2], missing)
+    folder = save(made, tmp_path / "in")
+    (name,) = (path.name for path in folder.iterdir() if missing not in pydicom.dcmread(path))
+    with pytest.raises(UserError, match=rf"^{name}: {missing} is missing, expected one \(4 of 5 images have it\)$"):
+        io.read(folder)
+    made[2].ImageType = ["DERIVED", "SECONDARY", "LOCALIZER"]  # beside the slices, not among them
+    assert sorted(info.shape[0] for info in io.list_scans(save(made, tmp_path / "beside")).scans) == [1, 4]
+
+
+@pytest.mark.parametrize(("keyword", "other"), [("PatientID", "ANOTHER-SECRET"), ("Modality", "CT")])
+def test_a_series_of_several_patients_or_modalities_is_several_scans(keyword, other, tmp_path):
+    made = mr()
+    for ds in made[3:]:
+        setattr(ds, keyword, other)
+        ds.RescaleSlope, ds.RescaleIntercept = 1, 0
+    folder = save(made, tmp_path / "in")
+    with pytest.raises(UserError, match="holds 2 scans") as caught:
+        io.read(folder)
+    assert "SECRET" not in str(caught.value)
+    scans = [volume for _, volume in io.read_all(folder)]
+    assert sorted(len(volume.array) for volume in scans) == [2, 3]
+    warning = f"the files of its series differ in {keyword}: they were read as several"
+    assert all(volume.warnings == [warning] for volume in scans)
+    archive = find_archive(folder, tmp_path / "out")
+    assert [series.read().warnings for series in archive.series] == [[warning]] * 2
 
 
 def grid(tiles, gap=4.0, **attributes):

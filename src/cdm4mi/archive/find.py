@@ -176,8 +176,8 @@ def _named(listed: Sequence[tuple[Unit, Path, list[io.ScanInfo]]]) -> list[Serie
 
 
 def _series(unit: Unit, target: Path, info: io.ScanInfo, infos: Sequence[io.ScanInfo]) -> Series:
-    """One of the scans ``infos`` of a unit: with the files of its own, where none of them is another's too."""
+    """One of the scans ``infos`` of a unit: with the files of its own, where these alone are read as the same scan."""
     files = Counter(path for one in infos for path in set(one.paths))
-    apart = unit.folder and max(files.values()) == 1
+    apart = unit.folder and max(files.values()) == 1 and not info.mixed
     number = None if apart or len(infos) == 1 else info.number
     return Series(unit.label, target.as_posix(), info.paths if apart else unit.files, number, not unit.folder)

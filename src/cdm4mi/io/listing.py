@@ -34,7 +34,8 @@ class ScanInfo:
     """One scan as listed: ``number`` counts from 1 and is what ``series=`` takes; ``shape`` is () where not known.
 
     ``paths`` are the files it is read from, headers first. ``series_number`` is what a DICOM header says (None without
-    one), and so is ``patient_id``: patient data, to tell patients apart and never to be shown or written.
+    one), and so is ``patient_id``: patient data, to tell patients apart and never to be shown or written. ``mixed``:
+    attributes in which the files of its DICOM series differ and must not, which the volume's warnings name.
     """
 
     number: int
@@ -47,6 +48,7 @@ class ScanInfo:
     paths: tuple[Path, ...] = ()
     series_number: int | None = None
     patient_id: str = field(default="", repr=False)
+    mixed: tuple[str, ...] = ()
 
     def load(self) -> Volume:
         """Read the scan."""
@@ -291,4 +293,5 @@ def _dicom_info(scan: DicomScan, number: int) -> ScanInfo:
         paths,
         whole(first, "SeriesNumber") if "SeriesNumber" in first else None,
         text(first, "PatientID"),
+        scan.mixed,
     )

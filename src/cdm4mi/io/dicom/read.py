@@ -50,7 +50,7 @@ class DicomHeader:
 
 def read_dicom(scan: DicomScan) -> Volume:
     """Decode, rescale and stack one scan. What is irregular is named in ``warnings`` or refused."""
-    warnings: list[str] = []
+    warnings = [f"the files of its series differ in {keyword}: they were read as several" for keyword in scan.mixed]
     instances = without_copies(scan.instances, warnings)
     for instance in instances:
         _check_grey(instance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -29,8 +30,22 @@ SAME_SPACING = 1e-4
 _UNPLACED = "unplaced"
 _SLICED = ("CT", "MR", "PT")
 """Modalities whose images are slices of one stack, where they are numbered."""
-# Series, SOP class, rows, columns, what the numbers are, and the instance that stands alone.
-_StackKey = tuple[str, str, int, int, str, str]
+
+
+class _StackKey(NamedTuple):
+    """What the planes of one stack share.
+
+    quantity: what the numbers are; alone: "", the instance that stands alone, or ``_UNPLACED``.
+    """
+
+    series: str
+    sop_class: str
+    rows: int
+    columns: int
+    quantity: str
+    modality: str
+    patient: str
+    alone: str
 
 
 @dataclass
@@ -38,7 +53,8 @@ class DicomScan:
     """Instances that make one stack; ``part`` of ``parts`` where one series was split.
 
     quantity, echo: which of their frames belong to it (``io.quantity``); of a series of several echoes the echo time
-    (ms), or the echo's number where the times do not tell them apart (``numbered``), else None.
+    (ms), or the echo's number where the times do not tell them apart (``numbered``), else None. mixed: attributes in
+    which the files of its series differ, though those of one series must not.
     """
 
     instances: list[Instance]
@@ -47,6 +63,7 @@ class DicomScan:
     quantity: str = ""
     echo: float | None = None
     numbered: bool = False
+    mixed: tuple[str, ...] = ()
 
     def slices(self) -> int:
         """How many slices it has, of all time points together."""
@@ -80,16 +97,41 @@ def sort_into_scans(instances: Iterable[Instance]) -> tuple[list[DicomScan], Cou
         else:
             passed_over[_kind(instance.dataset)] += 1
     parts: dict[str, list[tuple[str, list[Instance]]]] = {}
+    lost = _lost_slices(groups)
     for key in sorted(groups, key=str):
-        series, quantity, alone = key[0], key[4], key[5]
         stack = sorted(groups[key], key=lambda instance: text(instance.dataset, "SOPInstanceUID"))
-        stacks = _parallel(stack) if not alone else _numbered(stack) if alone == _UNPLACED else alike(stack)
-        parts.setdefault(series, []).extend((quantity, one) for one in stacks)
+        if not key.alone:
+            stacks = _parallel(stack)
+            max(stacks, key=len).extend(lost.get(key, []))
+        else:
+            stacks = _numbered(stack) if key.alone == _UNPLACED else alike(stack)
+        parts.setdefault(key.series, []).extend((key.quantity, one) for one in stacks)
     scans = []
-    for in_series in parts.values():
+    for series, in_series in parts.items():
         of_series = [one for quantity, images in in_series for one in _by_echo(images, quantity)]
-        scans += [replace(scan, part=n, parts=len(of_series)) for n, scan in enumerate(of_series, 1)]
+        mixed = _mixed([key for key in groups if key.series == series]) if series else ()
+        scans += [replace(scan, part=n, parts=len(of_series), mixed=mixed) for n, scan in enumerate(of_series, 1)]
     return sorted(scans, key=_listing_order), passed_over
+
+
+def _mixed(keys: list[_StackKey]) -> tuple[str, ...]:
+    """The attributes of patient and modality of which the stacks of one series have several values."""
+    found = {"PatientID": {key.patient for key in keys}, "Modality": {key.modality for key in keys}}
+    return tuple(keyword for keyword, values in found.items() if len(values) > 1)
+
+
+def _lost_slices(groups: dict[_StackKey, list[Instance]]) -> dict[_StackKey, list[Instance]]:
+    """Take out of the groups what lacks a place alone among the slices of a stack (ImageType), by that stack's key.
+
+    Reading refuses the stack and names them; as a scan of their own they would be missed in it.
+    """
+    lost: dict[_StackKey, list[Instance]] = {}
+    for key, placed in groups.items():
+        unplaced = [] if key.alone else groups.get(key._replace(alone=_UNPLACED), [])
+        types = {text(instance.dataset, "ImageType") for instance in placed} if unplaced else set()
+        lost[key] = [instance for instance in unplaced if text(instance.dataset, "ImageType") in types]
+        unplaced[:] = [instance for instance in unplaced if text(instance.dataset, "ImageType") not in types]
+    return lost
 
 
 def _by_echo(instances: list[Instance], quantity: str) -> list[DicomScan]:
@@ -197,12 +239,12 @@ def _kind(dataset: Dataset) -> str:
     sop_class = UID(text(dataset, "SOPClassUID") or text(dataset.file_meta, "MediaStorageSOPClassUID"))
     named = "" if sop_class.name == sop_class else sop_class.name.removesuffix(" Storage")
     if named.endswith("Image"):
-        return f"{named} without pixels"
+        return f"{named} without Rows or Columns"
     return named or text(dataset, "Modality") or "no pixels"
 
 
 def _key(dataset: Dataset, quantity: str) -> _StackKey:
-    """Key that the planes of one stack share: series, class, size, what the numbers are; or that of one alone."""
+    """Key of the stack that an image belongs to, or of itself alone."""
     placed = numbers(dataset, "ImageOrientationPatient", 6), numbers(dataset, "ImagePositionPatient", 3)
     series, alone = text(dataset, "SeriesInstanceUID"), ""
     if frame_count(dataset) > 1:
@@ -210,11 +252,13 @@ def _key(dataset: Dataset, quantity: str) -> _StackKey:
     elif any(found is None for found in placed):
         numbered = series and text(dataset, "Modality") in _SLICED and "InstanceNumber" in dataset
         alone = _UNPLACED if numbered else text(dataset, "SOPInstanceUID")
-    return (
+    return _StackKey(
         series,
         text(dataset, "SOPClassUID"),
         *plane_size(dataset),
         quantity,
+        text(dataset, "Modality"),
+        text(dataset, "PatientID"),
         alone,
     )
 
