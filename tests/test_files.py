@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,24 @@ def test_outputs_that_belong_together_take_their_places_in_order(tmp_path, monke
         assert names(tmp_path / "series") == []
     assert moved == ["map.nii", "series.json", "series"]
     assert names(tmp_path) == ["map.nii", "series", "series.json"]
+
+
+def test_nothing_moves_where_one_of_them_has_no_place(tmp_path):
+    (tmp_path / "series").write_text("a file now")
+    with (
+        pytest.raises(UserError, match="series: exists and is not an empty folder"),
+        replacing_together(tmp_path / "map.nii", tmp_path / "series") as (first, second),
+    ):
+        first.write_text("map")
+        second.mkdir()
+        (second.parent / "series.json").write_text("record")
+    assert names(tmp_path) == ["series"]
+
+
+@pytest.mark.parametrize("path", [".", "..", "/", ""])
+def test_a_path_without_a_name_is_refused(path):
+    with pytest.raises(UserError, match="names no file and no folder of its own"):
+        check_place(Path(path))
 
 
 def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path):

@@ -8,7 +8,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,6 +19,10 @@ TEMPORARY = ".cdm4mi-"
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 _active: set[str] = set()
 """The temporary names that this process writes to now."""
+
+
+class Taken(UserError):
+    """Something else is in the place of an output."""
 
 
 def readable(text: str) -> str:
@@ -55,11 +59,21 @@ def below(folder: Path, name: str) -> Path:
 
 def check_place(path: Path, size: int = 0) -> None:
     """Raise UserError where a file or folder ``path`` of so many bytes cannot be made: a check before long work."""
+    if path.name in ("", ".."):
+        raise UserError(f"{path}: names no file and no folder of its own, expected a new name for the output")
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{path}: cannot be written, as {folder} cannot; expected a folder that can be")
     if (free := shutil.disk_usage(folder).free) < size:
         raise UserError(f"{path}: the disk has {free / 2**20:.0f} MiB free, expected at least {size / 2**20:.0f} MiB")
+
+
+def refuse_taken(path: Path, *, folder: bool) -> None:
+    """Raise Taken where nothing can take the place of ``path``: for a file a folder; for that all but an empty one."""
+    if not folder and path.is_dir():
+        raise Taken(f"{path}: is a folder, expected the name of a file to write")
+    if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise Taken(f"{path}: exists and is not an empty folder, expected a new place for the output")
 
 
 @contextmanager
@@ -96,8 +110,7 @@ def replacing_file(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
     folder is removed. keep: the name that the file takes which was there. Raises UserError where the folder cannot be
     written to, or the disk is full.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder, expected the name of a file to write")
+    refuse_taken(path, folder=False)
     # The ending is kept because writers choose the format by it.
     with _temporary(path, ".nii.gz" if path.name.lower().endswith(".nii.gz") else path.suffix) as temporary:
         with writing(path):
@@ -112,8 +125,7 @@ def replacing_file(path: Path, *, keep: Path | None = None) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``path``, which must not exist or be empty, when the block ends without error."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path}: exists and is not an empty folder, expected a new place for the output")
+    refuse_taken(path, folder=True)
     with _temporary(path) as temporary:
         with writing(path):
             temporary.mkdir()
@@ -123,11 +135,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_together(*paths: Path) -> Iterator[list[Path]]:
+def replacing_together(*paths: Path, before: Callable[[], None] = lambda: None) -> Iterator[list[Path]]:
     """Temporary paths with the names of outputs that belong together, which take their places when the block ends well.
 
     paths: of a file or a folder each; what is written beside its temporary path (a record, the voxels of a header)
     takes its place beside it, first. They follow each other in this order, so that whoever finds the last has all.
+    before: called when all is written and nothing has moved; what it raises leaves every place as it is.
     """
     with ExitStack() as stack:
         folders = [stack.enter_context(_temporary(path)) for path in paths]
@@ -145,9 +158,16 @@ def replacing_together(*paths: Path) -> Iterator[list[Path]]:
         for folder, path in zip(folders, paths, strict=True):
             with writing(path):
                 _to_disk(folder)
-        for folder, path in zip(folders, paths, strict=True):
-            for written in sorted(folder.iterdir(), key=lambda written: written.name == path.name):
-                _take_place(written, path.parent / written.name)
+        places = [
+            (written, path.parent / written.name)
+            for folder, path in zip(folders, paths, strict=True)
+            for written in sorted(folder.iterdir(), key=lambda written: written.name == path.name)
+        ]
+        before()
+        for written, place in places:
+            refuse_taken(place, folder=written.is_dir())
+        for written, place in places:
+            _take_place(written, place)
 
 
 def remove_abandoned(folder: Path) -> None:

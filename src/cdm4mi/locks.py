@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import make_folder, writing
+from cdm4mi.files import check_place, make_folder, writing
 
 if sys.platform != "win32":
     import fcntl
@@ -36,6 +36,7 @@ def sole_run(folder: Path, command: str) -> Iterator[None]:
 @contextmanager
 def sole_writer(output: Path, command: str) -> Iterator[None]:
     """Hold the place of one output, a file or a folder, as ``sole_run`` holds a folder: by a file beside it."""
+    check_place(output)
     with _holding(output.with_name(f".{output.name}.{NAME}"), output, "one run that writes it at a time", command):
         yield
 

@@ -240,6 +240,38 @@ def test_output_folder_that_is_not_empty_is_left_alone(command, trained_run, pla
     assert tree(place) == before
 
 
+@pytest.mark.parametrize(
+    "scan, out, said",
+    [
+        *(
+            (scan, out, "names no file and no folder of its own")
+            for scan in ("in.nii", "series")
+            for out in (".", "/", "")
+        ),
+        ("in.nii", "dir.nii", "dir.nii: is a folder, expected the name of a file to write"),
+        ("series", "dir.dcm", "dir.dcm: is a folder, expected the name of a file to write"),
+        ("series", "notes", "notes: exists and is not an empty folder"),
+        ("series", "notes/deeper", "notes/deeper: cannot be written, as "),
+    ],
+)
+def test_a_place_that_no_output_can_take_is_refused_before_the_work(
+    command, trained_run, save_nifti, tmp_path, monkeypatch, scan, out, said
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("cdm4mi.inference.restorer.Restorer.restore", None)  # a call of it is a TypeError
+    monkeypatch.setattr("cdm4mi.data.add_noise.noisy_scan", None)
+    save_nifti(tmp_path / "in.nii", noisy_ct(1, 32)[1])
+    dicom_series(tmp_path / "series", 1)
+    (tmp_path / "notes").write_text("the result of yesterday")
+    for name in ("dir.nii", "dir.dcm"):
+        (tmp_path / name).mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for words in (("denoise", "--model", trained_run), ("noise",)):
+        code, _, err = command(*words, scan, out, "--force")
+        assert code == 2 and said in err and err.count("\n") == 1, err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_folder_of_several_scans_asks_which(command, trained_run, save_nifti, tmp_path):
     for name in ("a", "b"):
         save_nifti(tmp_path / "in" / f"{name}.nii.gz", noisy_ct(1, 32)[1])

@@ -11,6 +11,7 @@ from scans_on_disk import SECRETS, dicom_series
 
 import cdm4mi
 from cdm4mi import io
+from cdm4mi.data import add_noise
 from cdm4mi.data.phantoms import phantom
 
 AFFINE = np.array([[-0.7, 0.02, 0, 90], [0.02, 0.7, 0.1, -80], [0, -0.1, 3.0, 5], [0, 0, 0, 1.0]])
@@ -102,6 +103,18 @@ def test_every_type_from_the_command_line(command, save_nifti, tmp_path, options
     assert 0 < rms < 0.3 * np.ptp(clean)
     if "rician" not in options[1] and "chi" not in options[1]:  # whose level is that of bright tissue
         assert record_of(tmp_path, "out.nii")["noise_level"] == pytest.approx(rms, rel=0.05)
+
+
+def test_a_file_that_appears_during_the_run_is_left_alone(command, save_nifti, tmp_path, monkeypatch):
+    scan, out = (
+        save_nifti(tmp_path / "in.nii", np.random.default_rng(0).normal(100, 9, (1, 16, 16))),
+        tmp_path / "o.nii",
+    )
+    noisy_scan = add_noise.noisy_scan
+    monkeypatch.setattr(add_noise, "noisy_scan", lambda *a: (out.write_bytes(b"precious"), noisy_scan(*a))[1])
+    code, _, err = command("noise", scan, out)
+    assert code == 2 and "o.nii: appeared during the run" in err and out.read_bytes() == b"precious"
+    assert command("noise", scan, out, "--force")[0] == 0 and out.stat().st_size > 100
 
 
 def test_rician_noise_in_scanner_units(command, save_nifti, tmp_path):

@@ -194,6 +194,24 @@ def test_what_is_finished_outlives_a_full_disk_and_no_other_mistake(error, kept,
     assert begun == ([] if kept else list(range(SLICES)))
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_that_appears_during_the_run_is_replaced_only_when_asked_for(force, source, tiny, tmp_path):
+    target, begun = tmp_path / "out.nii", []
+
+    def other_program(*_):
+        target.write_bytes(b"precious")
+
+    if force:
+        denoise_file(source, target, tiny, modality="CT", on_slab=other_program, force=True)
+        assert io.read(target).shape[0] == SLICES
+        return
+    with pytest.raises(UserError, match=r"out\.nii: appeared during the run and was not replaced"):
+        denoise_file(source, target, tiny, modality="CT", batch=1, on_slab=other_program)
+    assert target.read_bytes() == b"precious" and not io.record_path(target).exists()
+    denoise_file(source, target, tiny, modality="CT", batch=1, on_slab=lambda k, *_: begun.append(k), force=True)
+    assert begun == [] and not state_folder(target).exists()
+
+
 def test_one_process_at_a_time_works_on_an_output(source, tiny, tmp_path):
     target = tmp_path / "out.nii"
     script = "import sys; from pathlib import Path; from cdm4mi.locks import sole_writer\n"

@@ -61,3 +61,12 @@ def test_a_step_is_that_of_pytorch_where_a_model_has_no_mean(tmp_path):
         expected = model.process.denoiser(model.network, model.process.condition(y, torch.zeros(4)))(x_t, t).numpy()
     (found,) = session.run(None, {"x_t": x_t.numpy(), "t": t.numpy(), "y": y.numpy()})
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_place_that_cannot_be_is_refused_before_the_work(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("cdm4mi.models.checkpoint.load_model", None)  # a call of it is a TypeError
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.onnx").mkdir()
+    for out, said in (("file/x.onnx", "cannot be written, as "), ("folder.onnx", "is a folder, expected the name")):
+        code, _, err = command("export", tmp_path / out, "--force")
+        assert code == 2 and said in err and err.count("\n") == 1, err

@@ -19,12 +19,15 @@ def export(
 ) -> None:
     """Write a model as an ONNX graph, checked against PyTorch (needs the extra onnx). Not for clinical use."""
     from cdm4mi.errors import UserError
+    from cdm4mi.files import check_place, refuse_taken
     from cdm4mi.io import refuse_existing
     from cdm4mi.models.checkpoint import load_model
     from cdm4mi.models.export import export_onnx
 
     if out.suffix.lower() != ".onnx":
         raise UserError(f"{out}: expected a name that ends in .onnx")
+    check_place(out)
+    refuse_taken(out, folder=False)
     if not force:
         refuse_existing(out)
     described = export_onnx(load_model(model), out)

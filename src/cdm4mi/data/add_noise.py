@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cdm4mi.errors import UserError, naming
 from cdm4mi.files import replacing_together
 from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
+from cdm4mi.locks import sole_writer
 from cdm4mi.window import IntensityWindow
 
 
@@ -104,33 +106,34 @@ def noise_file(
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder, expected a scan")
-    if not force and target.resolve() != source.resolve():  # which no argument makes possible
-        io.refuse_existing(target)
-    volume = io.read(source, series)
-    if modality is not None:
-        volume = replace(volume, modality=modality)
-    template = None if like is None else io.read(like)
-    io.check_target(volume, target, template, deidentify)
-    with naming("scan", source.name):
+    with sole_writer(target, "noise"), naming("scan", source.name):
+        if not force and target.resolve() != source.resolve():  # which no argument makes possible
+            io.refuse_existing(target)
+        volume = io.read(source, series)
+        if modality is not None:
+            volume = replace(volume, modality=modality)
+        template = None if like is None else io.read(like)
+        io.check_target(volume, target, template, deidentify)
         noisy = noisy_scan(volume, noise, seed, progress)
-    settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
-    about = io.input_record(volume)
-    derivation = io.Derivation(
-        settings={**settings, "input": about.sha256},
-        description=f"Simulated {noise.type} noise added",
-        label="noise added",
-    )
-    with replacing_together(target) as (written,):
-        notes = io.write(noisy.volume, written, template, derivation=derivation, deidentify=deidentify)
-        record = NoiseRecord(
-            **settings,
-            parameter=noisy.parameter,
-            noise_level=noisy.sigma_scanner,
-            normalisation=noisy.normalisation,
-            slices=len(volume.slices()),
-            warnings=[*volume.warnings, *guess_notice(volume), *notes],
-            input=about,
+        settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
+        about = io.input_record(volume)
+        derivation = io.Derivation(
+            settings={**settings, "input": about.sha256},
+            description=f"Simulated {noise.type} noise added",
+            label="noise added",
         )
-        record = record.deidentified() if deidentify else record
-        io.write_record(written, record)
-    return record
+        still_free = partial(io.refuse_appeared, *(() if force else (target,)))
+        with replacing_together(target, before=still_free) as (written,):
+            notes = io.write(noisy.volume, written, template, derivation=derivation, deidentify=deidentify)
+            record = NoiseRecord(
+                **settings,
+                parameter=noisy.parameter,
+                noise_level=noisy.sigma_scanner,
+                normalisation=noisy.normalisation,
+                slices=len(volume.slices()),
+                warnings=[*volume.warnings, *guess_notice(volume), *notes],
+                input=about,
+            )
+            record = record.deidentified() if deidentify else record
+            io.write_record(written, record)
+        return record

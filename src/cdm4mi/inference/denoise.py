@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -184,7 +185,7 @@ def denoise_file(
                 on_slab=finished_slab,
                 slabs=slabs,
             )
-            record = _written(restoration, target, uncertainty, template, deidentify)
+            record = _written(restoration, target, uncertainty, template, deidentify, force)
         if observer is not None:
             observer.finish(restoration, target, deidentification(deidentify))
         return record
@@ -196,11 +197,13 @@ def _written(
     uncertainty: Path | None,
     template: Volume | None,
     deidentify: bool | Deidentification,
+    force: bool,
 ) -> DenoiseRecord:
     """Write a restored scan, with its map of the standard deviation and its record. Returns the record."""
     # The record lies beside the output before it is there, so that no kill and no full disk parts the two.
     outputs = (target,) if uncertainty is None else (uncertainty, target)
-    with replacing_together(*outputs) as (*maps, restored):
+    still_free = partial(io.refuse_appeared, *(() if force else outputs))
+    with replacing_together(*outputs, before=still_free) as (*maps, restored):
         notes = io.write(restoration.volume, restored, template, deidentify=deidentify)
         for path in maps:
             assert restoration.spread is not None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import TEMPORARY, disk_error, make_folder, replacing_file, writing
+from cdm4mi.files import TEMPORARY, Taken, disk_error, make_folder, replacing_file, writing
 from cdm4mi.io.arrays import empty, from_file, reserve
 from cdm4mi.records import Record, read_record_as
 
@@ -152,7 +152,8 @@ class Slabs:
 
 @contextmanager
 def kept_beside(output: Path) -> Iterator[Slabs]:
-    """Slabs in the state folder of an output, which is removed when the block ends, but for a kill and a full disk.
+    """Slabs in the state folder of an output, which is removed when the block ends, but for a kill, a full disk and a
+    place that something else has taken meanwhile.
 
     Whoever calls it holds the output (``locks.sole_writer``). Raises UserError where nothing can be written beside it.
     """
@@ -163,8 +164,8 @@ def kept_beside(output: Path) -> Iterator[Slabs]:
         keep = False
         try:
             yield slabs
-        except UserError as error:  # the same command would only fail again, but where the disk has room then
-            keep = disk_error(error) is not None
+        except UserError as error:  # the same command would only fail again, but where disk or place are free by then
+            keep = isinstance(error, Taken) or disk_error(error) is not None
             raise
         except BaseException:
             keep = True

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import refuse_inputs, replacing_file
+from cdm4mi.files import check_place, refuse_inputs, refuse_taken, replacing_file
 from cdm4mi.io.arrays import count_where
 from cdm4mi.io.derivation import Derivation
 from cdm4mi.io.dicom.deidentify import Deidentification, deidentification
@@ -74,6 +74,8 @@ def check_map_target(volume: Volume, path: str | Path, like: Volume | None = Non
             "DICOM source, a series in `like`, or another format"
         )
     refuse_inputs(path, [p for s in (source, volume.source) if s is not None for p in s.paths])
+    check_place(path)
+    refuse_taken(path, folder=False)
     if volume.array.ndim == 4:
         raise UserError(f"{path}: a Parametric Map holds one value at each place, expected no time points")
     volume = on_grid_of(like, volume)

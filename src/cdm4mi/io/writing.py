@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cdm4mi.errors import UserError
-from cdm4mi.files import check_place, refuse_inputs
+from cdm4mi.files import Taken, check_place, refuse_inputs, refuse_taken
 from cdm4mi.io import geometry
 from cdm4mi.io.arrays import count_where
 from cdm4mi.io.derivation import Derivation
@@ -82,9 +82,19 @@ def write(
 
 def refuse_existing(path: Path) -> None:
     """UserError for an output whose place, or that of the data beside its header, is taken by a file."""
-    taken = [file for file in files_written(path) if file.is_file()]
-    if taken:
-        raise UserError(f"{taken[0]}: exists, expected a new name for the output (`force` replaces the file)")
+    if taken := _existing(path):
+        raise Taken(f"{taken[0]}: exists, expected a new name for the output (`force` replaces the file)")
+
+
+def refuse_appeared(*paths: Path) -> None:
+    """``refuse_existing`` at the end of the work, of what another program has written meanwhile."""
+    if taken := [file for path in paths for file in _existing(path)]:
+        expected = "expected a free place: the same command goes on once it is moved away, or with `force`"
+        raise Taken(f"{taken[0]}: appeared during the run and was not replaced, {expected}")
+
+
+def _existing(path: Path) -> list[Path]:
+    return [file for file in files_written(path) if file.is_file()]
 
 
 def check_target(
@@ -98,8 +108,7 @@ def check_target(
     kind = format_of(path, template)
     refuse_inputs(path, [p for s in (template, volume.source) if s is not None for p in s.paths])
     check_place(path, volume.array.nbytes // GAIN)
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(f"{path}: exists and is not an empty folder, expected a new place for the output")
+    refuse_taken(path, folder=format_of_ending(path) is None)
     if kind == "dicom" and (template is None or template.kind != "dicom"):
         found = template.kind if template is not None else "none"
         raise UserError(
