@@ -51,6 +51,13 @@ def test_each_scan_has_a_report_where_there_can_be_one(denoise, tmp_path):
     assert not [secret for secret in SECRETS if secret in out + err + str(rows)]
 
 
+def test_reports_that_cannot_be_written_are_refused_before_the_work(denoise, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = denoise("--report", tmp_path / "file")
+    assert code == 2 and "file/trust.json: cannot be written" in err and err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_scans_of_an_earlier_run_get_theirs_and_keep_them(denoise, tmp_path):
     assert denoise()[0] == 0
     assert not any(row["verdict"] for row in table(tmp_path).values())

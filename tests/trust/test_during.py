@@ -99,6 +99,19 @@ def test_strict_leaves_the_output_and_the_report_of_a_bad_restoration(command, s
     assert code == 2 and "trust.json: exists" in err and not (tmp_path / "other.nii").exists()
 
 
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(command, scan, tmp_path, trained_run):
+    (tmp_path / "folder/trust.html").mkdir(parents=True)
+    for place, said in (
+        (scan, "scan.nii.gz/trust.json: cannot be written"),
+        (tmp_path / "folder", "html: is a folder"),
+    ):
+        options = ("--modality", "CT", "--model", trained_run, "--report", place)
+        code, _, err = command("denoise", scan, tmp_path / "out.nii", *options, "--force")
+        assert code == 2 and said in err and err.count("\n") == 1, err
+        assert command("trust", scan, scan, "--out", place, "--force")[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "scan.nii.gz"]
+
+
 def test_a_deidentified_report_holds_no_hash_of_the_scan(scan, tmp_path, tiny):
     restored(scan, tmp_path / "out.nii", tiny, ReportWhileRestoring(tmp_path / "report"), deidentify=True)
     written = json.loads((tmp_path / "report/trust.json").read_text("utf-8"))

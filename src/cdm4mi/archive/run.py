@@ -17,6 +17,7 @@ from cdm4mi.archive.table import Row, Table, is_table
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.deidentify import deidentification
 from cdm4mi.locks import sole_writer
+from cdm4mi.trust.written import check_report_place
 
 OnRow = Callable[[Row], None]
 Counts = Counter[str]
@@ -62,6 +63,8 @@ def restore_archive(archive: Archive, job: Job, spread: Spread | None = None, on
     """
     spread = spread or Spread()
     _refuse_folder(job.out)
+    if job.reports is not None:
+        check_report_place(job.reports, force=True)
     if (how := deidentification(job.deidentify)) and how.random:
         expected = "a secret in `deidentify_key`, so that all runs and workers give a patient one ID"
         raise UserError(field="deidentify", found="random patient IDs for an archive", expected=expected)

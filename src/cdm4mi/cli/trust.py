@@ -50,12 +50,12 @@ def trust(
     from cdm4mi.io import read
     from cdm4mi.io.arrays import arrays_in
     from cdm4mi.trust.report import record_beside, trust_report
-    from cdm4mi.trust.written import refuse_existing_report, write_report
+    from cdm4mi.trust.written import check_report_place, write_report
 
     if uncertainty is not None and out is None:
         raise UserError("--uncertainty: found without --out, expected both")
-    if out is not None and not force:
-        refuse_existing_report(out)
+    if out is not None:
+        check_report_place(out, force)
     paths = [scan, restored, *([] if uncertainty is None else [uncertainty])]
     with arrays_in(Path(tempfile.gettempdir())):
         volumes = [read(path, series if path is scan else None) for path in paths]

@@ -17,7 +17,7 @@ from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.trust.record import ModelRange, TrustReport
 from cdm4mi.trust.report import Comparison, range_of
 from cdm4mi.trust.verdict import outside_of_training
-from cdm4mi.trust.written import refuse_existing_report, write_report
+from cdm4mi.trust.written import check_report_place, write_report
 
 
 class ReportWhileRestoring:
@@ -38,8 +38,8 @@ class ReportWhileRestoring:
 
     def begin(self, scan: Scan, model: TrainedModel) -> None:
         """Raises UserError for a scan of which there is no report, and Refused."""
-        if self.folder is not None and not self.force:
-            refuse_existing_report(self.folder)
+        if self.folder is not None:
+            check_report_place(self.folder, self.force)
         comparison = Comparison(scan.volume, scan.measured)
         self._comparison, self._known = comparison, model.about
         self._range = range_of(model, scan.volume, scan.norm, comparison.noise)

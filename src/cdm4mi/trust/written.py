@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cdm4mi.files import make_folder
+from cdm4mi.files import check_place, make_folder, refuse_taken
 from cdm4mi.io import Volume, arrays, refuse_existing
 from cdm4mi.trust.record import NOTICE, TrustReport
 from cdm4mi.trust.verdict import described
@@ -26,10 +26,13 @@ HEADINGS = {
 }
 
 
-def refuse_existing_report(folder: Path) -> None:
-    """UserError where a folder holds a report."""
-    for name in (RECORD, PAGE):
-        refuse_existing(folder / name)
+def check_report_place(folder: Path, force: bool) -> None:
+    """UserError where no report can be written into a folder: a check before long work. force: over one that exists."""
+    for file in (folder / RECORD, folder / PAGE):
+        check_place(file)
+        refuse_taken(file, folder=False)
+        if not force:
+            refuse_existing(file)
 
 
 def write_report(
