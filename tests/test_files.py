@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cdm4mi.errors import UserError
+from cdm4mi.errors import UserError, amount
 from cdm4mi.files import below, check_place, replacing_file, replacing_folder, replacing_together
 
 KILLED = """
@@ -106,7 +106,7 @@ def test_a_place_that_cannot_be_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         check_place(tmp_path / "file" / "out.nii")
-    with pytest.raises(UserError, match="MiB free, expected at least"):
+    with pytest.raises(UserError, match=rf"the disk of {tmp_path} has \d.* free, expected at least 1073741824 GiB"):
         check_place(tmp_path / "new" / "out.nii", 2**60)
     check_place(tmp_path / "new" / "out.nii", 1)
     assert names(tmp_path) == ["file"]
@@ -118,3 +118,10 @@ def test_a_name_stays_inside_its_folder(name, tmp_path):
         below(tmp_path, name)
     assert str(error.value).isprintable()
     assert below(tmp_path, "brains/first") == tmp_path / "brains" / "first"
+
+
+def test_numbers_of_bytes_keep_their_meaning():
+    sizes = (0, 700, 1024, 9.96 * 2**20, 600 * 2**20, 1.5 * 2**30, 5000 * 2**30)
+    assert [amount(size) for size in sizes] == [
+        "0 bytes", "700 bytes", "1.0 KiB", "10.0 MiB", "600 MiB", "1.5 GiB", "5000 GiB"
+    ]  # fmt: skip

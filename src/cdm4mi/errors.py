@@ -11,6 +11,14 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
+def amount(size: float) -> str:
+    """ "640 KiB", "1.5 GiB": a number of bytes in a message."""
+    units = ["GiB", "MiB", "KiB", "bytes"]
+    while size >= 1024 and len(units) > 1:
+        size, _ = size / 1024, units.pop()
+    return f"{size:.{int(size < 10 and units[-1] != 'bytes')}f} {units[-1]}"
+
+
 class UserError(Exception):
     """Bad input, stated in one line: the file or field, what was found, what was expected.
 

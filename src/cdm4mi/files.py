@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cdm4mi.errors import UserError
+from cdm4mi.errors import UserError, amount
 
 TEMPORARY = ".cdm4mi-"
 """How the names of files and folders begin that are being written."""
@@ -65,7 +65,7 @@ def check_place(path: Path, size: int = 0) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"{path}: cannot be written, as {folder} cannot; expected a folder that can be")
     if (free := shutil.disk_usage(folder).free) < size:
-        raise UserError(f"{path}: the disk has {free / 2**20:.0f} MiB free, expected at least {size / 2**20:.0f} MiB")
+        raise UserError(f"{path}: the disk of {folder} has {amount(free)} free, expected at least {amount(size)}")
 
 
 def refuse_taken(path: Path, *, folder: bool) -> None:
@@ -91,9 +91,14 @@ def writing(path: Path) -> Iterator[None]:
 
 def disk_error(error: BaseException) -> BaseException | None:
     """What says that a disk took no more, of an error and those that it was raised over; None where none does."""
+    return underlying(error, _of_disk)
+
+
+def underlying(error: BaseException, sought: Callable[[BaseException], bool]) -> BaseException | None:
+    """What is sought of an error and those that it was raised over: torch raises a RuntimeError of its own over any."""
     reason: BaseException | None = error
-    while reason is not None and not _of_disk(reason):
-        reason = reason.__context__  # torch raises a RuntimeError of its own over it
+    while reason is not None and not sought(reason):
+        reason = reason.__context__
     return reason
 
 

@@ -1,5 +1,6 @@
 """Commands on a disk that takes no more: one line, exit code 2, no traceback, nothing half-written."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -46,6 +47,20 @@ def test_denoise_and_noise(save_nifti, trained_run, tmp_path):
     for line, out in zip(failed, [*outs, outs[0]], strict=True):
         assert "cannot be written (" in line and "expected a disk with room for it" in line, line
         assert line.startswith(f"error: {out.parent}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_packed_scan_that_the_disk_of_the_output_cannot_hold_is_not_called_damaged(save_nifti, tmp_path):
+    array = np.random.default_rng(0).normal(0, 300, (2, 64, 64)).astype("<f4")
+    save_nifti(tmp_path / "scan.nii.gz", array)
+    header = "NRRD0004\ntype: float\ndimension: 3\nsizes: 64 64 2\nencoding: gzip\nendian: little\n\n"
+    (tmp_path / "scan.nrrd").write_bytes(header.encode() + gzip.compress(array.tobytes()))
+    (tmp_path / "out").mkdir()
+    codes, lines = on_full_disk(
+        6000, *(("denoise", tmp_path / name, tmp_path / "out/o.nii") for name in ("scan.nii.gz", "scan.nrrd"))
+    )
+    said = f"error: {tmp_path / 'out'}: cannot be written (File too large), expected a disk with room for it"
+    assert (codes, lines) == ([2, 2], [said, said])
     assert list((tmp_path / "out").iterdir()) == []
 
 

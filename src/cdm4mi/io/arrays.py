@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,15 +72,30 @@ def reserve(file: Any, size: int) -> None:
 def scratch_file() -> BinaryIO | None:
     """A file without a name in the folder of ``arrays_in``; None outside of it."""
     folder = _folder.get()
-    return None if folder is None else tempfile.TemporaryFile(dir=folder)
+    if folder is None:
+        return None
+    with writing(folder):
+        return tempfile.TemporaryFile(dir=folder)
+
+
+def put(file: BinaryIO, data: bytes) -> None:
+    """Write to a scratch file, or to one in memory. Raises UserError where the disk has no room for it."""
+    try:
+        with writing(_folder.get() or Path(tempfile.gettempdir())):
+            file.write(data)
+            file.flush()
+    except UserError:
+        with suppress(OSError):
+            file.close()  # which would write the rest, now or when it is forgotten
+        raise
 
 
 def free_space() -> tuple[str, int]:
-    """What arrays lie in, "memory" or "disk", and how many bytes of it are free."""
+    """What arrays lie in, in words, and how many bytes of it are free."""
     folder = _folder.get()
     if folder is None:
         return "memory", int(psutil.virtual_memory().available)
-    return "disk", shutil.disk_usage(folder).free
+    return f"disk of {folder}", shutil.disk_usage(folder).free
 
 
 def from_file(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...], offset: int = 0) -> NDArray[Any]:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cdm4mi.errors import UserError
+from cdm4mi.errors import UserError, amount
+from cdm4mi.files import writing
 from cdm4mi.io.detect import detect
 from cdm4mi.io.dicom.instance import Elements, Instance, open_instance
 from cdm4mi.io.dicom.mosaic import plane_size
@@ -188,15 +189,18 @@ def _list(files: Sequence[ScanFile]) -> Listing:
 def is_broken(file: ScanFile, endings: Iterable[str]) -> bool:
     """Whether a file in no known format should be a scan.
 
-    It is named as one, or it is empty or zeros, as a full disk leaves it, under one of the ``endings`` of the scans
-    beside it.
+    It is named as one, or it is empty, zeros (as a full disk leaves it) or not to be read, under one of the ``endings``
+    of the scans beside it.
     """
     path = Path(file.name.removesuffix(".gz") if file.name.endswith(".dcm.gz") else file.name)
     if path.name.startswith("."):
         return False
     if format_of_ending(path) not in (None, "png") and not is_data_file(path):
         return True
-    return path.suffix in endings and not file.head(HEAD).strip(b"\0")
+    try:
+        return path.suffix in endings and not file.head(HEAD).strip(b"\0")
+    except UserError:  # it cannot be read
+        return True
 
 
 def _of_dicomdir(file: ScanFile, instance: Instance) -> Listing:
@@ -234,8 +238,9 @@ def _of_zip(file: ScanFile) -> Listing:
                 raise UserError(
                     f"{file.name}: claims to unpack to {total / 2**30:.0f} GB, expected at most {_ZIP_GAIN} times"
                 )
-            if total > shutil.disk_usage(folder).free // 2:
-                raise UserError(f"{file.name}: unpacks to {total / 2**30:.1f} GB, more than the temporary folder has")
+            if total > (most := shutil.disk_usage(folder).free // 2):
+                what = f"half of the free disk of {folder.parent}"
+                raise UserError(f"{file.name}: unpacks to {amount(total)}, more than {amount(most)}, {what}")
             # Folders are numbered, so that no name in the archive can lead out of the temporary folder.
             subfolders: dict[str, Path] = {}
             files = []
@@ -244,7 +249,7 @@ def _of_zip(file: ScanFile) -> Listing:
                 subfolder = subfolders.setdefault(inside, folder / str(len(subfolders)))
                 subfolder.mkdir(exist_ok=True)
                 target = subfolder / (os.path.basename(entry.filename.replace("\\", "/")) or "file")
-                with archive.open(entry) as packed, open(target, "wb") as unpacked:
+                with archive.open(entry) as packed, writing(folder.parent), open(target, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
                 files.append(ScanFile(entry.filename, target))
         listing = _not_empty(_list(sorted(files, key=lambda file: file.name)), file.name)

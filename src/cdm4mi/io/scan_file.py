@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cdm4mi.errors import UserError
-from cdm4mi.io.arrays import free_space, scratch_file
+from cdm4mi.errors import UserError, amount
+from cdm4mi.io.arrays import free_space, put, scratch_file
 
 GZIP = b"\x1f\x8b"
 """How a gzip file begins."""
@@ -52,9 +52,9 @@ class ScanFile:
         try:
             with self.open() as opened, gzip.open(opened) as packed:
                 while part := packed.read(2**20):
-                    content.write(part)
+                    put(content, part)
                     if content.tell() > most:
-                        raise UserError(f"{self.name}: unpacks to more than {most >> 20} MiB, half of the free {what}")
+                        raise UserError(f"{self.name}: unpacks to more than {amount(most)}, half of the free {what}")
         except (EOFError, gzip.BadGzipFile, zlib.error):
             raise UserError(f"{self.name}: the gzip data are damaged or cut short") from None
         content.seek(0)

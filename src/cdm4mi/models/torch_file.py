@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from cdm4mi.files import replacing_file
+from cdm4mi.files import replacing_file, underlying
 
 
 def save_torch(value: Any, path: Path, keep: Path | None = None) -> None:
@@ -24,9 +24,7 @@ def write_torch(value: Any, file: BinaryIO) -> None:
     try:
         torch.save(value, file)
     except RuntimeError as error:
-        reason: BaseException | None = error
-        while reason is not None and isinstance(reason, Exception):
-            reason = reason.__context__
+        reason = underlying(error, lambda below: not isinstance(below, Exception))
         if reason is None:
             raise
         raise reason from None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.io.arrays import check_memory, from_file, planes, scratch_file
+from cdm4mi.io.arrays import check_memory, from_file, planes, put, scratch_file
 from cdm4mi.io.scan_file import DEFLATE_GAIN, GZIP, ScanFile
 
 _PART = 2**20
@@ -59,7 +59,7 @@ def _inflated(packed: BinaryIO, needed: int, name: str) -> BinaryIO:
             inflater = zlib.decompressobj(zlib.MAX_WBITS | 32)
             while not inflater.eof:
                 part = inflater.decompress(waiting, _PART)
-                made.write(part[:left])
+                put(made, part[:left])
                 left -= len(part[:left])
                 waiting = inflater.unconsumed_tail or (b"" if inflater.eof else packed.read(_PART))
                 if not waiting and not part and not inflater.eof:
