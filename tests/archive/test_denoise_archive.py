@@ -75,6 +75,40 @@ def test_names_and_tree_are_kept(denoise, noisy, tmp_path):
     assert not [secret for secret in SECRETS if secret in written]
 
 
+@pytest.mark.parametrize("bids", [False, True])
+def test_what_cannot_be_read_is_a_line_and_the_others_go_on(bids, denoise, noisy, tmp_path, monkeypatch):
+    names = [f"sub-{n}/anat/sub-{n}_T1w.nii.gz" for n in range(4)]
+    for name in names:
+        noisy(tmp_path / "in" / name)
+    dicom_series(tmp_path / "in/sub-0/bare", 1).joinpath("0.dcm").rename(tmp_path / "in/sub-0/bare/0")
+    (tmp_path / "in/sub-0/bare/closed").write_bytes(b"a slice, by its folder")
+    if bids:
+        (tmp_path / "in/dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    closed = {str(tmp_path / "in" / name) for name in (names[1], "sub-2/anat", "sub-3", "sub-0/bare/closed")}
+    scandir, opened = os.scandir, Path.open
+
+    def guarded(function):
+        def call(path=".", *arguments, **options):
+            if str(path) in closed:
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "scandir", guarded(scandir))
+    monkeypatch.setattr(Path, "open", guarded(opened))
+    code, printed, err = denoise(tmp_path / "in", tmp_path / "out", "--modality", "CT")
+    failed = {line["input"]: line["message"] for line in lines(tmp_path / "out") if line["status"] == "failed"}
+    of_series = {str(tmp_path / "in/sub-0/bare/closed"): "cannot be read (empty, damaged or something else)"}
+    assert code == 1 and f"{1 if bids else 2} scan" in printed, err
+    assert failed == {
+        str(tmp_path / "in" / names[1]): "cannot be read (Permission denied)",
+        str(tmp_path / "in/sub-2/anat"): "cannot be listed (Permission denied)",
+        str(tmp_path / "in/sub-3"): "cannot be listed (Permission denied)",
+        **({} if bids else of_series),
+    }
+
+
 def test_a_series_in_several_folders_is_one_scan(denoise, tmp_path):
     for k in range(2):
         dicom_slice(tmp_path / "in" / f"{k}" / "a.dcm", k)
@@ -110,6 +144,29 @@ def test_the_same_command_goes_on(options, denoise, tmp_path, monkeypatch):
         code, _, err = denoise(*arguments, *other)  # not the same outputs
         assert code == 1 and err.count("not restored") == 2 and "not an empty folder" in err
     assert len({pydicom.dcmread(path).PatientID for path in out.rglob("*.dcm")}) == 1
+
+
+def test_other_settings_leave_the_outputs_and_their_lines(denoise, noisy, tmp_path):
+    for name in ("a.nii", "b.nii"):
+        noisy(tmp_path / "in" / name)
+    arguments = (tmp_path / "in", tmp_path / "out", "--modality", "CT")
+    assert denoise(*arguments)[0] == 0
+    before = lines(tmp_path / "out")
+    (tmp_path / "out/b.nii").unlink()
+    (tmp_path / "out/b.nii.cdm4mi.json").unlink()
+    code, printed, err = denoise(*arguments, "--seed", 3)
+    assert code == 1 and "a.nii: exists" in err and "1 scan restored" in printed
+    after = lines(tmp_path / "out")
+    assert after[0] == before[0] and after[1]["status"] == "restored"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_bids_dataset_of_a_damaged_description_is_no_plain_tree(text, denoise, noisy, tmp_path):
+    noisy(tmp_path / "in/sub-01/anat/sub-01_T1w.nii.gz")
+    (tmp_path / "in/dataset_description.json").write_text(text)
+    code, _, err = denoise(tmp_path / "in", tmp_path / "out")
+    assert code == 2 and err.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert "dataset_description.json: found no readable JSON object with a BIDSVersion" in err
 
 
 def test_parts_are_disjoint_and_together_the_whole(denoise, noisy, tmp_path):
@@ -153,6 +210,10 @@ def test_paths_of_a_pattern_and_of_a_csv(denoise, noisy, tmp_path):
         ("scans", "out.nii", [], "holds 2 scans, expected the number of one (--series)"),
         ("scans", "out", ["--uncertainty", "sd.nii"], "--uncertainty: found given for 2 scans"),
         ("scans", "out", ["--like", "scans/1.nii"], "--like: found given for 2 scans"),
+        ("scans/1.nii", "out.nii", ["--shard", "1/2"], "--shard: found given for one scan, scans/1.nii, expected many"),
+        ("scans/1.nii", "out", ["--workers", "2"], "--workers: found given for one scan, scans/1.nii, expected many"),
+        ("scans", "out.nii", ["--shard", "1/2"], "out.nii: is named as one file, expected a folder"),
+        ("scans/*.nii", "out.nii", [], "out.nii: is named as one file, expected a folder"),
         ("scans", "out", ["--shard", "9/8"], "--shard: found 9/8, expected i/n with i from 1 to n"),
         ("scans", "out", ["--shard", "all"], "--shard: found all, expected i/n with i from 1 to n"),
         (

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cdm4mi import __version__
-from cdm4mi.archive.series import Archive, Series
+from cdm4mi.archive.series import Archive, Series, unlisted
 from cdm4mi.archive.table import Row
+from cdm4mi.errors import UserError
 from cdm4mi.files import readable, replacing_file
-from cdm4mi.io.folders import folders_under
+from cdm4mi.io.folders import Unlisted, folders_under
 
 DESCRIPTION = "dataset_description.json"
 SUFFIXES = {
@@ -45,18 +46,22 @@ measured; archive.csv is a table of all images. For research: not for clinical u
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is the root of a BIDS dataset."""
-    return "BIDSVersion" in _json(folder / DESCRIPTION)
+    """Whether a folder is the root of a BIDS dataset. Raises UserError where the description of one is damaged."""
+    description = folder / DESCRIPTION
+    if description.exists() and "BIDSVersion" not in _json(description):
+        raise UserError(f"{description}: found no readable JSON object with a BIDSVersion, expected that of a dataset")
+    return description.exists()
 
 
 def find(root: Path) -> Archive:
     """The images below ``sub-*`` that are restored, and a row for each that is passed over, with the reason."""
-    archive = Archive(dataset=root)
+    archive, closed = Archive(dataset=root), list[Unlisted]()
     for subject in sorted(path for path in root.glob("sub-*") if path.is_dir()):
-        for folder, files in folders_under(subject):
+        for folder, files in folders_under(subject, unlisted=closed):
             for file in files:
                 if file.name.endswith((".nii", ".nii.gz")):
                     _add(archive, root, folder.name, file)
+    archive.problems += unlisted(closed)
     return archive
 
 

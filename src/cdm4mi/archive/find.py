@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cdm4mi import io
 from cdm4mi.archive import bids
-from cdm4mi.archive.series import Archive, Series
+from cdm4mi.archive.series import Archive, Series, unlisted
 from cdm4mi.archive.table import Row
 from cdm4mi.data.inventory import Inventory, Unit, find_scans, group_files
 from cdm4mi.errors import UserError
@@ -50,7 +50,8 @@ def find_archive(source: Path, out: Path, always: bool = False, progress: Progre
         folder = Path(os.path.abspath(source.parent))
         root = folder if all(folder in path.parents for path in paths) else _common([path.parent for path in paths])
         inventory = _of_paths(paths, out)
-        missing = [Row(str(path), "", "failed", "does not exist") for path in paths if not path.exists()]
+        none = "does not exist, or its folder cannot be looked into"
+        missing = [Row(str(path), "", "failed", none) for path in paths if not os.path.exists(path)]
         archive = _archive(inventory, root, progress)
         archive.problems = sorted([*archive.problems, *missing], key=lambda row: row.input)
         archive.refuse_place(source, out)
@@ -58,7 +59,10 @@ def find_archive(source: Path, out: Path, always: bool = False, progress: Progre
     elif source.is_file():
         root, inventory = source.parent, Inventory([Unit((source,), str(source), "", source.name)])
     else:
-        inventory = find_scans([source], None if out.resolve() == source.resolve() else out)
+        inventory = find_scans([source], None if out.resolve() == source.resolve() else out, go_on=True)
+        for error in inventory.unlisted:
+            if error.folder == source:
+                raise error
     if source.exists() and not always and _is_one_scan(source, out, inventory):
         return None
     archive = _archive(inventory, root, progress)
@@ -88,11 +92,11 @@ def _is_one_scan(source: Path, out: Path, inventory: Inventory) -> bool:
 
 def _of_paths(paths: Sequence[Path], out: Path) -> Inventory:
     """The inventory of files, and of folders with what is below them."""
-    found = group_files(path for path in paths if path.is_file())
-    below = find_scans([path for path in paths if path.is_dir()], out)
+    found = group_files(path for path in paths if os.path.isfile(path))  # False where its folder cannot be looked into
+    below = find_scans([path for path in paths if os.path.isdir(path)], out, go_on=True)
     units = {unit.files: unit for unit in (*below.units, *found.units)}
     counts = Counter(found.passed_over) + Counter(below.passed_over)
-    return Inventory([units[files] for files in sorted(units)], dict(counts))
+    return Inventory([units[files] for files in sorted(units)], dict(counts), below.unlisted)
 
 
 def _listed(file: Path) -> list[Path]:
@@ -121,7 +125,7 @@ def _common(folders: Sequence[Path]) -> Path:
 
 def _archive(inventory: Inventory, root: Path, progress: Progress | None) -> Archive:
     """List every unit, and name the output of every scan by the unit's path below ``root``."""
-    archive = Archive(others=Counter(inventory.passed_over))
+    archive = Archive(others=Counter(inventory.passed_over), problems=unlisted(inventory.unlisted))
     listed: list[tuple[Unit, Path, list[io.ScanInfo]]] = []
     for done, unit in enumerate(inventory.units, 1):
         label = unit.label
@@ -130,7 +134,7 @@ def _archive(inventory: Inventory, root: Path, progress: Progress | None) -> Arc
         except UserError as error:
             if ending(unit.files[0]) == ".zip":
                 archive.problems.append(Row(label, "", "passed", str(error)))
-            elif ScanFile(label, unit.files[0]).head(2) == b"PK":  # a document that is a zip inside
+            elif _is_zip(unit.files[0]):  # a document
                 archive.others["other files"] += 1
             else:
                 archive.problems.append(Row(label, "", "failed", str(error).removeprefix(f"{unit.files[0].name}: ")))
@@ -145,6 +149,13 @@ def _archive(inventory: Inventory, root: Path, progress: Progress | None) -> Arc
     archive.series = sorted(_named(listed), key=lambda series: (series.source, series.target))
     archive.problems.sort(key=lambda row: row.input)
     return archive
+
+
+def _is_zip(file: Path) -> bool:
+    try:
+        return ScanFile(file.name, file).head(2) == b"PK"
+    except UserError:
+        return False
 
 
 def _named(listed: Sequence[tuple[Unit, Path, list[io.ScanInfo]]]) -> list[Series]:

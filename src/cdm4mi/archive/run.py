@@ -16,6 +16,7 @@ from cdm4mi.archive.spread import STARTS_IN, cluster_at, in_turn, local_cluster,
 from cdm4mi.archive.table import Row, Table, is_table
 from cdm4mi.errors import UserError
 from cdm4mi.io.dicom.deidentify import deidentification
+from cdm4mi.io.formats import format_of_ending
 from cdm4mi.locks import sole_writer
 from cdm4mi.trust.written import check_report_place
 
@@ -46,6 +47,11 @@ class Spread:
         if self.shard is not None and not 1 <= self.shard[0] <= self.shard[1]:
             found = "{}/{}".format(*self.shard)
             raise UserError(field="shard", found=found, expected="i/n with i from 1 to n, such as 3/8")
+
+    @property
+    def given(self) -> str:
+        """The field that asks for several processes."""
+        return "shard" if self.shard is not None else "scheduler" if self.scheduler is not None else "workers"
 
     @property
     def table(self) -> str:
@@ -111,6 +117,8 @@ def _refuse_folder(out: Path) -> None:
     """Raise UserError for outputs in a folder that holds something else than restored scans."""
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: is a file, expected a folder for the restored scans")
+    if not out.exists() and format_of_ending(out) is not None:
+        raise UserError(f"{out}: is named as one file, expected a folder for the restored scans")
     held = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.is_dir() else []
     if held and not any(is_table(path) for path in out.glob("archive*.csv")):
         raise UserError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cdm4mi import io
 from cdm4mi.archive.table import Row
 from cdm4mi.errors import UserError
+from cdm4mi.io.folders import Unlisted
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Series:
         """The scan itself. Raises UserError."""
         listing = io.list_scans(self.files[0]) if self.one_file else io.sort_files(self.files)
         return listing.choose(Path(self.source).name, self.number).load()
+
+
+def unlisted(folders: Iterable[Unlisted]) -> list[Row]:
+    """A row for each folder that cannot be looked into."""
+    return [Row(str(error.folder), "", "failed", error.why) for error in folders]
 
 
 @dataclass

@@ -79,9 +79,18 @@ class Table:
             os.fsync(file.fileno())
 
     def tidy(self) -> None:
-        """Keep the last line of each scan, in the order of the inputs."""
+        """Keep the last line of each scan, in the order of the inputs.
+
+        A failure does not count where an output of before is there, of which that run's line tells.
+        """
         with self.path.open(encoding="utf-8", newline="") as file:
             _, *lines = csv.reader(file)
-        last = {line[1] or line[0]: line for line in lines if len(line) == len(COLUMNS)}
+        last: dict[str, list[str]] = {}
+        for line in lines:
+            if len(line) == len(COLUMNS):
+                source, output, status, *_ = line
+                scan = output or source
+                if not (status == "failed" and scan in last and (self.path.parent / scan).exists()):
+                    last[scan] = line
         with replacing_file(self.path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *sorted(last.values())])

@@ -56,6 +56,10 @@ def archive_at(source: Path, out: Path, of_one_scan: dict[str, Any], spread: Spr
         archive = find_archive(
             source, out, spread is not None, lambda done, total: bar.update(task, completed=done, total=total)
         )
+    alone = source.is_file() and archive is not None and [one.source for one in archive.series] == [str(source)]
+    if alone and spread is not None:
+        expected = "many scans: a folder, a pattern in quotes, a CSV or a BIDS dataset"
+        raise UserError(field=spread.given, found=f"given for one scan, {source}", expected=expected)
     if archive is not None and given:
         many = counted(len(archive.series), "scan")
         raise UserError(field=given[0], found=f"given for {many} of {source}", expected="one scan")

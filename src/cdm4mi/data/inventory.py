@@ -11,7 +11,7 @@ from cdm4mi import io
 from cdm4mi.data.names import patch_patient, patient_names
 from cdm4mi.errors import UserError
 from cdm4mi.io.detect import detect
-from cdm4mi.io.folders import folders_under
+from cdm4mi.io.folders import Unlisted, folders_under
 from cdm4mi.io.formats import format_of_ending, is_data_file
 from cdm4mi.io.listing import is_broken
 from cdm4mi.io.scan_file import ScanFile
@@ -41,10 +41,14 @@ class Unit:
 
 @dataclass
 class Inventory:
-    """The units of some paths in a fixed order, and counts of files that were passed over, by kind."""
+    """The units of some paths in a fixed order, and counts of files that were passed over, by kind.
+
+    unlisted: folders that could not be looked into.
+    """
 
     units: list[Unit] = field(default_factory=list)
     passed_over: dict[str, int] = field(default_factory=dict)
+    unlisted: list[Unlisted] = field(default_factory=list)
 
     def count(self, kind: str, number: int) -> None:
         """Add to the count of files of a kind that were passed over."""
@@ -52,11 +56,12 @@ class Inventory:
             self.passed_over[kind] = self.passed_over.get(kind, 0) + number
 
 
-def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventory:
+def find_scans(paths: Sequence[Path], leave_out: Path | None = None, *, go_on: bool = False) -> Inventory:
     """Scans of the paths, folders recursively but for the folder ``leave_out``, in the order of their names.
 
     Hidden files are passed over, and PNG files in folders, which are pictures more often than scans. Raises UserError
-    for a path that does not exist.
+    for a path that does not exist, and for a folder that cannot be listed; go_on: such a folder is kept in
+    ``unlisted`` instead.
     """
     found = Inventory()
     entries: list[_Entry] = []
@@ -66,7 +71,7 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None) -> Inventor
         if not root.is_dir():
             entries.append((root, (root,), root, "file"))
             continue
-        for folder, files in folders_under(root, leave_out):
+        for folder, files in folders_under(root, leave_out, found.unlisted if go_on else None):
             entries += _of_folder(folder, [file for file in files if not file.name.startswith(".")], root, found)
     return _with_units(found, entries)
 
