@@ -332,6 +332,29 @@ def test_an_output_that_exists_is_replaced_only_when_asked_for(command, trained_
     assert len(list(tmp_path.glob("precious.*.cdm4mi.json"))) == 2
 
 
+def test_a_record_that_is_not_of_this_run_is_replaced_only_when_asked_for(command, trained_run, save_nifti, tmp_path):
+    source, out, record = (
+        save_nifti(tmp_path / "in.nii", noisy_ct()[1]),
+        tmp_path / "o.nii",
+        tmp_path / "o.nii.cdm4mi.json",
+    )
+    ways = ("denoise", source, out, "--model", trained_run, "--modality", "CT"), ("noise", source, out)
+    record.write_bytes(b"precious")
+    for way in ways:
+        code, _, err = command(*way)
+        assert code == 2 and "o.nii.cdm4mi.json: exists, expected a new name" in err
+    assert record.read_bytes() == b"precious" and not out.exists()
+    assert command(*ways[0], "--force")[0] == 0
+    out.unlink()
+    assert command(*ways[0], "--seed", 1)[0] == 2  # the record of another run
+    assert command(*ways[0])[0] == 0 and out.exists()  # of this one, as a kill between the two leaves it
+    record.unlink()
+    record.mkdir()
+    for way in ways:
+        code, _, err = command(*way, "--force")
+        assert code == 2 and "json: is a folder, expected the name of a file" in err
+
+
 @pytest.mark.parametrize("name", ["restored_0.5mm", "1.2.840.99"])
 def test_a_name_with_dots_is_a_folder(command, trained_run, name, tmp_path):
     dicom_series(tmp_path / "in")

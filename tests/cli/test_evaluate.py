@@ -202,7 +202,9 @@ def test_a_stated_uncertainty_is_judged(scans, tmp_path):
     truth = clean + 20 * rng.standard_normal(clean.shape)
     draws = [save(tmp_path / f"s{k}.nii", clean + 20 * rng.standard_normal(clean.shape)) for k in range(4)]
     drawn = save(tmp_path / "truth.nii", truth)
-    result = run(pred, drawn, *(a for d in draws for a in ("--sample", d)), "--json", out, "--protocol", "ct-1000")
+    result = run(
+        pred, drawn, *(a for d in draws for a in ("--sample", d)), "--json", out, "--protocol", "ct-1000", "--force"
+    )
     assert result.exit_code == 0, result.output
     assert scores()["interval_level"] == pytest.approx(0.6)
     assert scores()["coverage"] == pytest.approx(0.6, abs=0.01)

@@ -38,7 +38,11 @@ def test_inspect_and_noise(command, scan, tmp_path):
 
 def test_evaluate_writes_its_tables(command, scan, tmp_path):
     table, record = tmp_path / f"{NAME}.csv", tmp_path / f"{NAME}.json"
-    code, _, err = command("evaluate", scan, scan, "--csv", table, "--json", record)
+    arguments = ("evaluate", scan, scan, "--csv", table, "--json", record)
+    record.write_text("precious")
+    code, _, err = command(*arguments)
+    assert code == 2 and "exists, expected a new name" in err and record.read_text() == "precious"
+    code, _, err = command(*arguments, "--force")
     assert code == 0, err
     with table.open(encoding="utf-8", newline="") as file:
         assert SHOWN in {row["scan"] for row in csv.DictReader(file)}

@@ -44,6 +44,7 @@ def evaluate(
     ] = None,
     csv: Annotated[Path | None, typer.Option(help="write the scores of every slice, scan and patient here")] = None,
     json: Annotated[Path | None, typer.Option(help="write protocol, means, tests and all scores here")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace files of scores that exist")] = False,
 ) -> None:
     """Print PSNR, SSIM, mean absolute error and more of restored scans against their references.
 
@@ -60,9 +61,15 @@ def evaluate(
     from cdm4mi.evaluation.aggregate import Row
     from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
     from cdm4mi.evaluation.study import study_of, write_csv, write_json
+    from cdm4mi.files import check_place, refuse_taken
 
     if uncertainty is not None and sample:
         raise UserError("--sample: found with --uncertainty, expected one of them")
+    for place in filter(None, (csv, json)):
+        check_place(place)
+        refuse_taken(place, folder=False)
+        if not force:
+            io.refuse_existing(place)
     others = [path for path in (ref, noisy, uncertainty, *(sample or [])) if path is not None]
     scans = list(judge.pair_scans(pred, *others))
     patients = patient_names([paths[1] for _, paths in scans])

@@ -16,7 +16,7 @@ from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.degradation import Degradation, Frame
 from cdm4mi.diffusion.noise import generator
 from cdm4mi.errors import UserError, naming
-from cdm4mi.files import replacing_together
+from cdm4mi.files import refuse_taken, replacing_together
 from cdm4mi.intensity import guess_notice, window_for
 from cdm4mi.io import Volume
 from cdm4mi.locks import sole_writer
@@ -109,11 +109,13 @@ def noise_file(
     with sole_writer(target, "noise"), naming("scan", source.name):
         if not force and target.resolve() != source.resolve():  # which no argument makes possible
             io.refuse_existing(target)
+            io.refuse_existing(io.record_path(target))
         volume = io.read(source, series)
         if modality is not None:
             volume = replace(volume, modality=modality)
         template = None if like is None else io.read(like)
         io.check_target(volume, target, template, deidentify)
+        refuse_taken(io.record_path(target), folder=False)
         noisy = noisy_scan(volume, noise, seed, progress)
         settings = {"noise": noise.model_dump(mode="json", exclude_none=True), "seed": seed}
         about = io.input_record(volume)

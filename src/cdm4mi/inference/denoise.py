@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cdm4mi import io
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError, naming
-from cdm4mi.files import replacing_together
+from cdm4mi.files import refuse_taken, replacing_together
 from cdm4mi.inference.record import DenoiseRecord
 from cdm4mi.inference.restorer import OnSlab, Restoration, Restorer
 from cdm4mi.inference.scan import Scan
@@ -148,8 +148,12 @@ def denoise_file(
             refuse_other_quantities(volume, name, _ALL_THE_SAME)
         template = None if like is None else io.read(like)
         others = [io.read(path) for path in contrasts]
-        if resume and (finished := _finished(target, restorer, volume, seed, noise, deidentify)):
-            return finished
+        earlier = _earlier(target, restorer, volume, seed, noise, deidentify)
+        if resume and earlier is not None and target.exists():
+            if isinstance(deidentify, Deidentification) and deidentify.random:
+                expected = "the secret of that run in `deidentify_key`, or a new folder"
+                raise UserError(f"{target}: has random patient IDs of an earlier run, expected {expected}")
+            return earlier
         # Found out before the work: what would stop the writing after it.
         io.check_target(volume, target, template, deidentify)
         if uncertainty is not None:
@@ -161,8 +165,11 @@ def denoise_file(
                     field="uncertainty", found=f"{uncertainty}, the place of the output", expected="another"
                 )
             io.check_map_target(volume, uncertainty, template)
+        refuse_taken(io.record_path(target), folder=False)
         for output in () if force else filter(None, (target, uncertainty)):
             io.refuse_existing(output)
+        if not force and earlier is None:  # which a kill may have parted from its output
+            io.refuse_existing(io.record_path(target))
 
         def begin(scan: Scan) -> None:
             if observer is not None:
@@ -215,7 +222,7 @@ def _written(
     return record
 
 
-def _finished(
+def _earlier(
     target: Path,
     restorer: Restorer,
     volume: Volume,
@@ -223,9 +230,9 @@ def _finished(
     noise: float | None,
     deidentify: bool | Deidentification,
 ) -> DenoiseRecord | None:
-    """The record of an output that is there whole, and is what would be written; else None."""
+    """The record that lies beside an output, or where it would, if it is the one that would be written; else None."""
     place = io.record_path(target)
-    if not (target.exists() and place.is_file()):
+    if not place.is_file():
         return None
     try:
         record = read_record_as(DenoiseRecord, place.read_bytes(), str(place), "the record of a restored scan")
@@ -242,7 +249,4 @@ def _finished(
         )
     except (OSError, UserError):
         return None
-    if alike and isinstance(deidentify, Deidentification) and deidentify.random:
-        expected = "the secret of that run in `deidentify_key`, or a new folder"
-        raise UserError(f"{target}: has random patient IDs of an earlier run, expected {expected}")
     return record if alike else None
