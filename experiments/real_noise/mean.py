@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 
-from cdm4mi.models.checkpoint import load_model, read_ckpt
+from cdm4mi.models.checkpoint import load_model
+from cdm4mi.models.ckpt_file import read_ckpt
 from cdm4mi.models.torch_file import save_torch
 
 

@@ -53,5 +53,10 @@ def read_record_as(kind: type[Kind], data: Any, where: str, expected: str) -> Ki
         return kind.model_validate_json(data) if isinstance(data, bytes) else kind.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if first["loc"] == ("format",) and first["type"] == "less_than_equal":
+            found, known = first["input"], first["ctx"]["le"]
+            raise UserError(
+                f"{where}: format: found {found}, which a newer version of cdm4mi wrote; expected at most {known} here"
+            ) from None
         field = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: {field + ': ' if field else ''}{first['msg']}, expected {expected}") from None

@@ -14,7 +14,8 @@ from cdm4mi.config import parse_config
 from cdm4mi.diffusion.schedules import make_betas
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_network
-from cdm4mi.models.checkpoint import load_model, read_ckpt
+from cdm4mi.models.checkpoint import load_model
+from cdm4mi.models.ckpt_file import read_ckpt
 
 UNET = {
     "in_channel": 2,

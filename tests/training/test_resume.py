@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 import training_runs as runs
 
 from cdm4mi.errors import UserError
@@ -186,9 +187,42 @@ def test_a_damaged_last_checkpoint_falls_back_on_the_one_before(damage, uninterr
     assert "last.ckpt: is missing; going on from best.ckpt, step " in caplog.text
     for name in ("last", "previous", "best"):
         cut(folder / f"{name}.ckpt")
-    with pytest.raises(UserError, match=r"last\.ckpt: is cut or damaged, and so is every other of the run") as error:
+    with pytest.raises(UserError, match=r"last\.ckpt: is cut or damaged, .*; no other of the run is whole") as error:
         newest_checkpoint(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("optimizer_states"), "optimizer_states: missing, expected a list"),
+        (lambda c: c.pop("lr_schedulers"), "lr_schedulers: missing, expected a list"),
+        (lambda c: c.pop("pytorch-lightning_version"), "pytorch-lightning_version: missing, expected a text"),
+        (lambda c: c.pop("PairData"), "PairData: missing, expected a mapping"),
+        (lambda c: c.update(loops={}), "loops.fit_loop: missing, expected a mapping"),
+        (lambda c: c.update(optimizer_states=[{}]), r"optimizer_states\[0\].state: missing, expected a mapping"),
+        (lambda c: c.update(optimizer_states=[]), "optimizer_states: found an empty list, expected one item or more"),
+        (lambda c: c["lr_schedulers"][0].pop("lr_lambdas"), r"lr_schedulers\[0\].lr_lambdas: missing, expected a list"),
+        (
+            lambda c: next(iter(c["callbacks"].values())).pop("best_model_path"),
+            "callbacks: ModelCheckpoint.best_mod",
+        ),
+        (lambda c: c.update(global_step="x"), "global_step: found a text, expected a whole number"),
+        (lambda c: c.update(cdm4mi=[1]), "cdm4mi: found a list, expected a mapping"),
+        (lambda c: c["ema"].pop("weights"), "ema.weights: missing, expected a mapping"),
+    ],
+)
+def test_a_checkpoint_without_a_part_that_a_training_needs_is_one_line(change, words, uninterrupted, tmp_path, caplog):
+    folder, checkpoint = tmp_path / "checkpoints", runs.checkpoint(uninterrupted("plain"))
+    change(checkpoint)
+    folder.mkdir()
+    torch.save(checkpoint, folder / "last.ckpt")
+    with pytest.raises(UserError, match=rf"checkpoints/last\.ckpt: {words}") as error:
+        newest_checkpoint(folder)
+    assert "\n" not in str(error.value)
+    shutil.copy(uninterrupted("plain") / "checkpoints" / "previous.ckpt", folder)
+    assert newest_checkpoint(folder) == folder / "last.ckpt"
+    assert "(kept as damaged.ckpt); going on from previous.ckpt, step " in caplog.text
 
 
 def test_a_second_run_into_the_same_folder_is_refused(patches, uninterrupted):

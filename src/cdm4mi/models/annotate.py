@@ -13,7 +13,8 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.models.about import Calibration, LesionCurve, StepsStudy
-from cdm4mi.models.checkpoint import checkpoint_file, load_model, read_ckpt
+from cdm4mi.models.checkpoint import checkpoint_file, load_model
+from cdm4mi.models.ckpt_file import read_ckpt
 from cdm4mi.models.torch_file import save_torch
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import re
 import struct
-import zipfile
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -26,8 +23,9 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.models.about import About
 from cdm4mi.models.build import build_network, build_process
-from cdm4mi.models.inert import load_inert
+from cdm4mi.models.ckpt_file import read_ckpt
 from cdm4mi.models.original import inferred, original_weights
+from cdm4mi.models.parts import check_floating
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
 from cdm4mi.records import read_record_as
@@ -123,44 +121,16 @@ def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
     try:
         with safe_open(file, "pt") as f:
             metadata = f.metadata() or {}
-            tensors = {k: f.get_tensor(k).float() for k in f.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, struct.error) as error:
-        raise UserError(f"{file}: not a readable safetensors file ({_line(error)})") from None
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, struct.error):
+        raise UserError(f"{file}: not a readable safetensors file, or cut or damaged; expected one of cdm4mi") from None
+    about = _about(_json(metadata.get("about", "{}"), file, "about") | {"card": metadata.get("card", "")}, file)
     if config is None:
         if "config" not in metadata:
             raise UserError(f"{file}: holds no cdm4mi configuration in its metadata, expected a model saved by cdm4mi")
         config = _parse(_json(metadata["config"], file, "config"), file)
-    about = _about(_json(metadata.get("about", "{}"), file, "about") | {"card": metadata.get("card", "")}, file)
     nested = _json(metadata["regression"], file, "regression") if "regression" in metadata else None
     return _with_regression(file, config, tensors, about, nested)
-
-
-def read_ckpt(file: Path) -> dict[str, Any]:
-    """A Lightning checkpoint as plain data. Raises UserError where it is none, or would need code to be run.
-
-    Objects of other packages beside the weights (OmegaConf's in ``hyper_parameters``, say) are ``models.inert.Inert``;
-    a checkpoint of this project holds none.
-    """
-    names: list[str] = []
-    try:
-        try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=False)
-        except pickle.UnpicklingError:
-            if not zipfile.is_zipfile(file):  # a bare pickle, or a file of torch before 1.6
-                raise
-            checkpoint, names = load_inert(file)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise UserError(_not_plain(file, named[1] if named else None)) from None
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"{file}: not a readable checkpoint ({_line(error)})") from None
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise UserError(f"{file}: holds no state_dict of tensors, expected a Lightning checkpoint")
-    if names and "cdm4mi" in checkpoint:
-        raise UserError(_not_plain(file, names[0]))
-    found: dict[str, Any] = checkpoint
-    return found
 
 
 def read_about(file: Path) -> About:
@@ -170,13 +140,7 @@ def read_about(file: Path) -> About:
 
 def _about_of(file: Path, checkpoint: dict[str, Any]) -> About:
     facts = {k: v for k, v in checkpoint["cdm4mi"].items() if k not in ("config", "regression")}
-    return _about(facts | {"step": checkpoint.get("global_step", 0)}, file)
-
-
-def _not_plain(file: Path, name: str | None) -> str:
-    found = f" (it names {name})" if name else ""
-    expected = "one that loads with weights_only, or the original work's as torch.save writes it since version 1.6"
-    return f"{file}: not a checkpoint of plain tensors{found}, expected {expected}"
+    return _about(facts | {"step": checkpoint["global_step"]}, file)
 
 
 def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
@@ -185,8 +149,7 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     if "cdm4mi" not in checkpoint:
         return _load_original(file, checkpoint, config)
     own = checkpoint["cdm4mi"]
-    if not isinstance(own, dict) or not isinstance(own.get("config"), dict):
-        raise UserError(f"{file}: holds no configuration under cdm4mi, expected a checkpoint of cdm4mi train")
+    about = _about_of(file, checkpoint)  # before the configuration: a newer format may have keys of its own there
     config = config or _parse(with_paths_of_run(own["config"], file.parent.parent), file)
     weights = {k.removeprefix(_NETWORK): v for k, v in state.items() if k.startswith(_NETWORK)}
     notices = []
@@ -195,7 +158,6 @@ def _load_ckpt(file: Path, config: Config | None) -> TrainedModel:
     else:
         notices.append("the checkpoint has no averaged weights: those as trained are used")
     weights |= {k: v for k, v in state.items() if k.startswith(_REGRESSION)}
-    about = _about_of(file, checkpoint)
     return _with_regression(file, config, weights, about, own.get("regression"), notices)
 
 
@@ -257,6 +219,7 @@ def _assemble(
         what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
         raise UserError(f"{file}: has {what}, expected those of the network in its configuration")
     for name, value in weights.items():
+        check_floating(file, name, value)
         if value.shape != wanted[name].shape:
             raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
         if not torch.isfinite(value).all():

@@ -27,7 +27,8 @@ from cdm4mi.diffusion.solvers.step import Step
 from cdm4mi.diffusion.times import given_times
 from cdm4mi.errors import UserError
 from cdm4mi.models.about import About, checkpoint_section
-from cdm4mi.models.checkpoint import TrainedModel, read_ckpt
+from cdm4mi.models.checkpoint import TrainedModel
+from cdm4mi.models.ckpt_file import read_ckpt
 from cdm4mi.models.condition import Condition
 from cdm4mi.training.modules import Batch, ConditionDDPM
 from cdm4mi.training.run import PairData, fit, run_folder, starting_point

@@ -7,7 +7,6 @@ import shutil
 import signal
 import threading
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +17,27 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from cdm4mi.errors import Terminated, UserError
 from cdm4mi.files import replacing_file
-from cdm4mi.models.checkpoint import read_ckpt
+from cdm4mi.models.ckpt_file import read_ckpt
+from cdm4mi.models.parts import check_parts
 from cdm4mi.training.processes import Agreement
 
 log = logging.getLogger("cdm4mi.training")
 
 LAST, PREVIOUS, BEST, DAMAGED = "last.ckpt", "previous.ckpt", "best.ckpt", "damaged.ckpt"
+_PROGRESS = {"total": dict, "current": dict}
+_RESUMED: dict[str, Any] = {
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "loops": {"fit_loop": {"epoch_progress": _PROGRESS, "epoch_loop.batch_progress": _PROGRESS}},
+    "callbacks": dict,
+    "optimizer_states": [{"state": dict, "param_groups": [{"params": list}]}],
+    "lr_schedulers": [{"last_epoch": int, "base_lrs": list, "lr_lambdas": list}],
+    "PairData": {"step": int, "pairs": int},
+    "cdm4mi": dict,
+}
+"""What a checkpoint must hold for a training to go on from it, as ``models.parts`` has it: Lightning's, and ours."""
+_BEST = {"dirpath": str, "best_model_path": str, "kth_best_model_path": str, "best_k_models": dict}
 SECOND = 1.0
 """Seconds from a signal in which another is the same stop: of a terminal, and of torchrun that passes it on."""
 
@@ -31,39 +45,38 @@ SECOND = 1.0
 def newest_checkpoint(folder: Path) -> Path | None:
     """The last.ckpt of a run's ``checkpoints`` folder, which the run goes on from; None where it has no checkpoint yet.
 
-    Where that file is damaged or gone, the newest whole one takes its place, and a warning names both. Raises
-    UserError where all that are there are damaged.
+    Where that file is gone, or no training can go on from it, the newest that one can go on from takes its place, and a
+    warning names both. Raises UserError where there are files and none is such.
     """
     last, problem = folder / LAST, ""
     for file in (last, folder / PREVIOUS, folder / BEST):
         if not file.exists():
             continue
-        found, step = _damage(file)
-        if found:
-            problem = problem or found
-        elif file == last:
+        try:
+            step = _step_of(file)
+        except UserError as error:
+            problem = problem or str(error)
+            continue
+        if file == last:
             return last
-        else:
-            what = f"{problem} (kept as {DAMAGED})" if last.exists() else f"{last}: is missing"
-            with replacing_file(last, keep=folder / DAMAGED) as temporary:
-                shutil.copyfile(file, temporary)
-            log.warning("%s; going on from %s, step %d", what, file.name, step)
-            return last
+        what = f"{problem} (kept as {DAMAGED})" if last.exists() else f"{last}: is missing"
+        with replacing_file(last, keep=folder / DAMAGED) as temporary:
+            shutil.copyfile(file, temporary)
+        log.warning("%s; going on from %s, step %d", what, file.name, step)
+        return last
     if problem:
-        raise UserError(f"{problem}, and so is every other of the run; without {folder} the run begins anew")
+        raise UserError(f"{problem}; no other of the run is whole, and without {folder} it begins anew")
     return None
 
 
-def _damage(file: Path) -> tuple[str, int]:
-    """A line that says that a checkpoint is damaged, nothing where it is whole; and its step."""
-    damage = f"{file}: is cut or damaged"
-    try:
-        with zipfile.ZipFile(file) as archive:
-            if archive.testzip() is not None:  # torch checks no sums
-                return damage, 0
-        return "", int(read_ckpt(file).get("global_step", 0))
-    except (UserError, zipfile.BadZipFile, OSError):
-        return damage, 0
+def _step_of(file: Path) -> int:
+    """The step of a checkpoint. Raises UserError where no training can go on from it."""
+    checkpoint = read_ckpt(file)
+    check_parts(file, "", checkpoint, _RESUMED)
+    for name, state in checkpoint["callbacks"].items():
+        check_parts(file, f"callbacks: {name.partition('{')[0]}", state, _BEST if "dirpath" in state else dict)
+    step: int = checkpoint["global_step"]
+    return step
 
 
 class LastCheckpoint(Checkpoint):
