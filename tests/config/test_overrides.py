@@ -7,7 +7,10 @@ import pytest
 from cdm4mi.config import load_config, parse_config
 from cdm4mi.config.fields import find
 from cdm4mi.errors import UserError
+from cdm4mi.models import build_process
+from cdm4mi.training.run import check_sampling
 
+NO_WEIGHTS = "neighbour_std=null"
 EXPERIMENT = Path(__file__).parents[1] / "support" / "original_experiment.yaml"
 
 
@@ -78,6 +81,32 @@ def test_an_override_of_one_key_leaves_the_others_as_they_are():
     expected.training.max_tsteps = 20
     expected.model.unet_rosinality_config.dropout = 0.0
     assert config == expected
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["path=i2sb"],
+        ["path=bridge", "bridge_noise=0", "conditioning_key=none", "in_channel=1", "parameterization=v", NO_WEIGHTS],
+    ],
+)
+def test_the_solver_of_a_preset_gives_way_to_one_that_the_path_allows(overrides, caplog):
+    config = load_config("precond", overrides)
+    check_sampling(config, build_process(config.model))
+    assert (config.sampling.solver, config.sampling.spacing) == ("ddim", "trailing")
+    assert "sampling.solver dpmpp_2m is for paths with noise: ddim (trailing) in its place" in caplog.text
+    config = load_config("precond", [*overrides, "solver=euler", "spacing=linspace"])
+    assert (config.sampling.solver, config.sampling.spacing) == ("euler", "linspace")
+    assert load_config("precond", [*overrides, "solver=heun"]).sampling.solver == "heun"  # refused by the training
+
+
+def test_the_solver_of_a_preset_stays_where_the_path_allows_it(caplog):
+    for path in ("residual", "bridge"):
+        config = load_config("precond", [f"path={path}"])
+        check_sampling(config, build_process(config.model))
+        assert (config.sampling.solver, config.sampling.spacing) == ("dpmpp_2m", "logsnr")
+    assert parse_config({"model": {"path": "i2sb"}, "sampling": {"solver": "heun"}}).sampling.solver == "heun"
+    assert not caplog.records
 
 
 def test_the_last_of_two_overrides_wins():

@@ -7,11 +7,12 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
+from cdm4mi.choices import SOLVERS
 from cdm4mi.config import fields, legacy
 from cdm4mi.config.errors import one_line
 from cdm4mi.config.schema import Config
@@ -23,6 +24,9 @@ from cdm4mi.files import replacing_file
 logger = logging.getLogger("cdm4mi.config")
 
 PRESETS = Path(__file__).parent / "presets"
+BRIDGE_SOLVER: Final = "ddim"
+BRIDGE_SPACING: Final = "trailing"
+"""For sampling on a path that is without noise at some time."""
 
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
@@ -80,6 +84,7 @@ def parse_config(mapping: Mapping[str, Any], overrides: Sequence[str] = (), wher
         tree = Tree(legacy.with_present_names(raw))
         tree.override([(fields.find(key, COMMAND_LINE), value, key) for key, value in pairs])
     config = _validated(tree, where)
+    notices += _suit_path(config, tree)
     for notice in notices:
         logger.warning("%s: %s", where, notice)
     return config
@@ -102,6 +107,28 @@ def keyword_config(keywords: Mapping[str, Any], where: str) -> Config:
     for key, value in keywords.items():
         put(values, fields.find(key, where, among=paths), value)
     return _validated(Tree(plain(values, where)), where)
+
+
+def _suit_path(config: Config, tree: Tree) -> list[str]:
+    """Give a path that the command line chose a solver that it allows, unless that was chosen there too; notices.
+
+    A path without noise at some time allows the solvers of bridges only (``choices.SOLVERS``).
+    """
+    model, sampling = config.model, config.sampling
+    noiseless = model.path == "i2sb" or (model.path == "bridge" and model.bridge_noise == 0)
+    if not noiseless or SOLVERS[sampling.solver].bridges or _chosen(tree, ("sampling", "solver")):
+        return []
+    if not _chosen(tree, ("model", "path")) and not _chosen(tree, ("model", "bridge_noise")):
+        return []
+    before, sampling.solver = sampling.solver, BRIDGE_SOLVER
+    if not _chosen(tree, ("sampling", "spacing")):
+        sampling.spacing = BRIDGE_SPACING
+    return [f"sampling.solver {before} is for paths with noise: {sampling.solver} ({sampling.spacing}) in its place"]
+
+
+def _chosen(tree: Tree, path: fields.Path) -> bool:
+    """Whether the command line gives a key, or a section that it is in."""
+    return any(where == COMMAND_LINE and path[: len(given)] == given for given, (where, _) in tree.origins.items())
 
 
 def _validated(tree: Tree, where: str) -> Config:
