@@ -103,6 +103,7 @@ def test_slices_that_the_training_left_out_stand_in_for_a_modality_that_nobody_v
     ("arguments", "message"),
     [
         (("nothing",), "no such file"),
+        (("shipped",), "shipped: is the package's own model, which stays as it is, expected a checkpoint"),
         (("RUN", "--samples", 1), "samples: found 1, expected at least 2"),
         (("RUN", "paths=nowhere"), "nowhere"),
         (("RUN", "--patches", 0), "patches"),

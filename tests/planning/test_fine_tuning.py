@@ -34,6 +34,15 @@ def test_the_settings_are_the_models_but_for_scans_and_steps(trained):
     assert config.name == f"{model.name}-fine-tuned"
 
 
+def test_a_runs_folder_is_the_model_that_it_stands_for(trained, tmp_path):
+    run = trained.parents[1]
+    config = settings_of(str(run))
+    assert config.training.initial_weights == str(run)
+    assert config.model == load_model(run).config.model
+    with pytest.raises(UserError, match=r"a folder without a store's manifest or checkpoints/best\.ckpt, expected a"):
+        settings_of(str(tmp_path))
+
+
 def test_the_shipped_model_is_named_so_and_needs_scans():
     assert settings_of("shipped").model == load_model().config.model
     assert not settings_of("shipped").data.paths

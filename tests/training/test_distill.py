@@ -189,6 +189,7 @@ def test_what_cannot_be_distilled_is_said_in_one_line(command, trained_run, stud
         Teacher(TrainedModel(model.network, build_process(eps.model), eps, name="m"), 4)
     for arguments, expected in (
         (["absent.ckpt"], "absent.ckpt: no such file"),
+        (["shipped", "channel=64"], "model: found settings other than the teacher's"),
         ([trained_run, "--calls", 3], "--calls"),
         ([trained_run, "channel=64"], "model: found settings other than the teacher's"),
         (

@@ -13,7 +13,7 @@ from cdm4mi.files import below
 
 def distill(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="the teacher: a checkpoint or a run's folder")
+        str, typer.Argument(metavar="CHECKPOINT", help="the teacher: a checkpoint, a run's folder, or shipped")
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="settings over the teacher's, as paths=/data")

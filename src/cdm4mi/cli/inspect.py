@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cdm4mi.choices import BEST_OF_RUN
 from cdm4mi.cli.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MODEL_ENDINGS = (".ckpt", ".safetensors")
-RUN = Path("checkpoints") / "best.ckpt"
 
 
 def inspect(
@@ -31,7 +31,7 @@ def inspect(
     """Show what a scan, a model or a store is: geometry and values; network and training; patients and splits."""
     from cdm4mi.data.manifest import is_store
 
-    if path.suffix.lower() in MODEL_ENDINGS or (path / RUN).is_file():
+    if path.suffix.lower() in MODEL_ENDINGS or any((path / best).is_file() for best in BEST_OF_RUN):
         inspect_model(path)
     elif is_store(path):
         inspect_store(path)

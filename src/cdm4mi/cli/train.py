@@ -16,7 +16,7 @@ def train(
         str,
         typer.Argument(
             help="a store of prepare (its plan), a YAML file, ours or the original work's, a preset, or a model to "
-            "fine-tune: shipped, or a checkpoint"
+            "fine-tune: shipped, a checkpoint or a run's folder"
         ),
     ],
     overrides: Annotated[

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from cdm4mi.choices import SHIPPED
+from cdm4mi.choices import BEST_OF_RUN, SHIPPED
 from cdm4mi.config.load import parse_config
 from cdm4mi.config.portable import portable, with_paths_of_run
 from cdm4mi.config.schema import Config
@@ -70,12 +70,13 @@ def checkpoint_file(path: str | Path) -> Path:
     """The file of a model: the path itself, or best.ckpt of a run's folder. Raises UserError where there is none."""
     file = Path(path)
     if file.is_dir():
-        found = [f for f in (file / "checkpoints" / "best.ckpt", file / "best.ckpt") if f.exists()]
+        found = [file / best for best in BEST_OF_RUN if (file / best).exists()]
         if not found:
             raise UserError(f"{file}: a folder without checkpoints/best.ckpt, expected a run's folder or a checkpoint")
         file = found[0]
     if not file.is_file():
-        raise UserError(f"{file}: no such file, expected a checkpoint (.ckpt or .safetensors)")
+        what = "is the package's own model, which stays as it is" if str(path) == SHIPPED else "no such file"
+        raise UserError(f"{file}: {what}, expected a checkpoint (.ckpt or .safetensors) or a run's folder")
     return file
 
 
