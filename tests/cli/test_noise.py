@@ -207,7 +207,8 @@ def folder(tmp_path, save_nifti):
         ("ct.nii.gz", "out.nii.gz", ["--variance", "0.1", "--sigma-hu", "3"], "found variance and sigma_hu, expected"),
         ("ct.nii.gz", "out.nii.gz", ["--type", "low_dose_ct", "--dose", "2"], "dose: found 2, expected at most 1"),
         ("ct.nii.gz", "out.nii.gz", ["--type", "rician"], "noise rician: found a CT scan, expected MR or PT"),
-        ("mr.nii.gz", "out.nii.gz", ["--sigma-hu", "30"], "noise gaussian: found a MR scan, expected CT"),
+        ("mr.nii.gz", "out.nii.gz", ["--sigma-hu", "30"], "found a MR scan, expected CT; the scan does not state its"),
+        ("mr.nii.gz", "out.nii.gz", ["--sigma-hu", "30"], "MR by its values (another: --modality)"),
         (
             "mr.nii.gz",
             "out.nii.gz",

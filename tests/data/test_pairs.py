@@ -245,8 +245,16 @@ def test_real_noisy_slices_are_cut_at_the_same_place_and_their_level_measured(to
         (GaussianNoise(), [real(mr())], "data.noise.type: found gaussian with real noisy scans, expected identity"),
         (Identity(), [mr()], "data.noise.type: found identity without real noisy scans"),
         (Identity(), [mr(), real(mr("n"))], "found real noisy scans for some patients"),
-        (RicianNoise(percent=5.0), [patient("a"), mr()], "noise rician: found a CT scan, expected MR or PT"),
-        (GaussianNoise(sigma_hu=30.0), [patient("a"), mr()], "noise gaussian: found a MR scan, expected CT"),
+        (
+            RicianNoise(percent=5.0),
+            [patient("a"), mr()],
+            "data: patient a: noise rician: found a CT scan, expected MR or PT",
+        ),
+        (
+            GaussianNoise(sigma_hu=30.0),
+            [patient("a"), mr()],
+            r"MR scan, expected CT \(a file that does not state",
+        ),
     ],
 )
 def test_noise_that_does_not_fit_the_scans_is_one_clear_line(degradation, people, said):

@@ -68,7 +68,10 @@ def noisy_scan(
         raise UserError(field="seed", found=seed, expected="a number of at least 0")
     norm = window_for(volume)
     frame = Frame.of(norm, volume.spacing[1:])
-    noise.check(frame)
+    try:
+        noise.check(frame)
+    except UserError as error:
+        raise UserError("; ".join([str(error), *guess_notice(volume)])) from None
     parameter = noise.draw(generator(seed))
     clean = volume.images()
     x0 = torch.from_numpy(norm.normalised(clean))

@@ -438,7 +438,11 @@ def _check_conditions(patients: Sequence[Patient], degradation: Degradation, aug
         raise UserError("data.noise.type: found identity without real noisy scans, expected another type")
     for patient in patients:
         for frame in {patient.frame(k) for k in range(len(patient.slices))}:
-            degradation.check(frame)
+            try:
+                degradation.check(frame)
+            except UserError as error:
+                taken = "a file that does not state its modality, as DICOM does, is taken for CT or MR by its values"
+                raise UserError(f"data: patient {patient.name}: {error} ({taken})") from None
 
 
 def source_weights(patients: Mapping[str, int]) -> NDArray[np.float64]:
