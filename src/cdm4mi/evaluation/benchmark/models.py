@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cdm4mi.config.load import load_config
 from cdm4mi.config.schema import Config
+from cdm4mi.config.tree import COMMAND_LINE
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.config import ModelMethod
 from cdm4mi.evaluation.benchmark.scans import StudyScan
@@ -26,7 +27,10 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say:
     if method.config is None:
         model = load_model(method.checkpoint)
     else:
-        config = load_config(method.config, method.overrides)
+        try:
+            config = load_config(method.config, method.overrides)
+        except UserError as error:  # the overrides stand in the study
+            raise UserError(f"method {method.title}: {str(error).replace(COMMAND_LINE, 'overrides', 1)}") from None
         model = load_model(trained(config, below(folder, place_of(config)), method.title, scans, say, method.weights))
     refuse_leaks(method.title, model.about.data, scans)
     return model
