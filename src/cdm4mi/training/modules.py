@@ -25,6 +25,7 @@ from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.precision import arrange_for
 from cdm4mi.training.ema import EMA
+from cdm4mi.training.given import check_images, check_index, check_sigma, check_size
 
 Batch = dict[str, Tensor]
 QUARTERS = 4
@@ -153,6 +154,9 @@ class DDPM(L.LightningModule):
         channels = self.config.model.channels
         if x0.ndim != 4 or x0.shape[1] != channels:
             raise UserError(f"{type(self).__name__}: x0: found shape {tuple(x0.shape)}, expected (N, {channels}, H, W)")
+        name = type(self).__name__
+        check_images(f"{name}: x0", x0, self.model)
+        check_index(f"{name}: index", index, len(x0))
         batch = {"x0": x0} | self._given(cond, sigma, texture, vector, x0.shape)
         if weight is not None:
             batch["weight"] = weight
@@ -201,7 +205,10 @@ class DDPM(L.LightningModule):
         if size is None:
             image = isinstance(cond, Tensor) and cond.ndim == 4
             size = (cond.shape[2], cond.shape[3]) if image else (self.config.model.image_size,) * 2
-        shape = (self.config.model.channels, *size)
+        name, shape = type(self).__name__, (self.config.model.channels, *size)
+        check_size(f"{name}: size", size, self.model)
+        if seed < 0:
+            raise UserError(f"{name}: seed: found {seed}, expected at least 0")
         settings = self._sampling({"steps": steps, "solver": solver, "eta": eta, "spacing": spacing})
         batch = self._given(cond, sigma, texture, vector, (count, *shape))
         y = batch.get("y")
@@ -409,6 +416,9 @@ class ConditionDDPM(DDPM):
     ) -> Batch:
         """y, sigma, texture and vector of a batch. Raises UserError where the model needs what is not there."""
         name, process = type(self).__name__, self.process
+        if getattr(self.model, "cond", None) is None:  # of its own a module may take anything
+            check_images(f"{name}: cond", cond, self.model)
+        check_sigma(f"{name}: sigma", sigma)
         expected = (shape[0], shape[1] + self.config.further_channels, *shape[2:])
         if process.anchored and (not isinstance(cond, Tensor) or cond.shape != torch.Size(expected)):
             found = f"shape {tuple(cond.shape)}" if isinstance(cond, Tensor) else shown(cond)
