@@ -25,7 +25,7 @@ from cdm4mi.models.about import About
 from cdm4mi.models.build import build_network, build_process
 from cdm4mi.models.ckpt_file import read_ckpt
 from cdm4mi.models.original import inferred, original_weights
-from cdm4mi.models.parts import check_floating
+from cdm4mi.models.parts import check_fit, check_floating
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
 from cdm4mi.records import read_record_as
@@ -215,14 +215,9 @@ def _assemble(
             wanted = build_network(config.model, further_channels=config.further_channels).state_dict()
     except RuntimeError as error:
         raise UserError(f"{file}: its configuration is of no network that can be built ({_line(error)})") from None
-    missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
-    if missing or extra:
-        what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
-        raise UserError(f"{file}: has {what}, expected those of the network in its configuration")
+    check_fit(file, weights, wanted, "the network in its configuration")
     for name, value in weights.items():
         check_floating(file, name, value)
-        if value.shape != wanted[name].shape:
-            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
         if not torch.isfinite(value).all():
             raise UserError(f"{file}: {name} holds values that are not finite, expected trained weights")
     network = build_network(config.model, further_channels=config.further_channels)

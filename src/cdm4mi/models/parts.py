@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def check_weights(file: Path, name: str, found: Any) -> None:
         check_parts(file, f"{name}: {key}", value, Tensor)
         if value.layout is not torch.strided or value.is_quantized or value.device.type != "cpu":
             raise UserError(f"{file}: {name}: {key}: found a tensor of layout {value.layout}, expected a dense one")
+
+
+def check_fit(file: Path, weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], network: str) -> None:
+    """Raise UserError where weights are not those of a network, by name and shape. network: which it is, in words."""
+    missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
+    if missing or extra:
+        what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
+        raise UserError(f"{file}: has {what}, expected those of {network}")
+    for name, value in weights.items():
+        if value.shape != (shape := wanted[name].shape):
+            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(shape)} of {network}")
 
 
 def check_floating(file: Path, name: str, value: Tensor) -> None:
