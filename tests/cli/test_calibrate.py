@@ -59,7 +59,12 @@ def test_patients_of_the_training_are_refused(command, run):
     config = load_model(run).config
     names = [p.name for p in load_patients(config.data, config.model.image_size, config.seed)]
     code, _, err = command("calibrate", run, *WAY, f"val_patients=[{names[0]}, {names[1]}]")
-    assert code == 2 and "were trained on" in err and len(err.strip().splitlines()) == 1
+    best = run / "checkpoints" / "best.ckpt"
+    assert (
+        code == 2
+        and f"{best}: 2 of the validation patients were trained on" in err
+        and len(err.strip().splitlines()) == 1
+    )
 
 
 def test_dead_leaves_are_fitted_and_not_counted(run, monkeypatch):

@@ -206,3 +206,11 @@ def test_a_patient_to_exclude_who_is_not_there_is_refused():
         load_patients(DataConfig(kind="phantoms", exclude_patients=["phantom-oo1"]), 64, 0)
     kept = load_patients(DataConfig(kind="phantoms", exclude_patients=["phantom-001"]), 64, 0)
     assert "phantom-001" not in [p.name for p in kept]
+
+
+def test_a_damaged_scan_among_many_is_named_with_its_folder(tmp_path, save_nifti):
+    scan = save_nifti(tmp_path / "site-2" / "sub-01.nii.gz", np.random.default_rng(0).normal(500, 9, (4, 32, 32)))
+    scan.write_bytes(scan.read_bytes()[:-500])
+    with pytest.raises(UserError) as error:
+        load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)
+    assert str(error.value) == f"{scan}: the gzip data are damaged or cut short"

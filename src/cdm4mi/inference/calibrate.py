@@ -160,10 +160,10 @@ def _check_unseen(model: TrainedModel, data: TrainingData) -> None:
     """Intervals fitted on patients of the training would be too narrow."""
     seen = set(model.about.data.patients_train)
     if not seen:
-        raise UserError(f"{model.name}: does not say whom it was trained on, expected a checkpoint of cdm4mi train")
+        raise UserError(f"{model.where}: does not say whom it was trained on, expected a checkpoint of cdm4mi train")
     if known := seen & set(data.patients_val):
         raise UserError(
-            f"{model.name}: {len(known)} of the validation patients were trained on, "
+            f"{model.where}: {len(known)} of the validation patients were trained on, "
             "expected others (the data section or the seed is not the one of its training)"
         )
 
@@ -179,7 +179,7 @@ def _unread(model: TrainedModel, config: Config, modalities: set[str | None]) ->
             found.append(with_slices(patient, unread))
     if not found:
         raise UserError(
-            f"{model.name}: found no slices that the training left out of a modality without a validation patient, "
+            f"{model.where}: found no slices that the training left out of a modality without a validation patient, "
             "expected some (data.slice_step above 1)"
         )
     return found

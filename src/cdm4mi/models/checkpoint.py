@@ -39,8 +39,9 @@ _REGRESSION = "regression."
 class TrainedModel:
     """A network with its weights, ready to run, and what is known of it.
 
-    about: version, training patients, model card and the like; notices: what a user should be
-    told of the way the file was read; regression: the model whose mean is the anchor of path and parameterization.
+    about: version, training patients, model card and the like; notices: what a user should be told of the way the file
+    was read; name, path: of its file, where it has one; regression: the model whose mean is the anchor of path and
+    parameterization.
     """
 
     network: DiffusionWrapper
@@ -50,6 +51,12 @@ class TrainedModel:
     notices: list[str] = field(default_factory=list)
     name: str = ""
     regression: TrainedModel | None = None
+    path: str = ""
+
+    @property
+    def where(self) -> str:
+        """What messages call it: the path that it was read from, else its name."""
+        return self.path or self.name
 
     def weights(self) -> dict[str, Tensor]:
         """Every weight by name; those of the regression begin with ``regression.``."""
@@ -95,7 +102,7 @@ def load_model(path: str | Path | None = None, config: Config | None = None) -> 
         return model
     file = checkpoint_file(path)
     model = _load_safetensors(file, config) if file.suffix == ".safetensors" else _load_ckpt(file, config)
-    model.name = file.name
+    model.name, model.path = file.name, str(file)
     return model
 
 

@@ -110,7 +110,7 @@ def student_config(teacher: TrainedModel, steps: int, calls: int, overrides: Seq
     }
     sampling = {"estimate": "sample", "solver": "ddim", "eta": 0.0, "steps": calls, "start_from": "noise"}
     data["sampling"] |= sampling | {"start_level": None, "times": None}
-    config = parse_config(data, overrides, where=teacher.name)
+    config = parse_config(data, overrides, where=teacher.where)
     if config.model != teacher.config.model:
         raise UserError("model: found settings other than the teacher's, expected its own (its weights are the start)")
     return config
@@ -134,7 +134,7 @@ def distill(
         start = starting_point(config, out, resume)
         guide = Teacher(teacher, teacher_steps)
         if start is not None and read_ckpt(start).get("cdm4mi", {}).get("distilled_from") != teacher.weight_hash:
-            found = f"{start}, which is not a student of {teacher.name}"
+            found = f"{start}, which is not a student of {teacher.where}"
             raise UserError(field="resume", found=found, expected="the teacher that it began with")
         data = PairData(config)
         if config.sampling.times is None:

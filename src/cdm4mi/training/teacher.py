@@ -33,10 +33,10 @@ class Teacher:
     def __init__(self, model: TrainedModel, steps: int) -> None:
         path = model.process.path
         if model.process.parameterization.name == "eps":
-            raise UserError(f"{model.name}: predicts eps, expected x0, v or precond (its first call is no estimate)")
+            raise UserError(f"{model.where}: predicts eps, expected x0, v or precond (its first call is no estimate)")
         if float(path.at(path.timesteps - 1).c) == 0:
             raise UserError(
-                f"{model.name}: its path ends without noise, expected one whose samples a noise field names"
+                f"{model.where}: its path ends without noise, expected one whose samples a noise field names"
             )
         self.model = model
         settings = {"solver": "dpmpp_2m", "spacing": "logsnr", "steps": steps, "times": None, "estimate": "sample"}
