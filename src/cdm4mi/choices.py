@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 SHIPPED = "shipped"
+"""In the place of a model's file: the model that comes with the package."""
 BEST_OF_RUN = ("checkpoints/best.ckpt", "best.ckpt")
 """Where a run's folder, or that of its checkpoints, has the model that it stands for."""
-"""In the place of a model's file: the model that comes with the package."""
 
 
 @dataclass(frozen=True)
