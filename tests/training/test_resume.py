@@ -123,6 +123,22 @@ def test_a_finished_run_can_go_on_longer(patches, tmp_path):
         assert runs.same(straight[part], extended[part]), part
 
 
+def test_a_resumed_run_has_the_optimizer_that_is_asked_for_now(patches, tmp_path):
+    """At a rate next to nothing the weights stay where they were, and the moments are those of all eight steps."""
+    keys = {"warmup": 0, "lr_decay": "constant", "val_every": 4}
+    train(runs.tiny_config(patches, **keys, max_tsteps=4), tmp_path, progress=False)
+    before = runs.checkpoint(tmp_path)
+    asked = {"learning_rate": 1e-30, "betas": [0.5, 0.6], "weight_decay": 0.5}
+    train(runs.tiny_config(patches, **keys, max_tsteps=8, **asked), tmp_path, resume=True, progress=False)
+    now = runs.checkpoint(tmp_path)
+    assert runs.same(now["state_dict"], before["state_dict"])
+    (optimizer,), (schedule,) = now["optimizer_states"], now["lr_schedulers"]
+    (group,) = optimizer["param_groups"]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-30, (0.5, 0.6), 0.5)
+    assert schedule["base_lrs"] == [1e-30]
+    assert {float(state["step"]) for state in optimizer["state"].values()} == {8}
+
+
 @pytest.mark.parametrize(
     ("stop", "by"),
     [

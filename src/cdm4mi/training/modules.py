@@ -361,6 +361,17 @@ class DDPM(L.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the optimizer's moments, and give it the learning rate, betas and weight decay of the configuration."""
+        training = self.config.training
+        rate = training.learning_rate
+        for optimizer in checkpoint.get("optimizer_states", []):
+            for group in optimizer["param_groups"]:
+                group["lr"] *= rate / group["initial_lr"]
+                group |= {"initial_lr": rate, "betas": tuple(training.betas), "weight_decay": training.weight_decay}
+        for schedule in checkpoint.get("lr_schedulers", []):
+            schedule["base_lrs"] = [rate] * len(schedule["base_lrs"])
+
 
 class ConditionDDPM(DDPM):
     """A diffusion model of clean images given a condition: of (N, C, H, W) images, a noisy image of each, say.
