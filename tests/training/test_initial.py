@@ -10,7 +10,7 @@ import training_runs as runs
 
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import load_model
-from cdm4mi.training.run import train
+from cdm4mi.training.run import PairData, train
 
 STEADY = {"max_tsteps": 1, "learning_rate": 1e-12, "warmup": 0}
 
@@ -62,6 +62,15 @@ def test_whom_the_weights_have_seen_is_known_also_after_a_resume(first, tmp_path
     assert set(earlier.about.data.patients_train) < set(now.about.data.patients_train)
     assert set(earlier.about.data.slice_hashes) <= set(now.about.data.slice_hashes)
     assert not set(now.about.data.patients_train) & set(now.about.data.patients_val)
+
+
+def test_validation_on_whom_the_first_model_was_trained_on_is_said(first, patches, tmp_path, caplog):
+    begun(first, patches, tmp_path / "same")
+    assert "trained before" not in caplog.text
+    trained = min(PairData(runs.tiny_config(patches)).train_names)
+    config = runs.tiny_config(patches, data={"val_patients": [trained]}, initial_weights=str(first), **STEADY)
+    train(config, tmp_path / "other", progress=False)
+    assert f"data: 1 validation patient, first {trained}, on whom the weights were trained before" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import training_runs as runs
 
 from cdm4mi.errors import UserError
 from cdm4mi.training.last_checkpoint import newest_checkpoint
-from cdm4mi.training.run import train
+from cdm4mi.training.run import PairData, train
 
 PARTS = ("state_dict", "ema", "optimizer_states", "lr_schedulers", "global_step")
 ACCUMULATED = {"training": {"accumulate": 2}, "data": {"workers": 2}}
@@ -137,6 +137,45 @@ def test_a_resumed_run_has_the_optimizer_that_is_asked_for_now(patches, tmp_path
     assert (group["lr"], group["betas"], group["weight_decay"]) == (1e-30, (0.5, 0.6), 0.5)
     assert schedule["base_lrs"] == [1e-30]
     assert {float(state["step"]) for state in optimizer["state"].values()} == {8}
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"unet": {"channel": 64}}, r"^model\.unet_rosinality_config\.channel: found 64, but .*last\.ckpt was .* 32,"),
+        ({"unet": {"n_res_blocks": 2}}, r"^model\.unet_rosinality_config\.n_res_blocks: found 2, but .* with 1,"),
+        ({"network": "dncnn"}, r"model\.network: found 'dncnn', but .* with 'unet',"),
+        ({"level_channel": True, "unet": {"in_channel": 3}}, r"model\.level_channel: found true, but .* with false,"),
+        ({"parameterization": "v"}, r"model\.parameterization: found 'v', but .* with 'eps',"),
+        ({"timesteps": 60}, r"model\.timesteps: found 60, but .* with 50,"),
+        ({"beta_schedule": "cosine"}, r"model\.beta_schedule: found 'cosine', but .* with 'linear',"),
+        ({"path": "i2sb"}, r"model\.path: found 'i2sb', but .* with 'ddpm',"),
+    ],
+)
+def test_another_model_is_refused_before_anything_is_written(model, message, patches, uninterrupted, tmp_path):
+    out = shutil.copytree(uninterrupted("plain"), tmp_path / "run")
+    before = {file: file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match=message) as error:
+        train(runs.tiny_config(patches, model, max_tsteps=12), out, resume=True, progress=False)
+    assert "\n" not in str(error.value)
+    assert {file: file.read_bytes() for file in out.rglob("*") if file.is_file()} == before
+
+
+def test_what_does_not_change_the_meaning_of_the_weights_may_change(patches, uninterrupted, tmp_path):
+    out = shutil.copytree(uninterrupted("plain"), tmp_path / "run")
+    model = {"image_size": 8, "unet": {"dropout": 0.0, "gradient_checkpointing": True}}
+    config = runs.tiny_config(patches, model, {"noise": {"variance": 0.2}}, max_tsteps=10, loss_type="l1")
+    train(config, out, resume=True, progress=False)
+    assert runs.checkpoint(out)["global_step"] == 10
+
+
+def test_a_patient_of_the_training_does_not_become_one_of_the_validation(patches, uninterrupted, tmp_path):
+    out = shutil.copytree(uninterrupted("plain"), tmp_path / "run")
+    (validated,) = PairData(runs.tiny_config(patches)).val_names
+    trained = min({f"sub-{person:02d}" for person in range(runs.PEOPLE)} - {validated})
+    config = runs.tiny_config(patches, data={"val_patients": [trained]}, max_tsteps=12)
+    with pytest.raises(UserError, match=rf"^data: 1 validation patient, first {trained}, of whom .* was trained on, "):
+        train(config, out, resume=True, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import nn
 
-from cdm4mi.config.schema import Config, ModelConfig
+from cdm4mi.config.schema import Config
 from cdm4mi.errors import UserError
 from cdm4mi.models.checkpoint import TrainedModel, load_model
 from cdm4mi.networks import UNet
 from cdm4mi.networks.deepen import deepened
 
 _UNET = "unet_rosinality_config"
-_FREE = {"image_size", "sigma_r"}
-_FREE_OF_UNET = {"n_res_blocks", "dropout", "gradient_checkpointing"}
+_FREE_OF_UNET = {"dropout", "gradient_checkpointing"}
+_FREE_AT_FIRST = {"model.sigma_r", f"model.{_UNET}.n_res_blocks"}
 
 
 def initial_model(config: Config) -> TrainedModel | None:
@@ -23,11 +23,11 @@ def initial_model(config: Config) -> TrainedModel | None:
     if name is None:
         return None
     model = load_model(name)
-    own, other = _settings(config.model), _settings(model.config.model)
-    differing = next((key for key in own if own[key] != other[key]), None)
+    own, other = (settings_of_weights(c.model_dump(mode="json")) for c in (config, model.config))
+    differing = next((key for key in own if key not in _FREE_AT_FIRST and own[key] != other[key]), None)
     if differing is not None:
         raise UserError(
-            f"training.initial_weights: {name}: found model.{differing} {other[differing]}, expected {own[differing]}"
+            f"training.initial_weights: {name}: found {differing} {other[differing]}, expected {own[differing]}"
         )
     fewer, more = (c.model.unet_rosinality_config.n_res_blocks for c in (model.config, config))
     if fewer > more:
@@ -53,8 +53,10 @@ def begin_with(wrapper: nn.Module, model: TrainedModel) -> None:
     wrapper.load_state_dict(weights)
 
 
-def _settings(config: ModelConfig) -> dict[str, Any]:
-    """What two models must have in common, by the key within the section."""
-    data = config.model_dump(mode="json", exclude=_FREE)
-    unet = {f"{_UNET}.{key}": value for key, value in data.pop(_UNET).items() if key not in _FREE_OF_UNET}
-    return data | unet
+def settings_of_weights(config: dict[str, Any]) -> dict[str, Any]:
+    """What the meaning of a network's weights depends on, of a configuration as plain data, by dotted key."""
+    model = {key: value for key, value in config["model"].items() if key not in ("image_size", _UNET)}
+    unet = {f"{_UNET}.{key}": value for key, value in config["model"][_UNET].items() if key not in _FREE_OF_UNET}
+    return {f"model.{key}": value for key, value in (model | unet).items()} | {
+        "data.neighbours": config["data"]["neighbours"]
+    }

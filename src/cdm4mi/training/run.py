@@ -28,7 +28,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.locks import sole_run
 from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
-from cdm4mi.models.checkpoint import TrainedModel, read_about
+from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks.precision import fastest_dtype
 from cdm4mi.training.ahead import MadeAhead
@@ -40,6 +40,7 @@ from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.processes import Processes, is_first, joined, processes_of, quiet_unless_first
 from cdm4mi.training.progress import StepProgress
+from cdm4mi.training.resumed import check_split, resumed
 from cdm4mi.workers import end_with_parent
 
 log = logging.getLogger("cdm4mi.training")
@@ -191,13 +192,17 @@ def train(
         regression = regression_of(config)
         check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
         initial = None if start is not None else initial_model(config)
-        earlier = About() if start is None else read_about(start)
+        if initial is not None:
+            earlier = About(data=initial.about.data, initial_weights=initial.weight_hash)
+        else:
+            earlier = About() if start is None else resumed(config, start)
         with torch.device("meta"):
             network = build_network(config.model, further_channels=config.further_channels)
         if start is not None:
             check_network(start, network)
         check_memory(network)
         data = PairData(config) if data is None else data
+        check_split(data.val_names, data.train_names, earlier, start)
         if regression is not None and config.model.sigma_r is None:
             config.model.sigma_r = residual_rms(regression, data)
             log.info("sigma_r: %.4f, of what the regression leaves on the validation patients", config.model.sigma_r)
@@ -205,7 +210,6 @@ def train(
         module = ConditionDDPM(config=config, regression=regression) if kind is ConditionDDPM else kind(config=config)
         if initial is not None:
             begin_with(module.model, initial)
-            earlier = About(data=initial.about.data, initial_weights=initial.weight_hash)
         seen = data.summary.after(earlier.data)
         about = About(version=__version__, data=seen, initial_weights=earlier.initial_weights)
         section = checkpoint_section(config, about, None if regression is None else regression.config)
