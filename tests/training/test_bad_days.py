@@ -48,6 +48,34 @@ def test_a_network_beyond_all_memory_is_refused_before_it_is_made(channel, tmp_p
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"log_every": 1}, r"train/loss is (nan|inf)"),
+        ({"checkpoint_every": 2}, r"model\..* is not finite"),
+        ({"val_every": 2}, r"val/loss is (nan|inf)"),
+    ],
+)
+def test_a_training_that_diverges_ends_with_one_line_and_keeps_its_checkpoints(keys, found, tmp_path):
+    patches, out = runs.patch_folder(tmp_path / "patches"), tmp_path / "run"
+    usual = {"warmup": 0, "lr_decay": "constant"}
+    train(runs.tiny_config(patches, max_tsteps=2, **usual), out, progress=False)
+    before = {file: file.read_bytes() for file in (out / "checkpoints").iterdir()}
+    rare = {"log_every": 100, "checkpoint_every": 100, "val_every": 100}
+    config = runs.tiny_config(patches, max_tsteps=100, learning_rate=1e30, **usual, **(rare | keys))
+    with pytest.raises(UserError, match=f"^the training diverged: {found} at step 4, .* a lower .*learning_rate"):
+        train(config, out, resume=True, progress=False)
+    assert {file: file.read_bytes() for file in (out / "checkpoints").iterdir()} == before
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_every_seed_that_is_accepted_trains(seed, tmp_path):
+    config = runs.tiny_config(runs.patch_folder(tmp_path / "patches"), max_tsteps=1)
+    config.seed = seed
+    train(config, tmp_path / "run", progress=False)
+    assert runs.checkpoint(tmp_path / "run")["global_step"] == 1
+
+
 def changed_metadata(tiny, path, change):
     """The model as safetensors, its configuration changed by hand."""
     save_model(tiny, path)

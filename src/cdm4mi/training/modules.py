@@ -25,6 +25,7 @@ from cdm4mi.models.process import Network
 from cdm4mi.models.sampler import Hook, Sampler
 from cdm4mi.networks.precision import arrange_for
 from cdm4mi.training.ema import EMA
+from cdm4mi.training.finite import check_loss, check_weights
 from cdm4mi.training.given import check_images, check_index, check_sigma, check_size
 
 Batch = dict[str, Tensor]
@@ -276,6 +277,8 @@ class DDPM(L.LightningModule):
         shown = loss.detach()
         if self._is_logged():  # the mean of all processes; at other steps the bar shows that of this one
             shown = self.trainer.strategy.reduce(shown.clone())
+            if self.config.training.precision != "fp16":  # whose scaler skips a step now and then
+                check_loss("train/loss", shown, self.trainer.global_step + 1)
         self.log("train/loss", shown, on_step=True, on_epoch=False, prog_bar=True, batch_size=len(x0))
         return loss
 
@@ -318,6 +321,7 @@ class DDPM(L.LightningModule):
         sums, counts = self.trainer.strategy.reduce(self._validation, reduce_op="sum")
         for name, total, count in zip(VALIDATION, sums, counts, strict=True):
             if count > 0:
+                check_loss(name, total, self.trainer.global_step)
                 self.log(name, total / count, prog_bar=name == "val/loss", batch_size=1, sync_dist=True)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -360,6 +364,10 @@ class DDPM(L.LightningModule):
         factor = learning_rate_factor(self.config.training, lambda: self.time_share)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights that are not finite; the checkpoint that is there stays."""
+        check_weights(checkpoint["state_dict"], checkpoint["global_step"])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the optimizer's moments, and give it the learning rate, betas and weight decay of the configuration."""
