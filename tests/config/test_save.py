@@ -28,7 +28,7 @@ noises = (
 configs = st.builds(
     Config,
     name=texts,
-    seed=st.integers(min_value=0),
+    seed=st.integers(0, 2**63 - 1),
     model=st.builds(
         ModelConfig,
         timesteps=st.integers(2, 1000),
@@ -48,7 +48,7 @@ configs = st.builds(
     ),
     training=st.builds(
         TrainingConfig,
-        learning_rate=positives,
+        learning_rate=st.floats(1e-300, 1e30),
         precision=st.sampled_from(["32", "bf16"]),
         use_ema=st.booleans(),
         min_snr_gamma=st.none() | positives,

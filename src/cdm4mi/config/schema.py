@@ -16,6 +16,8 @@ NormName = Literal["group", "pixel"]
 PathName = Literal["ddpm", "residual", "bridge", "i2sb"]
 ConditioningKey = Literal["concat", "crossattn", "adm", "hybrid", "none"]
 NotNegative = Annotated[int, Field(ge=0)]
+Percentile = Annotated[float, Field(ge=0, le=100)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 AcquisitionNumber = Literal["noise_level", "pixel_spacing", "slice_spacing"]
 
 
@@ -32,6 +34,12 @@ def _cutoff(value: float | str) -> float | str:
     if value != "auto" and not (isinstance(value, float) and 0 < value < 0.5):
         raise ValueError("auto, or cycles a pixel above 0 and below 0.5")
     return value
+
+
+def _apart(pair: list[float]) -> list[float]:
+    if pair[0] >= pair[1]:
+        raise ValueError(f"found {pair}, expected the first below the second")
+    return pair
 
 
 def _known_solver(name: str) -> str:
@@ -241,7 +249,7 @@ class DataConfig(Section):
     window: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
         [-1000.0, 1000.0], description="CT: HU that map to -1 and +1"
     )
-    percentiles: Annotated[list[float], Field(min_length=2, max_length=2)] = Field(
+    percentiles: Annotated[list[Percentile], Field(min_length=2, max_length=2), AfterValidator(_apart)] = Field(
         [0.0, 99.5], description="MR, PET: percentiles of the foreground that map to -1 and +1"
     )
     resize: Count | Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
@@ -333,11 +341,11 @@ class TrainingConfig(Section):
         1, description="processes on a machine, one on each GPU; auto: as many as GPUs, or as the launcher started"
     )
     nodes: Count = Field(1, description="machines; torchrun or SLURM starts the processes on them")
-    learning_rate: Positive = 2e-6
+    learning_rate: Annotated[float, Field(gt=0, le=1e30)] = 2e-6
     lr_decay: Literal["constant", "linear", "cosine"] = "constant"
     warmup: Annotated[int, Field(ge=0)] = 0
-    weight_decay: NonNegative = 0.01
-    betas: Annotated[list[float], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 0.01
+    betas: Annotated[list[Decay], Field(min_length=2, max_length=2)] = Field([0.9, 0.999])
     gradient_clip: NonNegative = Field(1.0, description="clip the norm of the gradient; 0 turns it off")
     loss_type: LossName = Field("l2", description="capitals (L1) are the same")
     huber_delta: Positive = 1.0
@@ -357,7 +365,7 @@ class TrainingConfig(Section):
         "takes a minute or more",
     )
     use_ema: bool = True
-    ema_decay_factor: Annotated[float, Field(ge=0, lt=1)] = 0.9999
+    ema_decay_factor: Decay = 0.9999
     ema_warmup: bool = Field(True, description="decay min(ema_decay_factor, (1 + n) / (10 + n)) at update n")
     val_every: Count = Field(1000, description="validate every n steps")
     checkpoint_every: Count = Field(500, description="save last.ckpt every n steps")
@@ -423,7 +431,7 @@ class Config(Section):
     """Everything a run needs; written beside the checkpoint as config.yaml."""
 
     name: str = "run"
-    seed: NotNegative = 0
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
@@ -445,6 +453,15 @@ class Config(Section):
     def _maps_have_a_channel(self) -> Config:
         if self.data.level_map_share > 0 and not self.model.level_channel:
             raise ValueError("level_map_share is given with level_channel false, expected true")
+        return self
+
+    @model_validator(mode="after")
+    def _noise_to_divide_by(self) -> Config:
+        model, training = self.model, self.training
+        by_level = model.parameterization == "precond" and model.sigma_r is None and model.regression is None
+        if self.data.noise.sigma_range() == (0, 0) and (by_level or training.neighbour_std is not None):
+            name = "parameterization precond" if by_level else "neighbour_std"
+            raise ValueError(f"data.noise has a standard deviation of 0 with {name}, expected more")
         return self
 
     @model_validator(mode="after")
