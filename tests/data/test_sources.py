@@ -7,12 +7,15 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+import scans_on_disk
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 
+from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data import sources
-from cdm4mi.data.names import patient_name
+from cdm4mi.data.names import patient_name, pseudonym
 from cdm4mi.data.phantoms import phantom
 from cdm4mi.data.sources import load_patients
 from cdm4mi.errors import UserError
@@ -149,6 +152,46 @@ def test_several_scans_of_a_patient_are_one_patient(tmp_path):
 def test_paths_that_name_nothing_are_one_clear_line(config, message):
     with pytest.raises(UserError, match=message):
         load_patients(config, 16, 0)
+
+
+def test_every_scan_of_a_folder_is_read_whatever_its_format(tmp_path, caplog):
+    """NIfTI, MetaImage, and DICOM below them; a note and a picture are no scans."""
+    for person in range(2):
+        nifti(tmp_path / f"sub-{person}_t1.nii.gz", np.stack([phantom("MR", person, 64)] * 2))
+    for person in range(2, 5):
+        io.write(io.read(tmp_path / "sub-0_t1.nii.gz"), tmp_path / f"sub-{person}_t1.mha")
+    scans_on_disk.dicom_series(tmp_path / "series")
+    scans_on_disk.dicom_slice(tmp_path / "below" / "one.dcm")
+    (tmp_path / "note.txt").write_text("none")
+    Image.new("L", (64, 64)).save(tmp_path / "picture.png")
+    found = {p.name: len(p.slices) for p in load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)}
+    ct = pseudonym("PID-40917")
+    assert found == {ct: 4, "sub-0": 2, "sub-1": 2, "sub-2": 2, "sub-3": 2, "sub-4": 2}
+    assert "passed over 1 PNG file(s)" in caplog.text
+
+
+def test_series_that_name_nobody_are_of_the_folder_that_was_given(tmp_path):
+    for person, series in (("john", "a"), ("john", "b"), ("jane", "a")):
+        file = scans_on_disk.dicom_slice(tmp_path / person / series / "slice.dcm")
+        nameless = pydicom.dcmread(file)
+        nameless.PatientID, nameless.SeriesInstanceUID = "", generate_uid()
+        nameless.save_as(file)
+    found = load_patients(DataConfig(paths=[str(tmp_path / "*")]), 16, 0)
+    assert {p.name: len(p.slices) for p in found} == {"jane": 1, "john": 2}
+
+
+def test_a_damaged_scan_among_others_is_named(tmp_path):
+    scans_on_disk.dicom_series(tmp_path / "series")
+    (tmp_path / "series" / "empty.dcm").write_bytes(b"")
+    with pytest.raises(UserError, match=r"^\S*/series/empty\.dcm: not in a format that is known") as error:
+        load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)
+    assert "\n" not in str(error.value)
+
+
+def test_pictures_are_scans_where_there_are_no_others(tmp_path):
+    for person in range(2):
+        Image.fromarray((phantom("MR", person, 64) / 4).clip(0, 255).astype(np.uint8)).save(tmp_path / f"p{person}.png")
+    assert sorted(p.name for p in load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)) == ["p0.png", "p1.png"]
 
 
 def test_where_file_names_repeat_the_folder_is_the_patient(tmp_path):

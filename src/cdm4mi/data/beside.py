@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cdm4mi.config.schema import DataConfig
-from cdm4mi.data.names import patient_names, pseudonym
+from cdm4mi.data.inventory import Unit
+from cdm4mi.data.names import pseudonym
 from cdm4mi.errors import UserError
 from cdm4mi.intensity import window_for
-from cdm4mi.io import Volume, list_scans
+from cdm4mi.io import Volume
 from cdm4mi.io.formats import is_positioned
 from cdm4mi.io.geometry import reorient
 from cdm4mi.io.listing import ScanInfo
@@ -61,18 +61,17 @@ def _on_grid(contrast: Volume, scan: Volume, name: str) -> NDArray[Any]:
 class Contrasts:
     """The scans of other contrasts by patient, found by paths and headers and read when they are needed.
 
-    groups: the paths of each contrast. Patients are told apart as those of the scans are: by DICOM PatientID, BIDS
+    groups: the scans of each contrast. Patients are told apart as those of the scans are: by DICOM PatientID, BIDS
     label, folder or file name; one scan of one patient belongs to the one scan there is.
     """
 
-    def __init__(self, groups: Sequence[Sequence[Path]], config: DataConfig) -> None:
+    def __init__(self, groups: Sequence[Sequence[tuple[Unit, ScanInfo]]], config: DataConfig) -> None:
         self.config = config
         self.by_patient: list[dict[str, list[ScanInfo]]] = []
-        for paths in groups:
+        for scans in groups:
             found: dict[str, list[ScanInfo]] = {}
-            for path, name in zip(paths, patient_names(paths), strict=True):
-                for info in list_scans(path).scans:
-                    found.setdefault(pseudonym(info.patient_id) if info.patient_id else name, []).append(info)
+            for unit, info in scans:
+                found.setdefault(pseudonym(info.patient_id) if info.patient_id else unit.person, []).append(info)
             self.by_patient.append(found)
 
     def of(self, patient: str, scan: Volume, alone: bool) -> list[NDArray[Any]]:

@@ -35,8 +35,12 @@ class Unit:
     folder: bool = False
 
     def listing(self) -> io.Listing:
-        """The scans of the unit. UserError where there is none."""
-        return io.list_files(self.files, self.label) if self.folder else io.list_scans(self.files[0])
+        """The scans of the unit. UserError where there is none: a line that begins with ``label``."""
+        try:
+            return io.list_files(self.files, self.label) if self.folder else io.list_scans(self.files[0])
+        except UserError as error:
+            message = str(error).removeprefix(f"{self.label}: ").removeprefix(f"{Path(self.label).name}: ")
+            raise UserError(f"{self.label}: {message}") from None
 
 
 @dataclass
@@ -56,12 +60,14 @@ class Inventory:
             self.passed_over[kind] = self.passed_over.get(kind, 0) + number
 
 
-def find_scans(paths: Sequence[Path], leave_out: Path | None = None, *, go_on: bool = False) -> Inventory:
+def find_scans(
+    paths: Sequence[Path], leave_out: Path | None = None, *, pictures: bool = False, go_on: bool = False
+) -> Inventory:
     """Scans of the paths, folders recursively but for the folder ``leave_out``, in the order of their names.
 
-    Hidden files are passed over, and PNG files in folders, which are pictures more often than scans. Raises UserError
-    for a path that does not exist, and for a folder that cannot be listed; go_on: such a folder is kept in
-    ``unlisted`` instead.
+    Hidden files are passed over, and without ``pictures`` PNG files in folders, which are pictures more often than
+    scans. Raises UserError for a path that does not exist, and for a folder that cannot be listed; go_on: such a
+    folder is kept in ``unlisted`` instead.
     """
     found = Inventory()
     entries: list[_Entry] = []
@@ -72,7 +78,8 @@ def find_scans(paths: Sequence[Path], leave_out: Path | None = None, *, go_on: b
             entries.append((root, (root,), root, "file"))
             continue
         for folder, files in folders_under(root, leave_out, found.unlisted if go_on else None):
-            entries += _of_folder(folder, [file for file in files if not file.name.startswith(".")], root, found)
+            shown = [file for file in files if not file.name.startswith(".")]
+            entries += _of_folder(folder, shown, root, found, pictures)
     return _with_units(found, entries)
 
 
@@ -95,7 +102,7 @@ def _of_folder(
         kind = _kind(file)
         if kind == "dicom":
             dicom.append(file)
-        elif kind is None and _named_as_scan(file):
+        elif kind is None and named_as_scan(file):
             yield file, (file,), root, "file"  # damaged: reported where it is read
         elif kind is None and not is_data_file(file):
             unknown.append(file)
@@ -126,7 +133,7 @@ def _with_units(found: Inventory, entries: Sequence[_Entry]) -> Inventory:
     return found
 
 
-def _named_as_scan(file: Path) -> bool:
+def named_as_scan(file: Path) -> bool:
     """Whether the ending is one of scans alone: not of pictures, or of voxels that have a header beside them."""
     return format_of_ending(file) not in (None, "png") and not is_data_file(file)
 

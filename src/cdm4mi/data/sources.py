@@ -14,6 +14,7 @@ import numpy as np
 from cdm4mi import io
 from cdm4mi.config.schema import DataConfig
 from cdm4mi.data.beside import Contrasts, neighbours_of
+from cdm4mi.data.inventory import Unit, find_scans, named_as_scan
 from cdm4mi.data.names import patch_patient, patient_names, pseudonym
 from cdm4mi.data.patient import Patient, Plane
 from cdm4mi.data.phantoms import PHANTOM_WINDOWS, phantom
@@ -108,55 +109,79 @@ def name_in_header(volume: io.Volume) -> str | None:
     return pseudonym(patient_id) if patient_id else None
 
 
-def scan_paths(patterns: Sequence[str], key: str = "data.paths") -> list[Path]:
-    """Files and series folders that the patterns name, sorted. A folder of NIfTI files stands for its files."""
-    out: list[Path] = []
+def named_scans(patterns: Sequence[str], key: str = "data.paths") -> list[tuple[Unit, io.ScanInfo]]:
+    """The scans that the patterns name, folders recursively, as ``prepare`` finds them; no voxel is read.
+
+    DICOM that names no patient is of one patient in each folder that was given. PNG files of a folder are scans where
+    the patterns name no others. Raises UserError for a pattern without a match,
+    and for a file that is named as a scan and is none.
+    """
+    paths: list[Path] = []
     for pattern in patterns:
         hits = sorted(Path(p) for p in glob.glob(pattern, recursive=True)) or [Path(pattern)]
-        for hit in hits:
-            if not hit.exists():
-                raise UserError(f"{key}: {pattern}: found nothing, expected a scan, a folder or a pattern")
-            volumes = sorted(p for p in hit.rglob("*.nii*") if p.is_file()) if hit.is_dir() else []
-            out += volumes or [hit]
-    return list(dict.fromkeys(out))
+        if not hits[0].exists():
+            raise UserError(f"{key}: {pattern}: found nothing, expected a scan, a folder or a pattern")
+        paths += hits
+    found = find_scans(paths)
+    if not found.units:
+        found = find_scans(paths, pictures=True)
+    if pictures := found.passed_over.get("PNG files"):
+        log.warning("%s: passed over %d PNG file(s) in folders with other scans", key, pictures)
+    people = dict(zip(paths, patient_names(paths), strict=True))
+    scans: list[tuple[Unit, io.ScanInfo]] = []
+    for unit in found.units:
+        try:
+            listing = unit.listing()
+        except UserError as error:
+            if unit.files[0] in paths or named_as_scan(unit.files[0]):
+                raise
+            log.warning("%s: passed over %s", key, error)  # an archive of other files
+            continue
+        if listing.unreadable:
+            log.warning("%s: %s: passed over %s", key, unit.label, listing.unreadable_names())
+        if unit.folder and not unit.person.startswith("sub-"):
+            root = next(path for path in people if path in unit.files[0].parents)
+            unit = replace(unit, person=people[root])
+        scans += [(unit, info) for info in listing.scans]
+    return scans
 
 
 def _volume_patients(config: DataConfig) -> Iterator[Patient]:
-    paths = scan_paths(config.paths)
-    contrasts = Contrasts([scan_paths([pattern], "data.contrasts") for pattern in config.contrasts], config)
+    scans = named_scans(config.paths)
+    contrasts = Contrasts([named_scans([pattern], "data.contrasts") for pattern in config.contrasts], config)
     met: set[str] = set()
-    for path, name in zip(paths, patient_names(paths), strict=True):
-        for _, volume in io.read_all(path):
-            patient_label = name_in_header(volume) or name
-            try:
-                norm = window_for(volume, config.window, config.percentiles)
-            except UserError as error:
-                raise UserError(f"{path}: {error}") from None
-            array = volume.slices()[:: config.slice_step]
-            mask = foreground(array, norm.modality)
-            keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
-            indices = [k * config.slice_step for k in keep]
-            planes = _planes(volume, norm, config.neighbours, indices)
-            beside = None
-            if config.contrasts:
-                if patient_label in met:
-                    raise UserError(
-                        f"{path}: is another scan of patient {patient_label}, expected one each with data.contrasts"
-                    )
-                met.add(patient_label)
-                images = contrasts.of(patient_label, volume, alone=len(paths) == 1)
-                beside = [[image[p].astype(np.float16) for image in images] for p in indices]
-            yield Patient(
-                patient_label,
-                f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
-                [planes[p] for p in indices],
-                [mask[k] for k in keep],
-                volume.spacing,
-                [Frame.of(norm, volume.spacing[1:])] * len(keep),
-                hashes=[slice_hash(array[k]) for k in keep],
-                neighbours=_neighbours(volume, planes, config.neighbours, indices) if config.neighbours else None,
-                contrasts=beside,
-            )
+    for unit, info in scans:
+        volume = info.load()
+        patient_label = name_in_header(volume) or unit.person
+        try:
+            norm = window_for(volume, config.window, config.percentiles)
+        except UserError as error:
+            raise UserError(f"{unit.label}: {error}") from None
+        array = volume.slices()[:: config.slice_step]
+        mask = foreground(array, norm.modality)
+        keep = [k for k in range(len(array)) if mask[k].mean() > 0.02]
+        indices = [k * config.slice_step for k in keep]
+        planes = _planes(volume, norm, config.neighbours, indices)
+        beside = None
+        if config.contrasts:
+            if patient_label in met:
+                raise UserError(
+                    f"{unit.label}: is another scan of patient {patient_label}, expected one each with data.contrasts"
+                )
+            met.add(patient_label)
+            images = contrasts.of(patient_label, volume, alone=len(scans) == 1)
+            beside = [[image[p].astype(np.float16) for image in images] for p in indices]
+        yield Patient(
+            patient_label,
+            f"{norm.modality}-{array.shape[1]}x{array.shape[2]}",
+            [planes[p] for p in indices],
+            [mask[k] for k in keep],
+            volume.spacing,
+            [Frame.of(norm, volume.spacing[1:])] * len(keep),
+            hashes=[slice_hash(array[k]) for k in keep],
+            neighbours=_neighbours(volume, planes, config.neighbours, indices) if config.neighbours else None,
+            contrasts=beside,
+        )
 
 
 def _planes(volume: io.Volume, norm: IntensityWindow, reach: int, indices: Sequence[int]) -> dict[int, Plane]:

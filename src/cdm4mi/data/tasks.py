@@ -52,7 +52,7 @@ class Work:
             try:
                 listing = unit.listing()
             except UserError as error:
-                self.bad.append(f"{unit.label}: {_without(str(error), unit)}")
+                self.bad.append(str(error))
                 continue
             if listing.unreadable:
                 count, names = len(listing.unreadable), listing.unreadable_names()
@@ -120,10 +120,3 @@ def named_pairs(pairs: Sequence[tuple[Path, Path]], store: Path) -> Work:
         if len(halves) == 2:
             work.tasks.append(Task(halves[1], (halves[0],)))
     return work
-
-
-def _without(message: str, unit: Unit) -> str:
-    """A message without the unit's name in front, which the caller adds."""
-    for name in (unit.label, Path(unit.label).name):
-        message = message.removeprefix(f"{name}: ")
-    return message

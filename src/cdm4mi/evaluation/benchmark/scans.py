@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cdm4mi import io
 from cdm4mi.data.manifest import read_manifest
-from cdm4mi.data.names import patient_names, pseudonym
-from cdm4mi.data.sources import name_in_header, scan_paths
+from cdm4mi.data.names import pseudonym
+from cdm4mi.data.sources import name_in_header, named_scans
 from cdm4mi.data.store import CONDITION, TARGET, read_record, slice_hash
 from cdm4mi.data.stored import scan_of
 from cdm4mi.degradation.base import Frame
@@ -23,8 +23,6 @@ from cdm4mi.evaluation.benchmark.config import ScansSection
 from cdm4mi.evaluation.protocol import Protocol
 from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
 from cdm4mi.intensity import foreground, window_for
-from cdm4mi.io.detect import detect
-from cdm4mi.io.scan_file import ScanFile
 from cdm4mi.window import IntensityWindow
 
 LEAST_BODY = 0.02
@@ -125,26 +123,26 @@ def split_hash(scans: Sequence[StudyScan], tuning: Sequence[StudyScan]) -> str:
 def _of_volumes(config: ScansSection, split: str, progress: Callable[[str], None]) -> Iterator[_Raw]:
     wanted = config.test_patients if split == "test" else config.val_patients
     others = set(config.val_patients) if split == "test" else set()
-    paths = scan_paths(config.paths)
     met: set[str] = set()
-    for path, by_path in zip(paths, patient_names(paths), strict=True):
-        if wanted is not None and by_path not in wanted and not _may_name_itself(path):
+    for unit, info in named_scans(config.paths):
+        by_path = unit.person
+        if wanted is not None and by_path not in wanted and not info.patient_id:
             continue
         progress(f"reading {split} scans")
-        for _, volume in io.read_all(path):
-            name = name_in_header(volume) or by_path
-            aliases = {name, by_path, pseudonym(name), pseudonym(by_path)}
-            asked = aliases & set(wanted) if wanted is not None else aliases
-            met |= asked
-            if not asked or (wanted is None and aliases & others):
-                continue
-            volume.refuse_colour(str(path), "grey scans in a study")
-            volume = _stacked(volume)
-            norm = window_for(volume, config.window, config.percentiles)
-            # blank slices are alike: skull-stripped scans have many
-            hashes = [slice_hash(image) for image in volume.array if np.ptp(image) > 0]
-            patient = name if name.startswith("patient-") else pseudonym(name)
-            yield _Raw((*sorted(aliases - {patient}), patient), volume, norm, _showing(volume.array, norm), hashes)
+        volume = info.load()
+        name = name_in_header(volume) or by_path
+        aliases = {name, by_path, pseudonym(name), pseudonym(by_path)}
+        asked = aliases & set(wanted) if wanted is not None else aliases
+        met |= asked
+        if not asked or (wanted is None and aliases & others):
+            continue
+        volume.refuse_colour(unit.label, "grey scans in a study")
+        volume = _stacked(volume)
+        norm = window_for(volume, config.window, config.percentiles)
+        # blank slices are alike: skull-stripped scans have many
+        hashes = [slice_hash(image) for image in volume.array if np.ptp(image) > 0]
+        patient = name if name.startswith("patient-") else pseudonym(name)
+        yield _Raw((*sorted(aliases - {patient}), patient), volume, norm, _showing(volume.array, norm), hashes)
     if missing := sorted(set(wanted or []) - met):
         raise UserError(f"data.{split}_patients: found {missing[0]!r}, which has no scan below data.paths")
 
@@ -221,8 +219,3 @@ def _showing(array: NDArray[Any], norm: IntensityWindow) -> list[int]:
 def _stacked(volume: io.Volume) -> io.Volume:
     """Time points one after another as slices."""
     return io.Volume(volume.slices(), volume.affine, volume.modality, volume.source, units=volume.units)
-
-
-def _may_name_itself(path: Path) -> bool:
-    """Whether the file's header can name the patient."""
-    return path.is_dir() or detect(ScanFile(path.name, path)) == "dicom"
