@@ -192,7 +192,8 @@ def test_wandb_without_its_package_is_one_clear_line(patches, tmp_path):
 
 @pytest.mark.parametrize("loss_type", ["l1", "huber"])
 def test_other_losses_run_whole(loss_type, patches, tmp_path):
-    train(runs.tiny_config(patches, loss_type=loss_type, max_tsteps=2), tmp_path, progress=False)
+    """Into a folder that is given as text."""
+    train(runs.tiny_config(patches, loss_type=loss_type, max_tsteps=2), str(tmp_path), progress=False)
     assert np.isfinite(list(logged(tmp_path)["train/loss"].values())).all()
 
 

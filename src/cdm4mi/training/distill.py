@@ -118,7 +118,7 @@ def student_config(teacher: TrainedModel, steps: int, calls: int, overrides: Seq
 
 def distill(
     teacher: TrainedModel,
-    out: Path,
+    out: str | Path,
     config: Config,
     *,
     teacher_steps: int = 10,
@@ -130,6 +130,7 @@ def distill(
     config: from ``student_config``; where it has no ``sampling.times``, they are chosen and written into it.
     teacher_steps: calls of the teacher for an image. All else as ``training.run.train``. Raises UserError.
     """
+    out = Path(out)
     with run_folder(config, out, "distill"):
         start = starting_point(config, out, resume)
         guide = Teacher(teacher, teacher_steps)

@@ -176,7 +176,7 @@ def _outlive_signals(worker: int) -> None:
 
 
 def train(
-    config: Config, out: Path, *, resume: bool = False, progress: bool = True, data: PairData | None = None
+    config: Config, out: str | Path, *, resume: bool = False, progress: bool = True, data: PairData | None = None
 ) -> Path:
     """Train as configured into the folder ``out`` and return the path of the last checkpoint.
 
@@ -185,6 +185,7 @@ def train(
     configuration's, where they have been read already. Ctrl-C or SIGTERM finishes the step, saves it and raises
     KeyboardInterrupt or ``Terminated``. Raises UserError for what the user can mend.
     """
+    out = Path(out)
     with run_folder(config, out, "train"):
         start = starting_point(config, out, resume)
         config.training.precision = precision_of(config.training)
