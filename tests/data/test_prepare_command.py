@@ -231,13 +231,17 @@ def test_what_cannot_be_is_one_line(command, scans, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "damaged").mkdir()
+    for name in ("one.nii.gz", "two.nii.gz"):
+        (tmp_path / "damaged" / name).write_bytes(b"none")
     cases = {
         (
             "prepare",
             tmp_path / "store",
         ): "found nothing to read, expected one of SCANS, --pairs, or --noisy with --clean",
         ("prepare", tmp_path / "nowhere", tmp_path / "store"): "nowhere: does not exist, expected a scan or a folder",
-        ("prepare", tmp_path / "empty", tmp_path / "store"): "no usable scan",
+        ("prepare", tmp_path / "empty", tmp_path / "store"): "found no scan in what was given, expected DICOM,",
+        ("prepare", tmp_path / "damaged", tmp_path / "store"): "one.nii.gz: not in a format that is known",
         ("prepare", scans, tmp_path / "full"): "full: holds thesis.txt, expected a new folder",
         ("prepare", scans, tmp_path / "full" / "thesis.txt"): "thesis.txt: is a file, expected a folder",
         ("prepare", scans, tmp_path / "store", "--noisy", scans): "--noisy, --clean: found one of them, expected both",

@@ -33,6 +33,7 @@ from cdm4mi.data.store import read_record
 from cdm4mi.data.tasks import Work, all_scans
 from cdm4mi.errors import UserError
 from cdm4mi.files import make_folder, remove_abandoned
+from cdm4mi.io.formats import readable
 from cdm4mi.locks import NAME as LOCK
 from cdm4mi.locks import sole_run
 from cdm4mi.workers import start_worker
@@ -118,7 +119,7 @@ def prepare(
         if strict and report.bad:
             return report
         if not scans:
-            raise UserError(report.bad[0] if len(report.bad) == 1 else f"no usable scan; {len(report.bad)} are bad")
+            raise UserError(_no_scan(report.bad))
         named = {scan.patient for scan in scans}
         if before is not None:
             scans += _kept(out, before, scans, report)
@@ -173,6 +174,13 @@ def _read_scans(
     report.bad.sort()
     report.warnings.sort()
     return scans
+
+
+def _no_scan(bad: Sequence[str]) -> str:
+    """Why nothing is left to prepare, by the lines of the scans that are bad."""
+    if not bad:
+        return f"prepare: found no scan in what was given, expected {readable()}"
+    return bad[0] if len(bad) == 1 else f"{bad[0]} (and {len(bad) - 1} more, and no usable scan)"
 
 
 def _how_to_split(split: SplitChoice, before: Manifest | None) -> DrawnSplit | Literal["given"]:
