@@ -155,6 +155,28 @@ def test_what_is_missing_is_trained_and_a_finished_run_is_used(study, tmp_path, 
 
 
 @pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"checkpoint": "nowhere.ckpt"}, r"nowhere\.ckpt: no such file, expected a checkpoint"),
+        ({"checkpoint": "RUN"}, r"last: found test patient patient-\w+ among its (training|validation) patients"),
+        ({"config": "nowhere.yaml"}, r"nowhere\.yaml: no such file"),
+    ],
+)
+def test_every_model_is_looked_at_before_one_is_trained(last, message, study, tmp_path, trained_run, monkeypatch):
+    from cdm4mi.training import run as training
+
+    monkeypatch.setattr(training, "PairData", None)
+    study["data"] = {"paths": [str(trained_run.parent / "sub-00.nii.gz")]}
+    last = {key: value.replace("RUN", str(trained_run)) for key, value in last.items()}
+    study["methods"] = [
+        {"type": "model", "name": "first", "config": "phantom-small"},
+        {"type": "model", "name": "last", **last},
+    ]
+    with pytest.raises(UserError, match=message):
+        run_benchmark(parse_benchmark(study), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"levels": [{"type": "gaussian", "variance": [0.1, 0.2]}]}, "expected one number"),

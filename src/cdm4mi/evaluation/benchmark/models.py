@@ -11,11 +11,22 @@ from cdm4mi.config.load import load_config
 from cdm4mi.config.schema import Config
 from cdm4mi.config.tree import COMMAND_LINE
 from cdm4mi.errors import UserError
-from cdm4mi.evaluation.benchmark.config import ModelMethod
+from cdm4mi.evaluation.benchmark.config import MethodSection, ModelMethod
 from cdm4mi.evaluation.benchmark.scans import StudyScan
 from cdm4mi.evaluation.leakage import refuse_leaks
 from cdm4mi.files import below
 from cdm4mi.models.checkpoint import TrainedModel, load_model
+
+
+def check_models(methods: Sequence[MethodSection], scans: Sequence[StudyScan]) -> None:
+    """Raise UserError for a model that cannot be read or has seen a test patient, before any of them is trained."""
+    for method in methods:
+        if not isinstance(method, ModelMethod):
+            continue
+        if method.config is not None:
+            load_config(method.config, method.overrides)
+        else:
+            refuse_leaks(method.title, load_model(method.checkpoint).about.data, scans)
 
 
 def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say: Callable[[str], None]) -> TrainedModel:

@@ -11,7 +11,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.evaluation.benchmark.cell import Cell, cell_key, load_cell, make_cell, save_cell, without_neighbours
 from cdm4mi.evaluation.benchmark.config import BenchmarkConfig, MethodSection, ModelMethod, NoisyMethod, refuse_ranges
 from cdm4mi.evaluation.benchmark.methods import Classical, Model, Noisy, Pairs, StudyMethod
-from cdm4mi.evaluation.benchmark.models import model_of
+from cdm4mi.evaluation.benchmark.models import check_models, model_of
 from cdm4mi.evaluation.benchmark.noising import NoisyScan, add_noise, level_key
 from cdm4mi.evaluation.benchmark.results import write_results
 from cdm4mi.evaluation.benchmark.scans import StudyScan, study_scans
@@ -58,6 +58,7 @@ def _run(config: BenchmarkConfig, out: Path, progress: Progress, command: str) -
             config.data, "val", [], config.tuning.slices, config.tuning.crop, lambda what: progress(what, 0, 0)
         )
         refuse_shared(scans, tuning)
+    check_models(config.methods, scans)
     methods = [method_of(method, out, scans, lambda what: progress(what, 0, 0)) for method in config.methods]
     study = StudyRun(config, protocols, scans, tuning, methods, [])
     done, total = 0, len(levels) * len(methods) * len(scans)
