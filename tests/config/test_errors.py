@@ -150,6 +150,7 @@ def test_a_mistake_in_an_experiment_file_is_named_as_the_file_has_it(refused, ol
         ("training: {learning_rate: 1.0e+300}", ", expected at most 1e+30"),
         ("training: {weight_decay: 1.0e+300}", ", expected at most 1e+06"),
         ("data: {percentiles: [-5, 99]}", "exp.yaml: data.percentiles[0]: found -5, expected at least 0"),
+        ("data: {percentiles: [-5, 200]}", "data.percentiles[0]: found -5, expected at least 0"),
         ("data: {percentiles: [0, 200]}", "exp.yaml: data.percentiles[1]: found 200, expected at most 100"),
         ("data: {percentiles: [50, 50]}", "data.percentiles: found [50.0, 50.0], expected the first below the second"),
         (

@@ -61,6 +61,11 @@ class _Location(NamedTuple):
     annotation: Any
     rest: tuple[int | str, ...]
 
+    @property
+    def entry(self) -> str:
+        """The entry of a list that is meant, as "[1]"."""
+        return "".join(f"[{part}]" for part in self.rest if isinstance(part, int))
+
 
 def one_line(error: ValidationError, where: str, origins: Origins, root: type[BaseModel] = Config) -> str:
     """The first finding, and how many more fields are wrong; ``root`` is the class that was validated."""
@@ -92,9 +97,9 @@ def _line(findings: list[tuple[_Location, Any]], where: str, origins: Origins, r
         return f"{where}: {name}: missing"
     if first["type"] == "value_error":
         return f"{where}: {name}: {first['ctx']['error']}" if name else f"{where}: {first['ctx']['error']}"
-    index = "".join(f"[{part}]" for part in location.rest if isinstance(part, int))
-    expected = " or ".join(dict.fromkeys(_expected(found) for _, found in findings))
-    return f"{where}: {name}{index}: found {shown(first['input'])}, expected {expected}"
+    entry = location.entry
+    expected = " or ".join(dict.fromkeys(_expected(found) for place, found in findings if place.entry == entry))
+    return f"{where}: {name}{entry}: found {shown(first['input'])}, expected {expected}"
 
 
 def _expected(found: Any) -> str:
