@@ -141,11 +141,6 @@ def _load_safetensors(file: Path, config: Config | None) -> TrainedModel:
     return _with_regression(file, config, tensors, about, nested)
 
 
-def read_about(file: Path) -> About:
-    """What a checkpoint of this project says of its model. Raises UserError as ``read_ckpt``."""
-    return _about_of(file, read_ckpt(file))
-
-
 def _about_of(file: Path, checkpoint: dict[str, Any]) -> About:
     facts = {k: v for k, v in checkpoint["cdm4mi"].items() if k not in ("config", "regression")}
     return _about(facts | {"step": checkpoint["global_step"]}, file)

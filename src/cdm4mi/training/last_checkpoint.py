@@ -14,12 +14,11 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
-from torch import nn
 
 from cdm4mi.errors import Terminated, UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.models.ckpt_file import read_ckpt
-from cdm4mi.models.parts import check_fit, check_parts
+from cdm4mi.models.parts import check_parts
 from cdm4mi.training.processes import Agreement
 
 log = logging.getLogger("cdm4mi.training")
@@ -78,15 +77,6 @@ def _step_of(file: Path) -> int:
         check_parts(file, f"callbacks: {name.partition('{')[0]}", state, _BEST if "dirpath" in state else dict)
     step: int = checkpoint["global_step"]
     return step
-
-
-def check_network(file: Path, network: nn.Module) -> None:
-    """Raise UserError where a checkpoint, and its averages, are not of a run's network in its wrapper."""
-    checkpoint, what = read_ckpt(file), "the run's network; one of other settings begins anew, in another `out`"
-    own = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items() if k.startswith("model.")}
-    check_fit(file, own, network.state_dict(), what)
-    if "ema" in checkpoint:
-        check_fit(file, checkpoint["ema"]["weights"], dict(network.named_parameters()), what)
 
 
 class LastCheckpoint(Checkpoint):

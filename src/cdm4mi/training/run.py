@@ -35,7 +35,7 @@ from cdm4mi.training.ahead import MadeAhead
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput, TimeLimit
 from cdm4mi.training.checkpoint_io import AtomicCheckpointIO
 from cdm4mi.training.initial import begin_with, initial_model
-from cdm4mi.training.last_checkpoint import BEST, LAST, PREVIOUS, LastCheckpoint, check_network, newest_checkpoint
+from cdm4mi.training.last_checkpoint import BEST, LAST, PREVIOUS, LastCheckpoint, newest_checkpoint
 from cdm4mi.training.limits import check_disk, check_memory, memory_errors
 from cdm4mi.training.modules import DDPM, ConditionDDPM, model_class, regression_of
 from cdm4mi.training.processes import Processes, is_first, joined, processes_of, quiet_unless_first
@@ -199,8 +199,6 @@ def train(
             earlier = About() if start is None else resumed(config, start)
         with torch.device("meta"):
             network = build_network(config.model, further_channels=config.further_channels)
-        if start is not None:
-            check_network(start, network)
         check_memory(network)
         data = PairData(config) if data is None else data
         check_split(data.val_names, data.train_names, earlier, start)

@@ -24,7 +24,7 @@ def check_models(methods: Sequence[MethodSection], scans: Sequence[StudyScan]) -
         if not isinstance(method, ModelMethod):
             continue
         if method.config is not None:
-            load_config(method.config, method.overrides)
+            _configuration(method)
         else:
             refuse_leaks(method.title, load_model(method.checkpoint).about.data, scans)
 
@@ -38,13 +38,19 @@ def model_of(method: ModelMethod, folder: Path, scans: Sequence[StudyScan], say:
     if method.config is None:
         model = load_model(method.checkpoint)
     else:
-        try:
-            config = load_config(method.config, method.overrides)
-        except UserError as error:  # the overrides stand in the study
-            raise UserError(f"method {method.title}: {str(error).replace(COMMAND_LINE, 'overrides', 1)}") from None
+        config = _configuration(method)
         model = load_model(trained(config, below(folder, place_of(config)), method.title, scans, say, method.weights))
     refuse_leaks(method.title, model.about.data, scans)
     return model
+
+
+def _configuration(method: ModelMethod) -> Config:
+    """What a method is trained with. Raises UserError, of an override with the method that it stands in."""
+    assert method.config is not None
+    try:
+        return load_config(method.config, method.overrides)
+    except UserError as error:
+        raise UserError(f"method {method.title}: {str(error).replace(COMMAND_LINE, 'overrides', 1)}") from None
 
 
 def place_of(config: Config) -> str:
