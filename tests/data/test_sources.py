@@ -17,7 +17,9 @@ from cdm4mi.config.schema import DataConfig
 from cdm4mi.data import sources
 from cdm4mi.data.names import patient_name, pseudonym
 from cdm4mi.data.phantoms import phantom
+from cdm4mi.data.prepare import prepare
 from cdm4mi.data.sources import load_patients
+from cdm4mi.data.tasks import all_scans
 from cdm4mi.errors import UserError
 
 
@@ -257,3 +259,10 @@ def test_a_damaged_scan_among_many_is_named_with_its_folder(tmp_path, save_nifti
     with pytest.raises(UserError) as error:
         load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)
     assert str(error.value) == f"{scan}: the gzip data are damaged or cut short"
+
+
+def test_a_store_among_the_scans_it_was_made_of_is_passed_over(tmp_path, save_nifti):
+    for n in range(2):
+        save_nifti(tmp_path / f"sub-{n:02}.nii.gz", np.random.default_rng(n).normal(500, 9, (4, 32, 32)))
+    prepare(all_scans([tmp_path], tmp_path / "store"), tmp_path / "store", workers=1)
+    assert [p.name for p in load_patients(DataConfig(paths=[str(tmp_path)]), 16, 0)] == ["sub-00", "sub-01"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 from cdm4mi import io
+from cdm4mi.data.manifest import is_store
 from cdm4mi.data.names import patch_patient, patient_names
 from cdm4mi.errors import UserError
 from cdm4mi.io.detect import detect
@@ -35,9 +37,20 @@ class Unit:
     folder: bool = False
 
     def listing(self) -> io.Listing:
-        """The scans of the unit. UserError where there is none: a line that begins with ``label``."""
-        try:
+        """The scans of the unit. UserError where there is none."""
+        with self._named():
             return io.list_files(self.files, self.label) if self.folder else io.list_scans(self.files[0])
+
+    def load(self, info: io.ScanInfo) -> io.Volume:
+        """Read one of the scans. UserError where it cannot be."""
+        with self._named():
+            return info.load()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Within, messages begin with ``label``: a file's name alone may be that of many."""
+        try:
+            yield
         except UserError as error:
             message = str(error).removeprefix(f"{self.label}: ").removeprefix(f"{Path(self.label).name}: ")
             raise UserError(f"{self.label}: {message}") from None
@@ -65,9 +78,9 @@ def find_scans(
 ) -> Inventory:
     """Scans of the paths, folders recursively but for the folder ``leave_out``, in the order of their names.
 
-    Hidden files are passed over, and without ``pictures`` PNG files in folders, which are pictures more often than
-    scans. Raises UserError for a path that does not exist, and for a folder that cannot be listed; go_on: such a
-    folder is kept in ``unlisted`` instead.
+    Hidden files and the stores of ``prepare`` below a folder are passed over, and without ``pictures`` PNG files in
+    folders, which are pictures more often than scans. Raises UserError for a path that does not exist, and for a folder
+    that cannot be listed; go_on: such a folder is kept in ``unlisted`` instead.
     """
     found = Inventory()
     entries: list[_Entry] = []
@@ -77,7 +90,11 @@ def find_scans(
         if not root.is_dir():
             entries.append((root, (root,), root, "file"))
             continue
+        stores: set[Path] = set()
         for folder, files in folders_under(root, leave_out, found.unlisted if go_on else None):
+            if folder != root and (is_store(folder) or not stores.isdisjoint(folder.parents)):
+                stores.add(folder)
+                continue
             shown = [file for file in files if not file.name.startswith(".")]
             entries += _of_folder(folder, shown, root, found, pictures)
     return _with_units(found, entries)

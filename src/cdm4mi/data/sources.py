@@ -151,7 +151,7 @@ def _volume_patients(config: DataConfig) -> Iterator[Patient]:
     contrasts = Contrasts([named_scans([pattern], "data.contrasts") for pattern in config.contrasts], config)
     met: set[str] = set()
     for unit, info in scans:
-        volume = info.load()
+        volume = unit.load(info)
         patient_label = name_in_header(volume) or unit.person
         try:
             norm = window_for(volume, config.window, config.percentiles)

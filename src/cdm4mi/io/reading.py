@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -41,23 +40,9 @@ def read(
 
 
 def read_all(path: str | Path) -> Iterator[tuple[ScanInfo, Volume]]:
-    """Every scan of a path, one after the other (only one is held in memory). Raises UserError with the whole path."""
-    with _with_path(Path(path)):
-        scans = list_scans(path).scans
-    for info in scans:
-        with _with_path(Path(path)):
-            volume = info.load()
-        yield info, volume
-
-
-@contextmanager
-def _with_path(path: Path) -> Iterator[None]:
-    """Make a UserError that names a file alone one that says where it is: one of many scans may be meant."""
-    try:
-        yield
-    except UserError as error:
-        message = str(error).removeprefix(f"{path.name}: ")
-        raise UserError(message if message.startswith(str(path)) else f"{path}: {message}") from None
+    """Every scan of a path, one after the other (only one is held in memory)."""
+    for info in list_scans(path).scans:
+        yield info, info.load()
 
 
 def _in_memory(scan: bytes | BinaryIO, format: str | None) -> tuple[str, Listing]:

@@ -129,7 +129,7 @@ def _of_volumes(config: ScansSection, split: str, progress: Callable[[str], None
         if wanted is not None and by_path not in wanted and not info.patient_id:
             continue
         progress(f"reading {split} scans")
-        volume = info.load()
+        volume = unit.load(info)
         name = name_in_header(volume) or by_path
         aliases = {name, by_path, pseudonym(name), pseudonym(by_path)}
         asked = aliases & set(wanted) if wanted is not None else aliases
