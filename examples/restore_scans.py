@@ -54,8 +54,9 @@ cdm4mi.write(noisy, scans / "sub-01_T1w.nii.gz")
 model = cdm4mi.load_model()  # the shipped one; a run's folder for one of your own
 sampling = {"estimate": "mean-of-k", "samples": SAMPLES, "steps": STEPS}
 for scan in sorted(scans.iterdir()):
+    deviation = scan.name if scan.is_file() else f"{scan.name}.dcm"  # of a DICOM series one file, a Parametric Map
     record = cdm4mi.denoise_file(
-        scan, OUT / "restored" / scan.name, model, sampling, seed=0, uncertainty=OUT / "sd" / scan.name
+        scan, OUT / "restored" / scan.name, model, sampling, seed=0, uncertainty=OUT / "sd" / deviation
     )
     print(f"{scan.name}: noise of {record.noise_level.value:.3g}, {record.network_calls} network calls a slice")
     for warning in record.warnings:

@@ -56,7 +56,8 @@ def read_record_as(kind: type[Kind], data: Any, where: str, expected: str) -> Ki
         if first["loc"] == ("format",) and first["type"] == "less_than_equal":
             found, known = first["input"], first["ctx"]["le"]
             raise UserError(
-                f"{where}: format: found {found}, which a newer version of cdm4mi wrote; expected at most {known} here"
+                f"{where}: format: found {found}, which a newer version of cdm4mi wrote (this one knows {known}), "
+                f"expected {expected}"
             ) from None
         field = ".".join(map(str, first["loc"]))
         raise UserError(f"{where}: {field + ': ' if field else ''}{first['msg']}, expected {expected}") from None

@@ -362,7 +362,10 @@ ABOUT = {"version": "0.1.0", "data": {"patients_train": ["a"], "patients_val": [
         ({**ABOUT, "data": ["a"]}, "data: Input should be"),
         ({**ABOUT, "step": "many"}, "step: Input should be a valid integer"),
         ({**ABOUT, "weight": 1}, "weight: Extra inputs are not permitted"),
-        ({**ABOUT, "format": 9}, "format: found 9, which a newer version of cdm4mi wrote; expected at most 1 here"),
+        (
+            {**ABOUT, "format": 9},
+            "format: found 9, which a newer version of cdm4mi wrote (this one knows 1), expected a model",
+        ),
     ],
 )
 def test_what_a_file_says_of_its_model_is_checked(about, words, tiny, tmp_path):
