@@ -48,9 +48,9 @@ def naming(subject: str, name: str) -> Iterator[None]:
         yield
     except UserError as error:
         message = str(error)
-        if not message.startswith(f"{subject}: "):
-            raise
-        raise type(error)(name + message.removeprefix(subject)) from None
+        if message.startswith(f"{subject}: "):
+            error.args = (name + message.removeprefix(subject),)
+        raise
 
 
 class Terminated(SystemExit):

@@ -113,8 +113,8 @@ def named_scans(patterns: Sequence[str], key: str = "data.paths") -> list[tuple[
     """The scans that the patterns name, folders recursively, as ``prepare`` finds them; no voxel is read.
 
     DICOM that names no patient is of one patient in each folder that was given. PNG files of a folder are scans where
-    the patterns name no others. Raises UserError for a pattern without a match,
-    and for a file that is named as a scan and is none.
+    the patterns name no others. Raises UserError for a pattern without a match, and for a file that is named as a scan
+    and is none.
     """
     paths: list[Path] = []
     for pattern in patterns:

@@ -217,7 +217,7 @@ def _assemble(
             wanted = build_network(config.model, further_channels=config.further_channels).state_dict()
     except RuntimeError as error:
         raise UserError(f"{file}: its configuration is of no network that can be built ({_line(error)})") from None
-    check_fit(file, weights, wanted, "the network in its configuration")
+    check_fit(file, weights, wanted)
     for name, value in weights.items():
         check_floating(file, name, value)
         if not torch.isfinite(value).all():

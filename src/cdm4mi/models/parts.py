@@ -57,15 +57,15 @@ def check_weights(file: Path, name: str, found: Any) -> None:
             raise UserError(f"{file}: {name}: {key}: found a tensor of layout {value.layout}, expected a dense one")
 
 
-def check_fit(file: Path, weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], network: str) -> None:
-    """Raise UserError where weights are not those of a network, by name and shape. network: which it is, in words."""
+def check_fit(file: Path, weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise UserError where a file's weights are not those of the network in its configuration, by name and shape."""
     missing, extra = sorted(set(wanted) - set(weights)), sorted(set(weights) - set(wanted))
     if missing or extra:
         what = f"no weight {missing[0]}" if missing else f"an unexpected weight {extra[0]}"
-        raise UserError(f"{file}: has {what}, expected those of {network}")
+        raise UserError(f"{file}: has {what}, expected those of the network in its configuration")
     for name, value in weights.items():
         if value.shape != (shape := wanted[name].shape):
-            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(shape)} of {network}")
+            raise UserError(f"{file}: {name} has shape {tuple(value.shape)}, expected {tuple(shape)}")
 
 
 def check_floating(file: Path, name: str, value: Tensor) -> None:

@@ -50,8 +50,8 @@ class ModelRange(Record):
     """Whether the scan is one that the model knows.
 
     modality: whether any noise of its training is for this modality. units: whether the header of the scan says how its
-    numbers become the units of training (HU of CT). sigma in the scan's units; correlation: of
-    neighbours, the mean of both axes; None where it depends on the images of training.
+    numbers become the units of training (HU of CT). sigma in the scan's units; correlation: of neighbours, the mean of
+    both axes; None where it depends on the images of training.
     """
 
     name: str
