@@ -203,6 +203,20 @@ def test_axes_in_another_order_are_copied_block_by_block(order, tmp_path):
     np.testing.assert_array_equal(found, expected.transpose(order)[:, ::-1])
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3)])
+def test_one_time_point_is_copied_block_by_block_too(order, tmp_path, monkeypatch):
+    expected = scan((1, 8, 11, 5)).astype(np.float32)
+    released = []
+    monkeypatch.setattr(arrays, "HELD", expected.nbytes // 4)
+    monkeypatch.setattr(arrays, "release", released.append)
+    with arrays.arrays_in(tmp_path):
+        array = arrays.converted(expected, np.float32, lambda plane: plane)
+        released.clear()
+        found = arrays.contiguous(array.transpose(order)[..., ::-1], np.float32)
+    np.testing.assert_array_equal(found, expected.transpose(order)[..., ::-1])
+    assert len(released) >= 2 * 4
+
+
 def test_what_was_changed_in_memory_alone_is_not_given_back(tmp_path):
     np.save(tmp_path / "a.npy", scan())
     private = np.load(tmp_path / "a.npy", mmap_mode="c")

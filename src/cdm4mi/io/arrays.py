@@ -164,17 +164,17 @@ def contiguous(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
     if not in_file(array):
         return np.ascontiguousarray(array, dtype)
     made = empty(array.shape, dtype)
-    slowest = int(np.argmax(np.abs(array.strides)))  # of the file that is read; of the one that is written it is 0
-    for block in _blocks(made, 0):
-        for part in _blocks(array, slowest):
+    for block in _blocks(made):
+        for part in _blocks(array):
             made[block][part] = array[block][part]
             release(array)
             release(made)
     return made
 
 
-def _blocks(array: NDArray[Any], axis: int) -> Iterator[tuple[slice, ...]]:
-    """Slices along the slowest axis of a file, each of about ``HELD`` bytes of it."""
+def _blocks(array: NDArray[Any]) -> Iterator[tuple[slice, ...]]:
+    """Slices along the axis that is slowest in the file, each of about ``HELD`` bytes of it."""
+    axis = int(np.argmax([abs(stride) if n > 1 else 0 for stride, n in zip(array.strides, array.shape, strict=True)]))
     count = max(1, HELD // abs(array.strides[axis]))
     for first in range(0, array.shape[axis], count):
         yield (*[slice(None)] * axis, slice(first, first + count))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cdm4mi.io.arrays import contiguous
 from cdm4mi.io.volume import Source, Volume
@@ -43,16 +42,8 @@ def acquired(volume: Volume, stated: int | None = None) -> Volume:
     axis = slice_axis(volume.shape[-3:], volume.spacing, stated)
     if volume.channel_axis is not None or axis == 0 or volume.source is None:
         return volume
-    source = replace(volume.source, slice_axis=axis)
-    padding = None if volume.padding is None else contiguous(_to_front(volume.padding, axis), bool)
-    order = [axis, *(n for n in range(3) if n != axis)]
-    return replace(
-        volume,
-        array=_to_front(volume.array, axis),
-        padding=padding,
-        affine=_reordered(volume.affine, order),
-        source=source,
-    )
+    found = reordered(volume, [axis, *(n for n in range(3) if n != axis)])
+    return replace(found, source=replace(volume.source, slice_axis=axis))
 
 
 def as_stored(volume: Volume, template: Source | None) -> Volume:
@@ -61,26 +52,17 @@ def as_stored(volume: Volume, template: Source | None) -> Volume:
         return volume
     order = [1, 2]
     order.insert(template.slice_axis, 0)
-    front = volume.array.ndim - 3
-
-    def moved(array: NDArray[Any]) -> NDArray[Any]:
-        return np.moveaxis(array, front, front + template.slice_axis)
-
-    return replace(
-        volume,
-        array=moved(volume.array),
-        padding=None if volume.padding is None else contiguous(moved(volume.padding), bool),
-        affine=_reordered(volume.affine, order),
-    )
+    return reordered(volume, order)
 
 
-def _to_front(array: NDArray[Any], axis: int) -> NDArray[Any]:
-    """The array (..., k, j, i) with one of the last three axes before the two others."""
-    front = array.ndim - 3
-    return np.moveaxis(array, front + axis, front)
+def reordered(volume: Volume, order: Sequence[int]) -> Volume:
+    """A grey volume with its axes (slices, rows, columns) in another order; every voxel keeps its place in the patient.
 
-
-def _reordered(affine: NDArray[Any], order: list[int]) -> NDArray[Any]:
-    """The affine of (i, j, k) for an array whose axes (k, j, i) come in another order."""
-    columns = [2 - axis for axis in order][::-1]
-    return affine[:, [*columns, 3]]
+    order: of the axes of this volume.
+    """
+    before = range(volume.array.ndim - 3)
+    axes = [*before, *(len(before) + axis for axis in order)]
+    padding = None if volume.padding is None else contiguous(volume.padding.transpose(axes), bool)
+    columns = [2 - axis for axis in reversed(order)]
+    affine = volume.affine[:, [*columns, 3]]
+    return replace(volume, array=volume.array.transpose(axes), affine=affine, padding=padding)
