@@ -126,6 +126,11 @@ def test_the_command_prints_draws_and_writes_what_denoise_then_uses(command, few
     code, said, err = command("denoise", scan, out, "--model", run, "--estimate", "sample", "--noise", 150)
     assert code == 0 and f"{best['calls']} network call" in said, err
     assert io.read(out).shape == (2, 64, 64)
+    before = (tmp_path / "study" / "steps.csv").read_bytes()
+    code, said, err = command("steps", run, folder, "--out", tmp_path / "study", "--samples", 4)
+    assert (code, said, err.count("\n")) == (2, "", 1)
+    assert "steps.csv: exists, expected a new name for the output (--force replaces the file)" in err
+    assert (tmp_path / "study" / "steps.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize(

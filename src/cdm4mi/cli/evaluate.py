@@ -61,15 +61,11 @@ def evaluate(
     from cdm4mi.evaluation.aggregate import Row
     from cdm4mi.evaluation.resolve import ResolvedProtocol, resolve
     from cdm4mi.evaluation.study import study_of, write_csv, write_json
-    from cdm4mi.files import check_place, refuse_taken
 
     if uncertainty is not None and sample:
         raise UserError("--sample: found with --uncertainty, expected one of them")
     for place in filter(None, (csv, json)):
-        check_place(place)
-        refuse_taken(place, folder=False)
-        if not force:
-            io.refuse_existing(place)
+        io.check_result(place, force)
     others = [path for path in (ref, noisy, uncertainty, *(sample or [])) if path is not None]
     scans = list(judge.pair_scans(pred, *others))
     patients = patient_names([paths[1] for _, paths in scans])

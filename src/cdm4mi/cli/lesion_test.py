@@ -47,6 +47,7 @@ def lesion_test(
     modality: Annotated[ModalityName | None, typer.Option(help="where the files do not say (NIfTI)")] = None,
     out: Annotated[Path, typer.Option(help=f"folder for {RECORD} and {PICTURE}")] = Path("lesion-test"),
     keep: Annotated[bool, typer.Option("--keep", help="keep what was found in the file of --model, for trust")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace results that exist")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
 ) -> None:
     """Put lesions into scans, add noise, restore, and measure what is left of them. Not for clinical use.
@@ -60,8 +61,8 @@ def lesion_test(
     from rich.table import Table
 
     from cdm4mi.errors import UserError
-    from cdm4mi.files import check_place
     from cdm4mi.inference.settings import changed
+    from cdm4mi.io import check_result
     from cdm4mi.lesions import lesion_test as run
     from cdm4mi.lesions.picture import draw_lesion_test
     from cdm4mi.lesions.printed import tables_of
@@ -79,7 +80,8 @@ def lesion_test(
     specs = noise or []
     if dose is not None:
         specs = [f"low_dose_ct dose={value:g}" for value in _numbers("--dose", dose, "")[0]]
-    check_place(out / RECORD)
+    for result in (RECORD, PICTURE):
+        check_result(out / result, force)
     trained = load_model(model)
     sampling = changed(trained.config.sampling, estimate=estimate, steps=steps, samples=samples, strength=strength)
     columns = (TextColumn("restoring"), BarColumn(), TextColumn("{task.completed}/{task.total} draws"))

@@ -28,6 +28,7 @@ def steps(
     ] = False,
     samples: Annotated[int, typer.Option(min=2, help="noisy crops to restore, spread over the patients")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="decides crops, noise and samples")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="replace results that exist")] = False,
 ) -> None:
     """Measure the quality of samples against network calls for the solvers that fit a model, and choose among them."""
     from rich.console import Console
@@ -35,10 +36,14 @@ def steps(
 
     from cdm4mi.evaluation import steps as choice
     from cdm4mi.evaluation.steps_picture import quality_picture
+    from cdm4mi.io import check_result
     from cdm4mi.models.about import StepsStudy
     from cdm4mi.models.annotate import annotate
     from cdm4mi.models.checkpoint import load_model
 
+    table, picture = out / "steps.csv", out / "steps.png"
+    for result in (table, picture):
+        check_result(result, force)
     model = load_model(checkpoint)
     found = choice.held_out_crops(model, data, samples, seed)
     if found.left_out:
@@ -64,9 +69,9 @@ def steps(
         f"Chosen (*): {choice.RULE}.",
     ):
         console.print(line, highlight=False, soft_wrap=True)
-    choice.write_csv(out / "steps.csv", rows, chosen)
-    quality_picture(out / "steps.png", rows, chosen)
-    echo(f"{out / 'steps.csv'}, {out / 'steps.png'}")
+    choice.write_csv(table, rows, chosen)
+    quality_picture(picture, rows, chosen)
+    echo(f"{table}, {picture}")
     if write:
         sampling = choice.as_default(model, chosen)
         study = StepsStudy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from cdm4mi.choices import SOLVERS
 from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
 
@@ -30,7 +31,7 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
     if given.keys() & {"steps", "spacing", "start_from", "start_level"}:  # another choice of times
         given.setdefault("times", None)
     try:
-        return SamplingConfig(**(sampling.model_dump() | given))
+        made = SamplingConfig(**(sampling.model_dump() | given))
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "options"
@@ -40,3 +41,7 @@ def changed(sampling: SamplingConfig, **options: object) -> SamplingConfig:
             expected = f"one of the settings {', '.join(SamplingConfig.model_fields)}"
             raise UserError(f"sampling: found {name}, expected {expected}") from None
         raise UserError(field=name, found=repr(first["input"]), expected=expected) from None
+    if given.get("eta") and not SOLVERS[made.solver].takes_eta:
+        takers = ", ".join(name for name, entry in SOLVERS.items() if entry.takes_eta)
+        raise UserError(field="eta", found=f"{made.eta:g} for the solver {made.solver}", expected=f"solver {takers}")
+    return made

@@ -8,7 +8,7 @@ from cdm4mi.io.maps import check_map_target, write_map
 from cdm4mi.io.reading import read, read_all
 from cdm4mi.io.record import InputRecord, OutputRecord, input_record, record_path, write_record
 from cdm4mi.io.volume import Volume
-from cdm4mi.io.writing import check_target, refuse_appeared, refuse_existing, write
+from cdm4mi.io.writing import check_result, check_target, refuse_appeared, refuse_existing, write
 
 __all__ = [
     "Deidentification",
@@ -20,6 +20,7 @@ __all__ = [
     "ScanInfo",
     "Volume",
     "check_map_target",
+    "check_result",
     "check_target",
     "describe",
     "input_record",

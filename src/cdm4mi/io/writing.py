@@ -86,6 +86,14 @@ def refuse_existing(path: Path) -> None:
         raise Taken(f"{taken[0]}: exists, expected a new name for the output (`force` replaces the file)")
 
 
+def check_result(path: Path, force: bool) -> None:
+    """UserError where a file of results cannot be written, or, without ``force``, exists: a check before the work."""
+    check_place(path)
+    refuse_taken(path, folder=False)
+    if not force:
+        refuse_existing(path)
+
+
 def refuse_appeared(*paths: Path) -> None:
     """``refuse_existing`` at the end of the work, of what another program has written meanwhile."""
     if taken := [file for path in paths for file in _existing(path)]:
