@@ -1,15 +1,16 @@
 """Restoring scans of any length: peak memory against the number of slices, time beside the network's, and kills.
 
     python benchmarks/stream.py [--side 512] [--slices 275] [--formats nii dicom] [--kills 20] [--network-slices N]
-        [--report] [--uncertainty]
+        [--report] [--uncertainty] [--planes 3]
     python benchmarks/stream.py --clock [--side 512] [--slices 300] [--formats dicom]
 
 Restores a CT of so many slices, and one of four times as many, in a process each, and prints the peak of its memory and
 how much longer it took than its network. Then it kills a restoration of the shorter scan so often, at random moments,
 starting it again each time, and compares the result with that of a run that was left alone. --network-slices: the
-network restores the first N slices alone, which shows the peak of the memory, and the time of all else, sooner.
+network restores the first N slices of each shape alone, which shows the peak of the memory, and the time of all else,
+sooner.
 --report: with the trust report; --uncertainty: with the standard deviation of two samples, of a DICOM scan as a
-Parametric Map. Formats: an ending, or
+Parametric Map; --planes 3: with the slices along rows and columns too. Formats: an ending, or
 
     dicom       a series, a file for each slice
     dcm         one file of many frames (Enhanced CT); packed.dcm: compressed frames (RLE); float.dcm: float pixels
@@ -30,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,25 +125,26 @@ def restored(source: Path, target: Path, options: argparse.Namespace) -> None:
     from cdm4mi.trust.during import ReportWhileRestoring
 
     torch.set_num_threads(2)
-    model, called, restore = load_model(), 0, SliceRestorer.moments
+    model, called, restore = load_model(), Counter[tuple[int, ...]](), SliceRestorer.moments
     network = NetworkTime(model.network)
 
     def first_slices(
         self: SliceRestorer, y: NDArray[Any], *given: Any, **keys: Any
     ) -> tuple[NDArray[Any], NDArray[Any]]:
-        nonlocal called
-        called += len(y)
-        return restore(self, y, *given, **keys) if called <= options.network_slices else (y[:, :1], 0 * y[:, :1])
+        called[y.shape[-2:]] += len(y)
+        few = called[y.shape[-2:]] <= options.network_slices
+        return restore(self, y, *given, **keys) if few else (y[:, :1], 0 * y[:, :1])
 
     SliceRestorer.moments = first_slices  # type: ignore[method-assign]
     began = time.perf_counter()
     print("begun", flush=True)
     observer = ReportWhileRestoring(target.with_name("report"), force=True) if options.report else None
+    samples = {"estimate": "mean-of-k", "samples": 2, "steps": 2} if options.uncertainty else {}
     denoise_file(
         source,
         target,
         model,
-        sampling={"estimate": "mean-of-k", "samples": 2, "steps": 2} if options.uncertainty else None,
+        sampling={"planes": options.planes, **samples},
         uncertainty=spread_of(target) if options.uncertainty else None,
         modality="CT",
         device="cpu",
@@ -208,7 +211,8 @@ def peak_memory() -> int:
 
 def child(source: Path, target: Path, options: argparse.Namespace) -> subprocess.Popen[str]:
     """A process that restores a scan."""
-    arguments = ["--network-slices", options.network_slices, *(["--batch", options.batch] if options.batch else [])]
+    arguments = ["--network-slices", options.network_slices, "--planes", options.planes]
+    arguments += ["--batch", options.batch] if options.batch else []
     arguments += [f"--{name}" for name in ("report", "uncertainty", "clock") if getattr(options, name)]
     command = [sys.executable, __file__, "--restore", source, target, *arguments]
     return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True)
@@ -223,24 +227,24 @@ def values(path: Path) -> str:
 def kills(source: Path, target: Path, options: argparse.Namespace, seconds: float, slabs: int) -> None:
     """Kill a restoration of so many slabs at random moments; ``seconds``: what one takes that is left alone."""
     rng, left = random.Random(0), [0]
-    journal = target.with_name(f".cdm4mi-partial-{target.name}") / "journal"
+    state = target.with_name(f".cdm4mi-partial-{target.name}")
     for _ in range(options.kills):
         process = child(source, target, options)
         assert process.stdout is not None and process.stdout.readline() == "begun\n"
         goal = left[-1] + rng.randrange(2 * slabs // options.kills + 1)
-        while process.poll() is None and finished(journal) < goal:
+        while process.poll() is None and finished(state) < goal:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, seconds / slabs))
         process.kill()
         process.communicate()
-        left.append(finished(journal))
+        left.append(finished(state))
         if target.exists():
             break
     print(f"  {len(left) - 1} kills, slabs left by each: {', '.join(map(str, left[1:]))}")
     print(f"  under the output's name: {'all' if target.exists() else 'nothing'}")
     if not target.exists():
         assert child(source, target, options).wait() == 0
-    print(f"  state folder removed: {not journal.parent.exists()}")
+    print(f"  state folder removed: {not state.exists()}")
 
 
 def clock(source: Path, target: Path, options: argparse.Namespace) -> None:
@@ -265,9 +269,9 @@ def clock(source: Path, target: Path, options: argparse.Namespace) -> None:
     )
 
 
-def finished(journal: Path) -> int:
-    """How many slabs a journal names."""
-    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+def finished(state: Path) -> int:
+    """How many slabs the journals of a state folder name."""
+    return sum(journal.read_bytes().count(b"\n") for journal in state.rglob("journal"))
 
 
 def main() -> None:
@@ -280,6 +284,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="slices at a time")
     parser.add_argument("--report", action="store_true", help="make the trust report too")
     parser.add_argument("--uncertainty", action="store_true", help="make the map of the standard deviation too")
+    parser.add_argument("--planes", type=int, choices=(1, 3), default=1, help="in which a volume is restored")
     parser.add_argument("--clock", action="store_true", help="compare the wall clock with the network's time")
     parser.add_argument("--restore", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -310,7 +315,9 @@ def main() -> None:
             print(f"  four times the slices: {peaks[0] / peaks[1] - 1:+.1%} memory")
             if options.kills:
                 killed = target.with_name(f"killed-{target.name}")
-                slabs = -(-options.slices // (options.batch or max(1, 2**18 // options.side**2)))
+                images = [(options.slices, options.side**2)]
+                images += [(options.side, options.slices * options.side)] * (options.planes - 1)
+                slabs = sum(-(-count // (options.batch or max(1, 2**18 // pixels))) for count, pixels in images)
                 kills(source, killed, options, seconds, slabs)
                 print(f"  bit-equal: {values(killed) == values(target)}", flush=True)
 

@@ -21,9 +21,9 @@ from experiments.real_noise.study import repeat_judge, table
 COUNTS = 1, 2, 4
 
 
-def seeing(model: TrainedModel, count: int) -> TrainedModel:
-    """The model with so many orientations for its default."""
-    sampling = changed(model.config.sampling, orientations=count)
+def asked(model: TrainedModel, **settings: object) -> TrainedModel:
+    """The model with other sampling settings for its own."""
+    sampling = changed(model.config.sampling, **settings)
     return replace(model, config=model.config.model_copy(update={"sampling": sampling}))
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(ROWS), default=list(ROWS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    models = [seeing(load_model(options.model), count) for count in COUNTS]
+    models = [asked(load_model(options.model), orientations=count, planes=1) for count in COUNTS]
     lines = []
     for row in (ROWS[key] for key in options.only):
         scores: list[list[float]] = [[] for _ in models]
@@ -46,7 +46,7 @@ def main() -> None:
     print("PSNR in dB, mean over the scans, by orientations\n")
     print(table(["", *map(str, COUNTS)], lines))
     errors = [repeat_judge(model)[:2] for model in models]
-    print("\nDiffusion MR acquired twice: error to the repeat, and with the bias of the repeat's noise\n")
+    print("\nDiffusion MR acquired twice, in one plane: error to the repeat, and with the bias of the repeat's noise\n")
     print(table(["", *map(str, COUNTS)], [["5 volumes", *(f"{a:.1f} / {b:.1f}" for a, b in errors)]]))
 
 

@@ -67,7 +67,8 @@ def _files() -> dict[str, tuple[Path | str, int]]:
 
 
 T1 = ("sub-17", "sub-18", "sub-19", "sub-20")
-REVERSED = tuple(f"reversed {name}" for name in T1)
+REVERSAL = "reversed "
+REVERSED = tuple(f"{REVERSAL}{name}" for name in T1)
 T2 = ("b = 0",)
 HEADS = ("head CT", "skull CT")
 CT = (*HEADS, "spine CT")
@@ -81,7 +82,28 @@ def scan(name: str) -> Scan:
 
     "reversed ..." turns the contrast of a skull-stripped T1 scan around, as T2 does: fluid bright, white matter dark.
     """
-    path, count = _files()[name.removeprefix("reversed ")]
+    whole, index = _whole(name)
+    padding = None if whole.padding is None else whole.padding[index]
+    volume = Volume(whole.array[index], whole.affine, whole.modality, padding=padding)
+    return _scan(name, _reversed(volume, window_for(volume).high) if name.startswith(REVERSAL) else volume)
+
+
+def block(name: str, reach: int = 24) -> tuple[Scan, list[int]]:
+    """The slices of ``scan(name)`` with all that lie between them and ``reach`` more on each side, and which those are.
+
+    What is judged, its square and its window are those of ``scan(name)``.
+    """
+    whole, index = _whole(name)
+    of, first = scan(name), max(0, int(index[0]) - reach)
+    volume = Volume(whole.array[first : index[-1] + reach + 1], whole.affine, whole.modality)
+    if name.startswith(REVERSAL):
+        volume = _reversed(volume, window_for(Volume(whole.array[index], whole.affine, whole.modality)).high)
+    return replace(of, volume=volume), [int(k) - first for k in index]
+
+
+def _whole(name: str) -> tuple[Volume, np.ndarray]:
+    """A whole scan, and the indices of the slices that are judged."""
+    path, count = _files()[name.removeprefix(REVERSAL)]
     if isinstance(path, str):
         path = Path(str(pydicom.data.get_testdata_file(path)))
     read = io.read(path)
@@ -90,12 +112,13 @@ def scan(name: str) -> Scan:
     shown = foreground(array, modality)
     where = np.flatnonzero(shown.mean((1, 2)) > min(0.15, 0.75 * shown.mean((1, 2)).max()))
     index = where[np.linspace(0, len(where) - 1, count + 2)[1:-1].round().astype(int)]
-    padding = None if read.padding is None else read.padding[index]
-    volume = Volume(array[index], read.affine, modality, padding=padding)
-    if name.startswith("reversed "):
-        high = window_for(volume).high
-        volume = volume.with_array(np.where(volume.array > 0, (1.1 * high - volume.array).clip(0), 0))
-    return _scan(name, volume)
+    padding = None if read.padding is None or read.array.ndim == 4 else read.padding
+    return Volume(array, read.affine, modality, padding=padding), index
+
+
+def _reversed(volume: Volume, high: float) -> Volume:
+    """Dark for bright, but for what is 0."""
+    return volume.with_array(np.where(volume.array > 0, (1.1 * high - volume.array).clip(0), 0))
 
 
 def phantom(dose: str, repeats: int = 3) -> tuple[Scan, np.ndarray]:

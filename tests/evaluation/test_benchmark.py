@@ -187,6 +187,10 @@ def test_every_model_is_looked_at_before_one_is_trained(last, message, study, tm
             {"methods": [{"type": "model", "name": "a", "config": "phantom-small", "overrides": ["foo=3"]}]},
             "^method a: overrides: unknown key 'foo'",
         ),
+        (
+            {"methods": [{"type": "model", "name": "a", "checkpoint": "RUN", "sampling": {"planes": 3}}]},
+            "^method a: sampling.planes: found 3, expected 1: the slices of a study need not be neighbours",
+        ),
         ({"main": "best"}, "main: found 'best'"),
         ({"metods": []}, "unknown key 'metods'"),
         ({"protocols": ["psnr"]}, "no such protocol"),
@@ -194,8 +198,8 @@ def test_every_model_is_looked_at_before_one_is_trained(last, message, study, tm
         ({"data": {"paths": ["SCANS"], "test_patients": ["sub-20"]}}, "gaussian_filter is tuned on validation"),
     ],
 )
-def test_mistakes_are_one_line(study, tmp_path, scans, change, message):
-    change = json.loads(json.dumps(change).replace("SCANS", str(scans)))
+def test_mistakes_are_one_line(study, tmp_path, scans, trained_run, change, message):
+    change = json.loads(json.dumps(change).replace("SCANS", str(scans)).replace("RUN", str(trained_run)))
     with pytest.raises(UserError, match=message) as error:
         run_benchmark(parse_benchmark(study | change), tmp_path / "run")
     assert "\n" not in str(error.value)

@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from cdm4mi.config.noise_spec import noise_from_spec
 from cdm4mi.errors import UserError
+from cdm4mi.inference.restorer import Restorer
 from cdm4mi.inference.settings import changed
 from cdm4mi.io import Volume, read
 from cdm4mi.lesions import LesionTest, lesion_test
@@ -186,6 +187,15 @@ def test_the_command_writes_record_and_picture_and_keeps_the_curve(command, scan
     assert again == test.model_copy(update={"written": None})  # seeded, by command or by call
 
 
+@pytest.mark.parametrize("name", ["lesion-test.json", "lesion-test.png"])
+def test_results_that_exist_stay_without_force(name, command, scan, tmp_path):
+    (tmp_path / name).write_text("mine")
+    code, _, err = command("lesion-test", scan, "--out", tmp_path)
+    expected = "expected a new name for the output (--force replaces the file)"
+    assert (code, err) == (2, f"error: {tmp_path / name}: exists, {expected}\n")
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -253,3 +263,21 @@ def test_the_trust_report_of_a_model_with_a_curve_says_it(tiny):
     tested = replace(tiny, about=tiny.about.model_copy(update={"lesions": curve()}))
     assert "31% of a disc" in trust_report(noisy, scan, model=tested).lesions
     assert trust_report(noisy, scan, model=tiny).lesions is None
+
+
+def test_draws_of_noise_are_no_volume(monkeypatch):
+    """Draws of one slice stand beside each other as slices, which have nothing to do with each other."""
+    records = []
+
+    class Spy(Restorer):
+        def restore(self, *given, **keys):
+            restoration = super().restore(*given, **keys)
+            records.append(restoration.record)
+            return restoration
+
+    monkeypatch.setattr("cdm4mi.lesions.methods.Restorer", Spy)
+    images = np.random.default_rng(0).normal(0, 60, (16, 1, 48, 48)).astype(np.float32)
+    scan = Volume(images[:, 0], np.diag([0.9, 0.9, 0.9, 1]), "CT")
+    trained(load_model(None)).restore(images, 60.0, scan)
+    assert [record.settings["planes"] for record in records] == [1]
+    assert Restorer(load_model(None)).restore(scan).record.settings["planes"] == 3

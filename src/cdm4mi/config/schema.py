@@ -409,6 +409,11 @@ class SamplingConfig(Section):
     orientations: Literal[1, 2, 4] = Field(
         1, description="mirror images of each image that the network sees, for the mean of what it makes of them"
     )
+    planes: Literal["auto", 1, 3] = Field(
+        "auto",
+        description="3: restore the slices along rows and columns of a volume too, for the mean of the three; auto: "
+        "where the estimate is the mean, voxels are near cubes and the model is told the texture of the noise",
+    )
     strength: Fraction = Field(
         1.0, description="share of what a small lesion would lose that is taken away: 0 gives the scan back"
     )

@@ -52,6 +52,7 @@ def denoise(
     estimate: str | None = None,
     steps: int | None = None,
     samples: int | None = None,
+    planes: int | str | None = None,
     noise: float | None = None,
     keep_low_frequencies: float | str | None = None,
     contrasts: Sequence[Volume | str | Path] = (),
@@ -63,12 +64,13 @@ def denoise(
     """Restore a scan: ``denoise("ct.nii.gz").volume`` in the scan's units and geometry, ``.record`` of what was done.
 
     scan: a volume, or the path of one. model: from ``load_model`` or a path; the shipped one when None. estimate:
-    "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; None: as the model
-    says. noise: standard deviation of the scan's noise in its units, measured when None. keep_low_frequencies: cycles a
-    pixel up to which every slice keeps the scan's own frequencies, "auto" 0.02, None none. contrasts: the
-    patient's other scans, for a model that was trained with some. phase: restore a phase or a field map too, of which
-    the shipped models know nothing. device, precision: where and in which number format the network computes (auto:
-    the fastest; ``inference.compute``). Raises UserError.
+    "mean", "sample" or "mean-of-k"; steps: network calls a sample; samples: the K of mean-of-k; planes: 3 to restore
+    the slices along rows and columns too, 1, or "auto"; None: as the model says. noise: standard deviation of the
+    scan's noise in its units, measured when None. keep_low_frequencies: cycles a pixel up to which every slice keeps
+    the scan's own frequencies, "auto" 0.02, None none. contrasts: the patient's other scans, for a model that was
+    trained with some. phase: restore a phase or a field map too, of which the shipped models know nothing. device,
+    precision: where and in which number format the network computes (auto: the fastest; ``inference.compute``).
+    Raises UserError.
     """
     trained = model if isinstance(model, TrainedModel) else load_model(model)
     sampling = changed(
@@ -76,6 +78,7 @@ def denoise(
         estimate=estimate,
         steps=steps,
         samples=samples,
+        planes=planes,
         keep_low_frequencies=keep_low_frequencies,
     )
     volume = scan if isinstance(scan, Volume) else io.read(scan)
@@ -238,10 +241,11 @@ def _earlier(
         record = read_record_as(DenoiseRecord, place.read_bytes(), str(place), "the record of a restored scan")
         level = record.noise_level
         about = io.input_record(volume)
+        planes = restorer.preparation.planes(volume)
         alike = (
             record.weight_hash == restorer.model.weight_hash
             and record.seed == seed
-            and record.settings == restorer.slices.settings(level.used * record.normalisation.scale)
+            and record.settings == restorer.slices.settings(level.used * record.normalisation.scale, planes)
             and record.input == (about.without_hash() if deidentify else about)
             and record.precision == str(restorer.slices.dtype).removeprefix("torch.")
             and level.estimated == (noise is None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ from cdm4mi.data.beside import ContrastSlices
 from cdm4mi.errors import UserError
 from cdm4mi.inference.calibration import HALF_WIDTH, INTERVAL, UNKNOWN, fits, noise_kind
 from cdm4mi.inference.low_frequencies import USUAL
+from cdm4mi.inference.planes import levels_along, planes_of, turned
 from cdm4mi.inference.record import NoiseLevel, Uncertainty
 from cdm4mi.inference.scan import WHITE, Scan, least_value
 from cdm4mi.intensity import NO_MAGNITUDES, guess_notice, is_foreign, modality_of, window_for
 from cdm4mi.io import Derivation, Volume, input_record
-from cdm4mi.measure.noise_level import NoiseEstimate, estimate_noise
+from cdm4mi.measure.noise_level import SLICES, NoiseEstimate, estimate_noise
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.models.noise_range import OTHER_MODALITY, NoiseRange
 from cdm4mi.models.process import ConditionalProcess
@@ -30,15 +31,15 @@ class ScanPreparation:
     """What scans are measured and checked for, for one model and sampling.
 
     process: the model's, as it is run; least: pixels along a side that the network needs; settings: the sampling
-    section as it is carried out for noise of a standard deviation on [-1, 1] (``SliceRestorer.settings``); computed:
-    the device and the number format, whose rounding makes another image.
+    section as it is carried out for noise of a standard deviation on [-1, 1], in so many planes
+    (``SliceRestorer.settings``); computed: the device and the number format, whose rounding makes another image.
     """
 
     model: TrainedModel
     sampling: SamplingConfig
     process: ConditionalProcess
     least: int
-    settings: Callable[[float], dict[str, Any]]
+    settings: Callable[[float, int], dict[str, Any]]
     computed: dict[str, str]
 
     def scan(
@@ -71,16 +72,15 @@ class ScanPreparation:
         by_slice = None if given or measured is None or volume.times > 1 else measured.by_slice
         levels = np.full(images.shape[:2], float(noise)) if by_slice is None else by_slice.reshape(images.shape[:2])
         sigma = _rms(levels, axis=1) * scale  # a slice of several channels has one level
-        used = self._trained_sigmas(sigma, norm, warnings)
+        used, quiet = self._told(sigma, norm, warnings)
         relative = None
         if self.model.config.data.level_map_share > 0 and measured is not None and not given:
             relative = measured.relative_map
         typical = float(_rms(used))
-        # quieter than the model knows: in proportion to the power of the noise that there is less is taken away
-        quiet = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
         data = self.model.config.data
         beside = [ContrastSlices(c, volume, data, f"`contrasts` {n}") for n, c in enumerate(contrasts, 1)]
-        about, settings = input_record(volume), self.settings(typical)
+        planes = self.planes(volume)
+        about, settings = input_record(volume), self.settings(typical, planes)
         # The input's hash: another scan restored under the same DICOM template is another image.
         derivation = Derivation(
             model_hash=self.model.weight_hash,
@@ -112,7 +112,8 @@ class ScanPreparation:
             least_value(volume, norm),
             self._cutoff(measured, norm, warnings) if keeps and measured is not None else None,
             spreads,
-            self._uncertainty(sigma, used, measured, kind) if spreads and measured is not None else None,
+            self._uncertainty(sigma, used, measured, kind, planes) if spreads and measured is not None else None,
+            planes,
             by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
             typical,
             NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
@@ -121,6 +122,52 @@ class ScanPreparation:
             key,
             warnings,
         )
+
+    def planes(self, volume: Volume) -> int:
+        """In how many planes a volume is restored."""
+        contrasts, told = len(self.model.config.data.contrasts), self.process.texture_channels > 0
+        return planes_of(self.sampling, volume, self.least, contrasts, told)
+
+    def turned(self, scan: Scan, along: str) -> Scan:
+        """The scan with its slices along another axis (``planes.turned``): what is decided of it holds, its noise has
+        another texture there, and what varied from slice to slice varies in every slice. Low frequencies are not kept.
+        """
+        volume = turned(scan.volume, along)
+        sigma, relative = levels_along(scan.sigma.reshape(volume.times, -1), scan.relative_level, scan.volume, along)
+        used, share = self._told(sigma, scan.norm, [])
+        texture = scan.texture
+        if self.process.texture_channels:
+            magnitude, images = texture[2], volume.slices()
+            # of a long scan's large images fewer, so that the memory does not grow with its slices
+            count = max(1, SLICES * scan.volume.slices()[0].size // images[0].size)
+            chosen = np.unique(np.linspace(0, len(images) - 1, count).astype(int))
+            padding = None if volume.padding is None else volume.padding.reshape(images.shape)[chosen]
+            rows, columns = estimate_noise(images[chosen], padding, magnitude > 0).correlations
+            texture = rows, columns, magnitude
+        if self.model.config.data.level_map_share == 0:
+            relative = None
+        return replace(
+            scan,
+            volume=volume,
+            sigma=sigma,
+            used=used,
+            share=share,
+            texture=texture,
+            relative_level=relative,
+            cutoff=None,
+            one_by_one=self.sampling.start_from == "y" and bool(np.ptp(sigma) > 0),
+        )
+
+    def _told(
+        self, sigma: NDArray[np.float64], norm: IntensityWindow, warnings: list[str]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Levels of slices as the model is told them, and the share that is taken away of what those take away.
+
+        Quieter than the model knows: in proportion to the power of the noise that there is less is taken away.
+        """
+        used = self._trained_sigmas(sigma, norm, warnings)
+        share = np.minimum(1.0, np.square(np.divide(sigma, used, out=np.ones_like(sigma), where=used > 0)))
+        return used, share
 
     def _check(self, volume: Volume, noise: float | None, seed: int, contrasts: Sequence[Volume]) -> None:
         """Refuse what the model cannot restore: UserError."""
@@ -155,7 +202,7 @@ class ScanPreparation:
         return asked if isinstance(asked, float) else USUAL
 
     def _uncertainty(
-        self, sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate, modality: str | None
+        self, sigma: NDArray[Any], used: NDArray[Any], measured: NoiseEstimate, modality: str | None, planes: int
     ) -> Uncertainty:
         """Whether the samples' standard deviation is calibrated for noise of this level and kind, and if not, why."""
         calibration, kind = self.model.about.calibration, noise_kind(modality, measured.texture)
@@ -164,6 +211,8 @@ class ScanPreparation:
             why = "the model holds no calibration (cdm4mi calibrate fits one)"
         elif self.sampling.keep_low_frequencies is not None:
             why = "low frequencies are the scan's, with their noise"
+        elif planes > 1:
+            why = "the calibration is for one plane"
         elif not fits(calibration, self.sampling):
             why = "the calibration is for other sampling settings"
         elif kind not in calibration.kinds:

@@ -96,9 +96,9 @@ class KeptFrequencies(Record):
 class DenoiseRecord(OutputRecord):
     """How a scan was restored.
 
-    model, weight_hash: which. settings: of the sampling. network_calls: a slice. normalisation: the intensity window.
-    kept_frequencies: what was kept of the scan as it is. above_window_fraction: of the voxels; left_as_found_fraction:
-    those of padding and metal. seconds: of all slices.
+    model, weight_hash: which. settings: of the sampling. network_calls: a slice, in all planes. normalisation: the
+    intensity window. kept_frequencies: what was kept of the scan as it is. above_window_fraction: of the voxels;
+    left_as_found_fraction: those of padding and metal. seconds: of all slices.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""Restorer: a volume in, the restored volume out, slice by slice, with a record of what was done."""
+"""Restorer: a volume in, the restored volume out, slice by slice and plane by plane, with a record of what was done."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cdm4mi.inference.bootstrap import bootstrapped
 from cdm4mi.inference.compute import release_device
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
+from cdm4mi.inference.planes import OF, Plane, mean_of_planes, shape_along
 from cdm4mi.inference.preparation import ScanPreparation
 from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies
 from cdm4mi.inference.scan import Scan, Slab
@@ -57,6 +58,27 @@ class _Estimate:
     mean: NDArray[Any]
     spread: NDArray[Any]
     pace: Pace
+
+
+class _Seconds:
+    """Seconds spent on slabs: those of earlier runs, and those since."""
+
+    def __init__(self, slabs: Slabs) -> None:
+        self.before, self.since = slabs.totals.seconds, time.monotonic()
+
+    def __call__(self) -> float:
+        return self.before + time.monotonic() - self.since
+
+
+class _Progress:
+    """Calls ``progress`` with the slices that are done, of all planes; done: of the planes that are finished."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def advance(self, slab: Slab) -> None:
+        if self.progress is not None:
+            self.progress(self.done + slab.index[-1] + 1, self.total)
 
 
 class Restorer:
@@ -102,18 +124,18 @@ class Restorer:
         on_slab: OnSlab | None = None,
         slabs: Slabs | None = None,
     ) -> Restoration:
-        """Restore every slice of a volume.
+        """Restore every slice of a volume, or, in three planes (``sampling.planes``), those along its rows and columns
+        too, for the mean of the three.
 
         contrasts: the other scans of the patient that the model was trained with, in the order of ``data.contrasts``.
         noise: standard deviation of its noise in physical units; estimated from the volume when None. seed: decides
         every sample, whatever the batch. batch: slices at a time, as many as the device is fast with if None; half as
         many where the memory does not suffice. normalisation: the intensity window, else that of the training
-        configuration for this scan. progress: called with (slices done, slices). on_scan: called once, before the
-        first slice, with what is decided of the scan. on_slab: called with every slab that this call finishes. slabs:
-        where finished slices are kept, which a later call goes on with; in memory if None. ``progress`` and ``on_slab``
-        are called in the order of the slices, in a thread of their own.
+        configuration for this scan. progress: called with (slices done, slices), of all planes. on_scan: called once,
+        before the first slice, with what is decided of the scan. on_slab: called with every slab that this call
+        finishes. slabs: where finished slices are kept, which a later call goes on with; in memory if None.
+        ``progress`` and ``on_slab`` are called in the order of the slices, in a thread of their own.
         """
-        began = time.monotonic()
         if batch is not None and batch < 1:
             raise UserError(field="batch", found=batch, expected="a number of at least 1")
         scan = self.preparation.scan(volume, noise, seed, normalisation, contrasts)
@@ -122,43 +144,30 @@ class Restorer:
         self._fit_into_memory()
         scan = bootstrapped(scan, self.model.about.calibration, self.neighbours, partial(self._moments, scan))
         images, slabs = volume.images(), slabs or Slabs()
-        count, pixels = len(images), images[0, 0].size
-        at_once = batch or max(1, self.slices.pixels_at_a_time // pixels)
-        if scan.one_by_one:
-            at_once = 1
-        at_once = min(at_once, count)
-        key = scan.key | {"batch": batch, "memory": self.memory, "threads": torch.get_num_threads()}
-        pace = slabs.begin(
-            key, images.shape, scan.spreads, Pace(slab=at_once, slices=at_once, pixels=self.slices.pixels_at_a_time)
-        )
-        self.slices.pixels_at_a_time, first, before = pace.pixels, slabs.done, slabs.totals
-
-        def prepare(start: int) -> Slab:
-            return scan.slab(list(range(start, min(start + pace.slab, count))), self.neighbours)
-
-        def work(slab: Slab) -> _Estimate:
-            nonlocal pace
-            estimate, pace = self._estimate(scan, slab, pace)
-            return estimate
+        count, options = len(images), {"batch": batch, "memory": self.memory, "threads": torch.get_num_threads()}
+        done = _Progress(progress, count + sum(shape_along(volume, along)[0] for along in OF[scan.planes]))
+        planes = [self._plane(scan, along, slabs.part(along), options, done) for along in OF[scan.planes]]
+        pace = self._begin(scan, slabs, images.shape, options)
+        seconds = _Seconds(slabs)
 
         def finish(slab: Slab, estimate: _Estimate) -> None:
-            restored, spread, put_back = scan.physical(
-                slab, estimate.mean, estimate.spread, self.model.about.calibration
-            )
+            mean, spread = mean_of_planes(estimate.mean, estimate.spread, planes, slab.index)
+            restored, deviation, put_back = scan.physical(slab, mean, spread, self.model.about.calibration)
             totals = Totals(
                 above=slabs.totals.above + slab.above,
                 left=slabs.totals.left + int(np.count_nonzero(slab.left)),
                 put_back=slabs.totals.put_back + put_back,
-                seconds=before.seconds + time.monotonic() - began,
+                seconds=seconds(),
             )
-            slabs.put(restored, spread, estimate.pace, totals)
+            slabs.put(restored, deviation, estimate.pace, totals)
             scan.release()
+            for plane in planes:
+                plane.release()
             if on_slab is not None:
-                on_slab(slab.index[0], slab.images, restored, spread)
-            if progress is not None:
-                progress(slab.index[-1] + 1, count)
+                on_slab(slab.index[0], slab.images, restored, deviation)
+            done.advance(slab)
 
-        overlapped(range(first, count, pace.slab), prepare, work, finish)
+        self._go_through(scan, slabs, pace, finish)
         slabs.close()
         totals = slabs.totals
         deviation = None
@@ -167,15 +176,15 @@ class Restorer:
         record = DenoiseRecord(
             model=self.model.name,
             weight_hash=self.model.weight_hash,
-            settings=self.slices.settings(scan.typical),
-            network_calls=self.slices.sampler.network_calls(scan.typical),
+            settings=self.slices.settings(scan.typical, scan.planes),
+            network_calls=scan.planes * self.slices.sampler.network_calls(scan.typical),
             seed=seed,
             normalisation=scan.norm,
             noise_level=scan.noise_level,
             above_window_fraction=totals.above / volume.array.size,
             left_as_found_fraction=totals.left / volume.array.size,
             slices=count,
-            seconds=round(before.seconds + time.monotonic() - began, 3),
+            seconds=round(slabs.seconds, 3),
             device=self.slices.device.type,
             precision=str(self.slices.dtype).removeprefix("torch."),
             warnings=[*self.model.notices, *volume.warnings, *scan.warnings],
@@ -190,6 +199,47 @@ class Restorer:
         )
         restored = volume.with_array(volume.arranged(slabs.restored), derivation=scan.derivation)
         return Restoration(restored, record, deviation)
+
+    def _plane(self, scan: Scan, along: str, slabs: Slabs, options: dict[str, Any], progress: _Progress) -> Plane:
+        """Estimates of a volume's slices along another axis. slabs: where they are kept."""
+        shape = shape_along(scan.volume, along)
+        pace = self._begin(scan, slabs, shape, options | {"along": along})
+        if slabs.done < shape[0]:
+            turned, seconds = self.preparation.turned(scan, along), _Seconds(slabs)
+
+            def finish(slab: Slab, estimate: _Estimate) -> None:
+                spread = estimate.spread if scan.spreads else None
+                slabs.put(estimate.mean, spread, estimate.pace, Totals(seconds=seconds()))
+                turned.release()
+                progress.advance(slab)
+
+            self._go_through(turned, slabs, pace, finish)
+        progress.done += shape[0]
+        return Plane(scan.volume, along, slabs.restored, slabs.spread)
+
+    def _begin(self, scan: Scan, slabs: Slabs, shape: tuple[int, ...], options: dict[str, Any]) -> Pace:
+        """Make room for images of a shape (N, channels, rows, columns), or go on with those that are there, at their
+        pace, which is returned. options: what the rounding follows from beside ``scan.key``."""
+        at_once = options["batch"] or max(1, self.slices.pixels_at_a_time // (shape[2] * shape[3]))
+        at_once = 1 if scan.one_by_one else min(at_once, shape[0])
+        pace = Pace(slab=at_once, slices=at_once, pixels=self.slices.pixels_at_a_time)
+        pace = slabs.begin(scan.key | options, shape, scan.spreads, pace)
+        self.slices.pixels_at_a_time = pace.pixels
+        return pace
+
+    def _go_through(self, scan: Scan, slabs: Slabs, pace: Pace, finish: Callable[[Slab, _Estimate], None]) -> None:
+        """Estimate the slices that are not in ``slabs`` yet, slab by slab, and call ``finish`` with each in order."""
+        count = len(scan.volume.images())
+
+        def prepare(start: int) -> Slab:
+            return scan.slab(list(range(start, min(start + pace.slab, count))), self.neighbours)
+
+        def work(slab: Slab) -> _Estimate:
+            nonlocal pace
+            estimate, pace = self._estimate(scan, slab, pace)
+            return estimate
+
+        overlapped(range(slabs.done, count, pace.slab), prepare, work, finish)
 
     def _moments(
         self,

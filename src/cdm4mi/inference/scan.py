@@ -49,8 +49,9 @@ class Scan:
     the noise that was found in the scan, None where it was not looked at; relative_level: (rows, columns), the standard
     deviation over that of the slice, None where it does not vary or the model takes none. beside: the other contrasts.
     least: the value under which no restored voxel lies. cutoff: cycles a pixel up to which frequencies stay as they
-    are. spreads: whether the samples' standard deviation is asked for; one_by_one: whether each slice has times of its
-    own. key: JSON values that the result follows from.
+    are. spreads: whether the samples' standard deviation is asked for; planes: in how many the volume is restored
+    (``planes.planes_of``); one_by_one: whether each slice has times of its own. key: JSON values that the result
+    follows from.
     """
 
     volume: Volume
@@ -67,6 +68,7 @@ class Scan:
     cutoff: float | None
     spreads: bool
     uncertainty: Uncertainty | None
+    planes: int
     one_by_one: bool
     typical: float
     noise_level: NoiseLevel

@@ -70,6 +70,25 @@ class Slabs:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder, self.done, self.totals = folder, 0, Totals()
         self._files: list[BinaryIO] = []
+        self._parts: list[Slabs] = []
+
+    @property
+    def kept(self) -> bool:
+        """Whether there is a finished slab, here or in a part."""
+        return self.done > 0 or any(part.kept for part in self._parts)
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the finished slabs, here and in parts."""
+        return self.totals.seconds + sum(part.seconds for part in self._parts)
+
+    def part(self, name: str) -> Slabs:
+        """Slabs of their own beside these, from which the images put in here are made."""
+        folder = None if self.folder is None else self.folder / name
+        if folder is not None:
+            make_folder(folder)
+        self._parts.append(Slabs(folder))
+        return self._parts[-1]
 
     def begin(self, key: dict[str, Any], shape: tuple[int, ...], spread: bool, pace: Pace) -> Pace:
         """Make room for images of ``shape``, or go on with those of a run of the same key. Returns the pace to keep.
@@ -115,6 +134,8 @@ class Slabs:
         """Close the files. The arrays keep their values."""
         for file in self._files:
             file.close()
+        for part in self._parts:
+            part.close()
 
     @property
     def _journal(self) -> Path:
@@ -172,7 +193,7 @@ def kept_beside(output: Path) -> Iterator[Slabs]:
             raise
         finally:
             slabs.close()
-            if not (keep and slabs.done):
+            if not (keep and slabs.kept):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

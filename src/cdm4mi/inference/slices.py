@@ -156,9 +156,11 @@ class SliceRestorer:
         deviations = np.zeros_like(means) if deviation is None else on_cpu(deviation[..., :rows, :columns]).numpy()
         return (means[:, 0], deviations[:, 0]) if plain else (means, deviations)
 
-    def settings(self, sigma: float) -> dict[str, Any]:
-        """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1]."""
-        settings = self.sampling.model_dump(mode="json") | {"steps": len(self.sampler.times(sigma))}
+    def settings(self, sigma: float, planes: int) -> dict[str, Any]:
+        """The sampling section as it is carried out for noise of standard deviation ``sigma`` on [-1, 1], in so many
+        planes of a volume."""
+        settings = self.sampling.model_dump(mode="json")
+        settings |= {"steps": len(self.sampler.times(sigma)), "planes": planes}
         if self.sampling.keep_low_frequencies is None:  # records and identifiers of other restorations do not name it
             del settings["keep_low_frequencies"]
         if self.sampling.tile is not None:  # what was asked for, down to a multiple of what the network takes

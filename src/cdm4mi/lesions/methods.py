@@ -13,6 +13,7 @@ from cdm4mi.config.schema import SamplingConfig
 from cdm4mi.errors import UserError
 from cdm4mi.evaluation.baselines import BASELINES
 from cdm4mi.inference.restorer import Restorer
+from cdm4mi.inference.settings import changed
 from cdm4mi.intensity import window_for
 from cdm4mi.io import Volume
 from cdm4mi.models.checkpoint import TrainedModel
@@ -50,7 +51,8 @@ def classical(type: str, settings: Any = None) -> Method:
 
 
 def trained(model: TrainedModel, sampling: SamplingConfig | None = None, seed: int = 0, device: str = "auto") -> Method:
-    """A model as ``denoise`` runs it, given the measured noise level; the same random numbers for every image.
+    """A model as ``denoise`` runs it in one plane, given the measured noise level; the same random numbers for every
+    image.
 
     One that takes a map of the noise level gets whole slices, and measures level and map itself. Raises UserError for a
     model of colour images or several contrasts.
@@ -59,7 +61,8 @@ def trained(model: TrainedModel, sampling: SamplingConfig | None = None, seed: i
     if model.config.model.channels != 1 or data.contrasts:
         what = "data.contrasts" if data.contrasts else "colour images"
         raise UserError(f"{model.name}: is a model of {what}, expected one of grey images (alone, or with neighbours)")
-    restorer = Restorer(model, sampling, device)
+    # draws of noise stand beside each other as slices, which are no neighbours
+    restorer = Restorer(model, changed(sampling or model.config.sampling, planes=1), device)
     whole = data.level_map_share > 0
     # no draw of a slice's own, no neighbours
     together = not data.neighbours and restorer.slices.sampling.estimate == "mean"

@@ -182,7 +182,10 @@ class Model(StudyMethod):
     def __init__(self, title: str, model: TrainedModel, sampling: dict[str, Any], trained_by_study: bool) -> None:
         self.title, self.model, self.trained_by_study = title, model, trained_by_study
         self.hash = model.weight_hash
-        self.sampling: SamplingConfig = changed(model.config.sampling, **sampling)
+        self.sampling: SamplingConfig = changed(model.config.sampling, **{"planes": 1} | sampling)
+        if self.sampling.planes != 1:
+            expected = "1: the slices of a study need not be neighbours"
+            raise UserError(f"method {title}: sampling.planes: found {self.sampling.planes}, expected {expected}")
         self.restorer = Restorer(model, self.sampling)
 
     def key(self) -> dict[str, Any]:
