@@ -53,6 +53,16 @@ def naming(subject: str, name: str) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def in_file(name: str) -> Iterator[None]:
+    """Within, every message says the name of the file that it is about."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (f"{name}: {error}",)
+        raise
+
+
 class Terminated(SystemExit):
     """SIGTERM, as a scheduler sends it before it kills: ends the program with exit code 143."""
 

@@ -8,7 +8,7 @@ from cdm4mi.config import load_config, parse_config
 from cdm4mi.config.fields import find
 from cdm4mi.errors import UserError
 from cdm4mi.models import build_process
-from cdm4mi.training.run import check_sampling
+from cdm4mi.models.check import check_sampling
 
 NO_WEIGHTS = "neighbour_std=null"
 EXPERIMENT = Path(__file__).parents[1] / "support" / "original_experiment.yaml"

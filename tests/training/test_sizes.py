@@ -30,8 +30,17 @@ def test_it_is_one_line_before_the_data_are_read(preset, overrides, said, comman
     monkeypatch.setattr(run, "load_patients", lambda *_: pytest.fail("the data were read"))
     monkeypatch.chdir(tmp_path)
     code, _, err = command("train", preset, *overrides, "--out", tmp_path / "run")
-    assert code == 2 and said in err and err.count("\n") == 1 and "Traceback" not in err
+    assert code == 2 and said in err and err.count("\n") == 1
+    assert err.startswith((f"error: {preset}: ", "error: command line: "))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["train", "check"])
+def test_it_names_the_file(name, command, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("model: {beta_schedule: custom, timesteps: 2, betas: [0.1, 1.2]}\ndata: {paths: [nowhere.nii]}\n")
+    code, _, err = command(name, file)
+    assert (code, err) == (2, f"error: {file}: betas: found 1.2 at step 1, expected every beta inside (0, 1)\n")
 
 
 def test_presets_are_of_sizes_that_fit():

@@ -17,7 +17,7 @@ from cdm4mi.io.planes import reordered
 
 ALONG = {"rows": (1, 0, 2), "columns": (2, 0, 1)}
 """Axes of a volume (slice, row, column) that become slices, rows and columns, by the axis along which they then lie."""
-OF = {1: (), 3: tuple(ALONG)}
+FURTHER_AXES = {1: (), 3: tuple(ALONG)}
 """By the number of planes, the axes along which further slices lie."""
 LEAST_SLICES = 16
 """Of a volume whose other planes are restored: the rows of their images."""

@@ -18,7 +18,7 @@ from cdm4mi.inference.bootstrap import bootstrapped
 from cdm4mi.inference.compute import release_device
 from cdm4mi.inference.memory import bytes_of, out_of_memory, pixels_in
 from cdm4mi.inference.overlap import overlapped
-from cdm4mi.inference.planes import OF, Plane, mean_of_planes, shape_along
+from cdm4mi.inference.planes import FURTHER_AXES, Plane, mean_of_planes, shape_along
 from cdm4mi.inference.preparation import ScanPreparation
 from cdm4mi.inference.record import DenoiseRecord, KeptFrequencies
 from cdm4mi.inference.scan import Scan, Slab
@@ -145,8 +145,8 @@ class Restorer:
         scan = bootstrapped(scan, self.model.about.calibration, self.neighbours, partial(self._moments, scan))
         images, slabs = volume.images(), slabs or Slabs()
         count, options = len(images), {"batch": batch, "memory": self.memory, "threads": torch.get_num_threads()}
-        done = _Progress(progress, count + sum(shape_along(volume, along)[0] for along in OF[scan.planes]))
-        planes = [self._plane(scan, along, slabs.part(along), options, done) for along in OF[scan.planes]]
+        done = _Progress(progress, count + sum(shape_along(volume, along)[0] for along in FURTHER_AXES[scan.planes]))
+        planes = [self._plane(scan, along, slabs.part(along), options, done) for along in FURTHER_AXES[scan.planes]]
         pace = self._begin(scan, slabs, images.shape, options)
         seconds = _Seconds(slabs)
 

@@ -23,13 +23,11 @@ from cdm4mi.config.schema import Config, TrainingConfig
 from cdm4mi.data.names import patient_hash
 from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
-from cdm4mi.diffusion.solvers.make import make_solver
 from cdm4mi.errors import UserError
 from cdm4mi.locks import sole_run
-from cdm4mi.models import build_network, build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
+from cdm4mi.models.check import check_model
 from cdm4mi.models.checkpoint import TrainedModel
-from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks.precision import fastest_dtype
 from cdm4mi.training.ahead import MadeAhead
 from cdm4mi.training.callbacks import ConfigInCheckpoint, EMACallback, Pictures, Throughput, TimeLimit
@@ -189,16 +187,13 @@ def train(
     with run_folder(config, out, "train"):
         start = starting_point(config, out, resume)
         config.training.precision = precision_of(config.training)
-        check_sizes(config.model)
+        network = check_model(config)  # this and what follows refuse what does not fit before the data are read
         regression = regression_of(config)
-        check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
         initial = None if start is not None else initial_model(config)
         if initial is not None:
             earlier = About(data=initial.about.data, initial_weights=initial.weight_hash)
         else:
             earlier = About() if start is None else resumed(config, start)
-        with torch.device("meta"):
-            network = build_network(config.model, further_channels=config.further_channels)
         check_memory(network)
         data = PairData(config) if data is None else data
         check_split(data.val_names, data.train_names, earlier, start)
@@ -261,13 +256,6 @@ def starting_point(config: Config, out: Path, resume: bool) -> Path | None:
 def _checkpoint_of_the_first(folder: Path) -> Path | None:
     """What ``newest_checkpoint`` finds, or makes, in the first process of a run, which alone repairs its folder."""
     return folder / LAST if any((folder / name).exists() for name in (LAST, PREVIOUS, BEST)) else None
-
-
-def check_sampling(config: Config, process: ConditionalProcess) -> None:
-    """Refuse with a UserError what the pictures, and later ``denoise``, could not sample with."""
-    sampling = config.sampling
-    make_solver(sampling.solver, sampling.eta, process.path)
-    process.times(sampling.spacing, sampling.steps, sampling.times)
 
 
 def fit(
