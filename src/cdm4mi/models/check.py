@@ -11,13 +11,15 @@ from cdm4mi.models.process import ConditionalProcess
 from cdm4mi.networks import DiffusionWrapper
 
 
-def check_model(config: Config) -> DiffusionWrapper:
-    """The network of a configuration, without memory for its weights (on the device "meta").
-
-    Raises UserError for a network or a path that cannot be built, and as ``check_sampling``.
-    """
+def check_model(config: Config) -> None:
+    """Raise UserError for a network or a path that cannot be built, and as ``check_sampling``."""
     check_sizes(config.model)
     check_sampling(config, build_process(config.model))
+    without_weights(config)
+
+
+def without_weights(config: Config) -> DiffusionWrapper:
+    """The network of a configuration on the device "meta", without memory. Raises UserError as ``build_network``."""
     with torch.device("meta"):
         return build_network(config.model, further_channels=config.further_channels)
 

@@ -25,8 +25,9 @@ from cdm4mi.data.pairs import OrderedFrom, Pair, PairDataset
 from cdm4mi.data.sources import limited, load_patients, split_names
 from cdm4mi.errors import UserError
 from cdm4mi.locks import sole_run
+from cdm4mi.models import build_process, check_sizes
 from cdm4mi.models.about import About, TrainingData, checkpoint_section
-from cdm4mi.models.check import check_model
+from cdm4mi.models.check import check_sampling, without_weights
 from cdm4mi.models.checkpoint import TrainedModel
 from cdm4mi.networks.precision import fastest_dtype
 from cdm4mi.training.ahead import MadeAhead
@@ -187,14 +188,15 @@ def train(
     with run_folder(config, out, "train"):
         start = starting_point(config, out, resume)
         config.training.precision = precision_of(config.training)
-        network = check_model(config)  # this and what follows refuse what does not fit before the data are read
+        check_sizes(config.model)
         regression = regression_of(config)
+        check_sampling(config, build_process(config.model))  # these refuse what does not fit before the data are read
         initial = None if start is not None else initial_model(config)
         if initial is not None:
             earlier = About(data=initial.about.data, initial_weights=initial.weight_hash)
         else:
             earlier = About() if start is None else resumed(config, start)
-        check_memory(network)
+        check_memory(without_weights(config))
         data = PairData(config) if data is None else data
         check_split(data.val_names, data.train_names, earlier, start)
         if regression is not None and config.model.sigma_r is None:
