@@ -114,7 +114,8 @@ class ScanPreparation:
             spreads,
             self._uncertainty(sigma, used, measured, kind, planes) if spreads and measured is not None else None,
             planes,
-            by_slice is not None and self.sampling.start_from == "y",  # the times follow from the level
+            # the times follow from the level, which in other planes varies with the map too
+            self.sampling.start_from == "y" and (by_slice is not None or (planes > 1 and relative is not None)),
             typical,
             NoiseLevel.of(noise, typical / scale, measured, sigma / scale, given),
             about,
@@ -155,7 +156,6 @@ class ScanPreparation:
             texture=texture,
             relative_level=relative,
             cutoff=None,
-            one_by_one=self.sampling.start_from == "y" and bool(np.ptp(sigma) > 0),
         )
 
     def _told(

@@ -23,6 +23,7 @@ from cdm4mi.errors import UserError
 from cdm4mi.files import replacing_file
 from cdm4mi.models.about import About
 from cdm4mi.models.build import build_network, build_process
+from cdm4mi.models.check import without_weights
 from cdm4mi.models.ckpt_file import read_ckpt
 from cdm4mi.models.original import inferred, original_weights
 from cdm4mi.models.parts import check_fit, check_floating
@@ -213,8 +214,7 @@ def _assemble(
     if unet.n_res_blocks * len(unet.channel_multiplier) > len(weights):
         raise UserError(f"{file}: has {len(weights)} weights, fewer than its configuration has blocks")
     try:
-        with torch.device("meta"):  # no memory is taken for what a file merely says
-            wanted = build_network(config.model, further_channels=config.further_channels).state_dict()
+        wanted = without_weights(config).state_dict()  # no memory is taken for what a file merely says
     except RuntimeError as error:
         raise UserError(f"{file}: its configuration is of no network that can be built ({_line(error)})") from None
     check_fit(file, weights, wanted)
